@@ -1,0 +1,3 @@
+//! Endpoints described by text.
+
+pub mod grammar;
