@@ -1,0 +1,3 @@
+//! Connecting through a SOCKS5 proxy.
+
+pub mod protocol;
