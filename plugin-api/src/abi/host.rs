@@ -1,0 +1,105 @@
+//! What the host lends a plugin.
+
+use super::bytes::RSlice;
+use super::conn::RConn;
+use super::context::RContext;
+use super::endpoint::REndpointResult;
+use super::error::RError;
+use super::future::RFuture;
+use super::io::IoPoll;
+use abi_stable::StableAbi;
+
+/// The host of one plugin instance. Counted: `retain` and `release` what is kept.
+#[repr(C)]
+#[derive(Debug, StableAbi)]
+pub struct RHost {
+    /// The host's own.
+    pub data: *const (),
+    /// The host's functions: a [`HostVt`], which grows, so its layout is not compared.
+    #[sabi(unsafe_opaque_field)]
+    pub vt: *const HostVt,
+}
+
+/// The host's services. Each may be called from any thread; those that need a reactor use the runtime of the calling
+/// thread, or the registry's own where that has none.
+#[repr(C)]
+#[derive(Debug)]
+pub struct HostVt {
+    /// Bytes in this table.
+    pub size: usize,
+    /// Counts one more user.
+    pub retain: unsafe extern "C" fn(*const ()),
+    /// Counts one user less.
+    pub release: unsafe extern "C" fn(*const ()),
+    /// Makes an endpoint (role: [`CLIENT`] or [`SERVER`]) from a description.
+    pub endpoint: unsafe extern "C" fn(*const (), u32, RSlice, *mut REndpointResult),
+    /// Takes over a stream socket whose non-blocking connect is under way: a future of an [`RConn`] that ends when it
+    /// is connected or has failed.
+    pub finish_connect: unsafe extern "C" fn(*const (), i32) -> RFuture,
+    /// Takes over a connected stream socket and gives it back as a stream of the host.
+    pub adopt: unsafe extern "C" fn(*const (), i32, *mut RConn),
+    /// Watches a descriptor, which stays the plugin's and must stay open until the readiness is dropped.
+    pub watch: unsafe extern "C" fn(*const (), i32, *mut RReadinessResult),
+    /// A future of an [`RUnit`](super::future::RUnit) that ends after so many nanoseconds.
+    pub sleep: unsafe extern "C" fn(*const (), u64) -> RFuture,
+    /// Drives a future of an [`RUnit`](super::future::RUnit) to its end.
+    pub spawn: unsafe extern "C" fn(*const (), RFuture) -> RError,
+    /// Calls the function once with the pointer, on a thread where blocking is allowed.
+    pub spawn_blocking: unsafe extern "C" fn(*const (), unsafe extern "C" fn(*mut ()), *mut ()) -> RError,
+    /// A future of an [`RBytesResult`](super::future::RBytesResult): the socket addresses of a name, as text, one a line, in
+    /// the order of the resolver.
+    pub resolve: unsafe extern "C" fn(*const (), RSlice, u16) -> RFuture,
+    /// Whether a message of that level would be seen: 1 error, 2 warning, 3 information, 4 debugging, 5 trace.
+    pub log_enabled: unsafe extern "C" fn(*const (), u32) -> u32,
+    /// Logs a line.
+    pub log: unsafe extern "C" fn(*const (), u32, RSlice),
+}
+
+/// The role of an endpoint that connects.
+pub const CLIENT: u32 = 1;
+/// The role of an endpoint that listens.
+pub const SERVER: u32 = 2;
+
+/// Readiness of a watched descriptor.
+#[repr(C)]
+#[derive(Debug)]
+pub struct RReadiness {
+    /// The host's own.
+    pub data: *mut (),
+    /// The host's functions.
+    pub vt: *const ReadinessVt,
+}
+
+/// The functions of a readiness.
+#[repr(C)]
+#[derive(Debug)]
+pub struct ReadinessVt {
+    /// Bytes in this table.
+    pub size: usize,
+    /// Waits until the descriptor is ready for reading (1) or writing (2), then calls the function with the pointer;
+    /// where that answers `PENDING` (it would block), waits again. One call at a time per direction.
+    pub poll_io: unsafe extern "C" fn(
+        *const (),
+        *const RContext,
+        u32,
+        unsafe extern "C" fn(*mut ()) -> IoPoll,
+        *mut (),
+    ) -> IoPoll,
+    /// Stops watching; the descriptor stays open.
+    pub drop: unsafe extern "C" fn(*mut ()),
+}
+
+/// What watching a descriptor comes to.
+#[repr(C)]
+#[derive(Debug)]
+pub struct RReadinessResult {
+    /// Bytes in this structure.
+    pub size: usize,
+    /// Set where it failed.
+    pub error: RError,
+    /// The readiness, where it did not.
+    pub readiness: RReadiness,
+}
+
+// SAFETY: `repr(C)`, size first; zeroes are no error and no readiness.
+unsafe impl super::Sized0 for RReadinessResult {}

@@ -1,0 +1,278 @@
+//! Listeners across the boundary.
+
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::task::{Context, Poll};
+
+use super::bytes::RBytes;
+use super::conn::{RConn, Taken};
+use super::context::{RContext, WakerCache, enter, lend};
+use super::error::RError;
+use super::future::{Foreign as ForeignFuture, RFuture, RUnit};
+use super::{Sized0, drop_box, guard};
+use crate::error::{Error, ErrorKind};
+
+/// Something that listens; null `vt`: there is none.
+#[repr(C)]
+#[derive(Debug)]
+pub struct RListener {
+    /// The maker's own.
+    pub data: *mut (),
+    /// The maker's functions.
+    pub vt: *const ListenerVt,
+}
+
+impl RListener {
+    /// No listener.
+    pub const NONE: Self = Self { data: std::ptr::null_mut(), vt: std::ptr::null() };
+}
+
+/// The functions of a listener.
+#[repr(C)]
+#[derive(Debug)]
+pub struct ListenerVt {
+    /// Bytes in this table.
+    pub size: usize,
+    /// Waits for a connection without waiting for a peer's bytes: 0 pending, 1 written (an [`RConn`], which may be an
+    /// error or a handshake), 2 panicked. Dropping the caller's task loses no connection: the next call goes on.
+    pub poll_accept: unsafe extern "C" fn(*mut (), *const RContext, *mut RConn) -> u32,
+    /// The addresses that are listened on, in the form of [`Facts`](crate::Facts).
+    pub addresses: unsafe extern "C" fn(*mut ()) -> RBytes,
+    /// The client descriptions by which it is reached, each a record of [`Facts`](crate::Facts) per argument.
+    pub reachable: unsafe extern "C" fn(*mut ()) -> RBytes,
+    /// Gives up the listening stream socket, from which the host then accepts by itself; -1: there is none, use
+    /// `poll_accept`. The listener stays, and is dropped when listening ends.
+    pub take_socket: unsafe extern "C" fn(*mut ()) -> i32,
+    /// A future of an [`RUnit`] that ends when listening has stopped; no future: dropping is all there is to do.
+    pub close: unsafe extern "C" fn(*mut ()) -> RFuture,
+    /// Stops listening and frees it.
+    pub drop: unsafe extern "C" fn(*mut ()),
+}
+
+/// What a listener is when it is sent across.
+pub trait Export: Send + 'static {
+    /// Polls for the next connection.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Taken, Error>>;
+    /// The addresses, encoded.
+    fn addresses(&self) -> Vec<u8>;
+    /// The client descriptions, encoded.
+    fn reachable(&self) -> Vec<u8>;
+    /// The listening socket, given up.
+    fn take_socket(&mut self) -> Option<OwnedFd>;
+    /// Stops listening.
+    fn close(&mut self) -> RFuture;
+}
+
+impl RListener {
+    /// Sends a listener across.
+    #[must_use]
+    pub fn new<L: Export>(listener: L) -> Self {
+        let state = ListenerBox { listener, cache: WakerCache::default(), panicked: false };
+        Self { data: Box::into_raw(Box::new(state)).cast(), vt: &ListenerBox::<L>::VT }
+    }
+}
+
+struct ListenerBox<L> {
+    listener: L,
+    cache: WakerCache,
+    panicked: bool,
+}
+
+impl<L: Export> ListenerBox<L> {
+    const VT: ListenerVt = ListenerVt {
+        size: size_of::<ListenerVt>(),
+        poll_accept: poll_accept::<L>,
+        addresses: addresses::<L>,
+        reachable: reachable::<L>,
+        take_socket: take_socket::<L>,
+        close: close::<L>,
+        drop: drop_box::<Self>,
+    };
+}
+
+unsafe extern "C" fn poll_accept<L: Export>(data: *mut (), cx: *const RContext, out: *mut RConn) -> u32 {
+    // SAFETY: the table's contract: a live box of this type, one call at a time.
+    let this = unsafe { &mut *data.cast::<ListenerBox<L>>() };
+    if this.panicked {
+        return super::future::PANICKED;
+    }
+    // SAFETY: the context is lent for this call.
+    let polled =
+        guard(None, || Some(unsafe { enter(cx, &this.cache, |cx| this.listener.poll_accept(cx)) }.map(RConn::from)));
+    match polled {
+        Some(Poll::Pending) => super::future::PENDING,
+        Some(Poll::Ready(conn)) => {
+            // SAFETY: the caller lends an absent `RConn`.
+            unsafe { conn.write_to(out) };
+            super::future::READY
+        }
+        None => {
+            this.panicked = true;
+            super::future::PANICKED
+        }
+    }
+}
+
+// SAFETY (of the block in each): the table's contract, as in `poll_accept`.
+unsafe extern "C" fn addresses<L: Export>(data: *mut ()) -> RBytes {
+    // SAFETY: as above.
+    let this = unsafe { &mut *data.cast::<ListenerBox<L>>() };
+    guard(RBytes::EMPTY, || this.listener.addresses().into())
+}
+
+unsafe extern "C" fn reachable<L: Export>(data: *mut ()) -> RBytes {
+    // SAFETY: as above.
+    let this = unsafe { &mut *data.cast::<ListenerBox<L>>() };
+    guard(RBytes::EMPTY, || this.listener.reachable().into())
+}
+
+unsafe extern "C" fn take_socket<L: Export>(data: *mut ()) -> i32 {
+    // SAFETY: as above.
+    let this = unsafe { &mut *data.cast::<ListenerBox<L>>() };
+    guard(-1, || this.listener.take_socket().map_or(-1, IntoRawFd::into_raw_fd))
+}
+
+unsafe extern "C" fn close<L: Export>(data: *mut ()) -> RFuture {
+    // SAFETY: as above.
+    let this = unsafe { &mut *data.cast::<ListenerBox<L>>() };
+    guard(RFuture::NONE, || this.listener.close())
+}
+
+/// The other side's listener.
+///
+/// Dropping it stops listening.
+#[derive(Debug)]
+pub struct Foreign(RListener);
+
+// SAFETY: the contract of the table allows use from any thread, one call at a time.
+unsafe impl Send for Foreign {}
+// SAFETY: every call needs `&mut`.
+unsafe impl Sync for Foreign {}
+
+impl Foreign {
+    /// Takes the listener over.
+    ///
+    /// # Safety
+    /// `raw` is valid and owned by the caller.
+    #[must_use]
+    pub unsafe fn new(raw: RListener) -> Self {
+        Self(raw)
+    }
+
+    /// Gives the listener up.
+    #[must_use]
+    pub fn into_raw(self) -> RListener {
+        let this = std::mem::ManuallyDrop::new(self);
+        RListener { data: this.0.data, vt: this.0.vt }
+    }
+
+    /// Polls for the next connection; its body may be a handshake.
+    pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Taken, Error>> {
+        let mut out = RConn::absent();
+        // SAFETY: valid by the contract of `new`; `out` is absent.
+        let state = lend(cx, |cx| unsafe { (self.vt().poll_accept)(self.0.data, cx, &raw mut out) });
+        match state {
+            super::future::PENDING => Poll::Pending,
+            // SAFETY: the other side has written it.
+            super::future::READY => Poll::Ready(unsafe { out.take() }),
+            _ => Poll::Ready(Err(Error::new(ErrorKind::Panicked, "the plugin panicked while accepting"))),
+        }
+    }
+
+    /// The addresses, encoded.
+    pub fn addresses(&mut self) -> RBytes {
+        // SAFETY: valid by the contract of `new`.
+        unsafe { (self.vt().addresses)(self.0.data) }
+    }
+
+    /// The client descriptions, encoded.
+    pub fn reachable(&mut self) -> RBytes {
+        // SAFETY: valid by the contract of `new`.
+        unsafe { (self.vt().reachable)(self.0.data) }
+    }
+
+    /// The listening socket, where the listener gives it up.
+    pub fn take_socket(&mut self) -> Option<OwnedFd> {
+        // SAFETY: valid by the contract of `new`.
+        let fd = unsafe { (self.vt().take_socket)(self.0.data) };
+        // SAFETY: given up by the other side.
+        (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// Stops listening and waits until it has.
+    ///
+    /// # Errors
+    /// What went wrong on the way; listening has ended all the same.
+    pub async fn close(mut self) -> Result<(), Error> {
+        let Some(closing) = self.begin_close() else { return Ok(()) };
+        match closing.await {
+            Some(unit) => unit.error.into_error().map_or(Ok(()), Err),
+            None => Err(Error::new(ErrorKind::Panicked, "the plugin panicked while closing its listener")),
+        }
+    }
+
+    fn begin_close(&mut self) -> Option<ForeignFuture<RUnit>> {
+        // SAFETY: valid by the contract of `new`; `close` gives a future of `RUnit`, or none.
+        unsafe {
+            let closing = (self.vt().close)(self.0.data);
+            (!closing.is_none()).then(|| ForeignFuture::new(closing))
+        }
+    }
+
+    fn vt(&self) -> &'static ListenerVt {
+        // SAFETY: valid by the contract of `new`; tables are statics of an image that is never unloaded.
+        unsafe { &*self.0.vt }
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        // SAFETY: owned, and not used again.
+        unsafe { (self.vt().drop)(self.0.data) }
+    }
+}
+
+/// What `listen` comes to.
+#[repr(C)]
+#[derive(Debug)]
+pub struct RListen {
+    /// Bytes in this structure.
+    pub size: usize,
+    /// Set where it failed.
+    pub error: RError,
+    /// The listener, where it did not.
+    pub listener: RListener,
+}
+
+// SAFETY: `repr(C)`, size first; zeroes are no error and no listener.
+unsafe impl Sized0 for RListen {}
+
+impl RListen {
+    /// Takes the listener out.
+    ///
+    /// # Safety
+    /// The value is valid, as the other side wrote it, and owned by the caller.
+    ///
+    /// # Errors
+    /// The error that it carries.
+    pub unsafe fn take(self) -> Result<Foreign, Error> {
+        if let Some(error) = self.error.into_error() {
+            return Err(error);
+        }
+        if self.listener.vt.is_null() {
+            return Err(Error::new(ErrorKind::Internal, "neither a listener nor an error was handed over"));
+        }
+        // SAFETY: by contract.
+        Ok(unsafe { Foreign::new(self.listener) })
+    }
+}
+
+impl From<Result<RListener, Error>> for RListen {
+    fn from(result: Result<RListener, Error>) -> Self {
+        let mut listen = Self::absent();
+        match result {
+            Ok(listener) => listen.listener = listener,
+            Err(error) => listen.error = error.into(),
+        }
+        listen
+    }
+}

@@ -1,0 +1,219 @@
+//! The arguments of a description, checked against the manifest.
+
+use std::ffi::OsStr;
+use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::abi::endpoint::{Foreign, REndpoint};
+use crate::abi::module::RArgument;
+use crate::error::{Error, ErrorKind};
+use crate::plugin::{Client, Server};
+
+/// The arguments of one description, by the names that the manifest declares. Defaults are filled in, types are
+/// checked; a parameter that is neither given nor has a default is absent.
+///
+/// A getter named after a type fails when the argument is absent, the one with `opt_` before it gives `None`. Asking
+/// for a name that the manifest does not declare, or one of another type, is a mistake of the plugin, and an error of
+/// the kind `Internal`.
+#[derive(Debug)]
+pub struct Arguments<'a> {
+    all: &'a mut [RArgument],
+}
+
+impl<'a> Arguments<'a> {
+    /// # Safety
+    /// `arguments` points to `count` arguments, lent for `'a`.
+    #[expect(unsafe_code, reason = "takes what the host lends for the call")]
+    pub(crate) unsafe fn from_raw(arguments: *mut RArgument, count: usize) -> Self {
+        if count == 0 {
+            return Self { all: &mut [] };
+        }
+        // SAFETY: by contract. An element is exactly one of this version: the host's first version is ours.
+        Self { all: unsafe { std::slice::from_raw_parts_mut(arguments, count) } }
+    }
+
+    fn find(&self, name: &str) -> Option<&RArgument> {
+        self.all.iter().find(|argument| {
+            // SAFETY: the host lends the name for `'a`.
+            #[expect(unsafe_code, reason = "reads what the host lends")]
+            let known = unsafe { argument.name.bytes() };
+            known == name.as_bytes()
+        })
+    }
+
+    fn need<T>(name: &str, value: Option<T>) -> Result<T, Error> {
+        value.ok_or_else(|| {
+            Error::new(ErrorKind::Internal, format!("the plugin asks for the argument {name}, which is absent"))
+        })
+    }
+
+    /// Whether the description gives the argument itself.
+    #[must_use]
+    pub fn is_given(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|argument| argument.given != 0)
+    }
+
+    /// The bytes of a value of any type, where it is present.
+    #[must_use]
+    pub fn opt_bytes(&self, name: &str) -> Option<&[u8]> {
+        // SAFETY: the host lends the value for `'a`, which `self` borrows from.
+        #[expect(unsafe_code, reason = "reads what the host lends")]
+        self.find(name).map(|argument| unsafe { argument.value.bytes() })
+    }
+
+    /// The bytes of a value of any type.
+    ///
+    /// # Errors
+    /// If it is absent.
+    pub fn bytes(&self, name: &str) -> Result<&[u8], Error> {
+        Self::need(name, self.opt_bytes(name))
+    }
+
+    /// A value of a type that is text, where it is present.
+    ///
+    /// # Errors
+    /// If it is no text, so of another type.
+    pub fn opt_text(&self, name: &str) -> Result<Option<&str>, Error> {
+        self.opt_bytes(name)
+            .map(|bytes| {
+                std::str::from_utf8(bytes)
+                    .map_err(|_| Error::new(ErrorKind::Internal, format!("the argument {name} is not text")))
+            })
+            .transpose()
+    }
+
+    /// A value of a type that is text.
+    ///
+    /// # Errors
+    /// If it is absent or no text.
+    pub fn text(&self, name: &str) -> Result<&str, Error> {
+        Self::need(name, self.opt_text(name)?)
+    }
+
+    /// A path, where it is present.
+    #[must_use]
+    pub fn opt_path(&self, name: &str) -> Option<&Path> {
+        self.opt_bytes(name).map(|bytes| Path::new(OsStr::from_bytes(bytes)))
+    }
+
+    /// A path.
+    ///
+    /// # Errors
+    /// If it is absent.
+    pub fn path(&self, name: &str) -> Result<&Path, Error> {
+        Self::need(name, self.opt_path(name))
+    }
+
+    /// An integer, a port, or an octal mode, where it is present.
+    #[must_use]
+    pub fn opt_integer(&self, name: &str) -> Option<u64> {
+        self.find(name).map(|argument| argument.number)
+    }
+
+    /// An integer, a port, or an octal mode.
+    ///
+    /// # Errors
+    /// If it is absent.
+    pub fn integer(&self, name: &str) -> Result<u64, Error> {
+        Self::need(name, self.opt_integer(name))
+    }
+
+    /// A port.
+    ///
+    /// # Errors
+    /// If it is absent, or of another type.
+    pub fn port(&self, name: &str) -> Result<u16, Error> {
+        let number = self.integer(name)?;
+        u16::try_from(number)
+            .map_err(|_| Error::new(ErrorKind::Internal, format!("the argument {name} is not declared as a port")))
+    }
+
+    /// A flag.
+    ///
+    /// # Errors
+    /// If it is absent.
+    pub fn flag(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.integer(name)? != 0)
+    }
+
+    /// A length of time, where it is present.
+    #[must_use]
+    pub fn opt_duration(&self, name: &str) -> Option<Duration> {
+        self.opt_integer(name).map(Duration::from_nanos)
+    }
+
+    /// A length of time.
+    ///
+    /// # Errors
+    /// If it is absent.
+    pub fn duration(&self, name: &str) -> Result<Duration, Error> {
+        Self::need(name, self.opt_duration(name))
+    }
+
+    /// An IP address, where it is present.
+    ///
+    /// # Errors
+    /// If it is of another type.
+    pub fn opt_ip(&self, name: &str) -> Result<Option<IpAddr>, Error> {
+        self.opt_text(name)?
+            .map(|text| {
+                text.parse().map_err(|_| {
+                    Error::new(ErrorKind::Internal, format!("the argument {name} is not declared as an address"))
+                })
+            })
+            .transpose()
+    }
+
+    /// The endpoint of a nested client description, where it is present; taken, so only once.
+    ///
+    /// # Errors
+    /// If it is of another type.
+    pub fn opt_client(&mut self, name: &str) -> Result<Option<Client>, Error> {
+        Ok(self.take(name)?.map(Client))
+    }
+
+    /// The endpoint of a nested client description; taken, so only once.
+    ///
+    /// # Errors
+    /// If it is absent, or of another type.
+    pub fn client(&mut self, name: &str) -> Result<Client, Error> {
+        let client = self.opt_client(name)?;
+        Self::need(name, client)
+    }
+
+    /// The endpoint of a nested server description, where it is present; taken, so only once.
+    ///
+    /// # Errors
+    /// If it is of another type.
+    pub fn opt_server(&mut self, name: &str) -> Result<Option<Server>, Error> {
+        Ok(self.take(name)?.map(Server))
+    }
+
+    /// The endpoint of a nested server description; taken, so only once.
+    ///
+    /// # Errors
+    /// If it is absent, or of another type.
+    pub fn server(&mut self, name: &str) -> Result<Server, Error> {
+        let server = self.opt_server(name)?;
+        Self::need(name, server)
+    }
+
+    fn take(&mut self, name: &str) -> Result<Option<Foreign>, Error> {
+        let Some(place) = self.find(name).map(std::ptr::from_ref) else { return Ok(None) };
+        let argument = self
+            .all
+            .iter_mut()
+            .find(|argument| std::ptr::eq(std::ptr::from_ref(*argument), place))
+            .filter(|argument| !argument.endpoint.is_none());
+        let Some(argument) = argument else {
+            let message = format!("the argument {name} is no nested description, or was taken before");
+            return Err(Error::new(ErrorKind::Internal, message));
+        };
+        let raw = std::mem::replace(&mut argument.endpoint, REndpoint::NONE);
+        // SAFETY: the host gives the endpoint to whoever takes it out.
+        #[expect(unsafe_code, reason = "takes over what the host gives")]
+        Ok(Some(unsafe { Foreign::new(raw) }))
+    }
+}

@@ -1,0 +1,127 @@
+//! Facts about connections and listeners: named values in layers.
+
+/// Names of facts that hosts know and give a type.
+pub mod name {
+    /// A socket address of this side, as text: `192.0.2.1:80` or `[2001:db8::1]:80`.
+    pub const LOCAL_IP: &str = "local.ip";
+    /// The peer's socket address, as text.
+    pub const PEER_IP: &str = "peer.ip";
+    /// The path of this side's Unix socket; empty: unnamed; a leading NUL: an abstract name.
+    pub const LOCAL_UNIX: &str = "local.unix";
+    /// The path of the peer's Unix socket, likewise.
+    pub const PEER_UNIX: &str = "peer.unix";
+    /// The peer's host name and port, where somebody else resolves the name: `example.com:80`.
+    pub const PEER_NAME: &str = "peer.name";
+    /// Begins the facts of a layer further inside; the value is its scheme. Put there by hosts alone.
+    pub const LAYER: &str = "layer";
+}
+
+/// Named values, in order. A name may occur several times; a host keeps names that it does not know.
+///
+/// Encoded as the boundary carries them: for each, the length of the name and the name, the length of the value and
+/// the value; lengths are 32-bit, little-endian.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts(Vec<u8>);
+
+impl Facts {
+    /// None.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Adds a fact at the end.
+    ///
+    /// # Panics
+    /// If the name or the value is longer than 4 GiB.
+    pub fn push(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        for text in [name.as_bytes(), value.as_ref()] {
+            let len = u32::try_from(text.len()).expect("facts are short");
+            self.0.extend_from_slice(&len.to_le_bytes());
+            self.0.extend_from_slice(text);
+        }
+    }
+
+    /// The same with one more fact.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.push(name, value);
+        self
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All facts in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        decode(&self.0)
+    }
+
+    /// The first value of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.iter().find_map(|(known, value)| (known == name).then_some(value))
+    }
+
+    /// The encoded form.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    /// Takes the encoded form; what cannot be read at its end is left out.
+    #[must_use]
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+}
+
+fn decode(bytes: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        loop {
+            let (name, after) = text(rest)?;
+            let (value, after) = text(after)?;
+            rest = after;
+            // A name that is no text cannot be asked for.
+            if let Ok(name) = std::str::from_utf8(name) {
+                return Some((name, value));
+            }
+        }
+    })
+}
+
+fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(u32::from_le_bytes(*len) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_keep_their_order_and_any_bytes() {
+        let facts = Facts::new().with("a", b"\xff\0").with("b", "").with("a", "second");
+        let all: Vec<_> = facts.iter().collect();
+        assert_eq!(all, [("a", &b"\xff\0"[..]), ("b", b""), ("a", b"second")]);
+        assert_eq!(facts.get("a"), Some(&b"\xff\0"[..]));
+        assert_eq!(facts.get("c"), None);
+    }
+
+    #[test]
+    fn damaged_facts_end_early() {
+        let mut bytes = Facts::new().with("name", "value").with("next", "lost").into_bytes();
+        bytes.pop();
+        assert_eq!(Facts::from_bytes(bytes).iter().count(), 1);
+        let absurd = [0xff; 16].to_vec();
+        assert_eq!(Facts::from_bytes(absurd).iter().count(), 0);
+    }
+}

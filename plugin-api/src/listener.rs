@@ -1,0 +1,371 @@
+//! Listening and accepting.
+
+use std::fmt;
+use std::future::{Future, IntoFuture, poll_fn};
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use crate::abi::conn::{Body, RConn, Taken};
+use crate::abi::future::{Foreign as ForeignFuture, RFuture, RUnit};
+use crate::abi::listener::{Export, Foreign, RListener};
+use crate::abi::{self, Sized0};
+use crate::connection::Connection;
+use crate::error::{Error, ErrorKind};
+use crate::facts::Facts;
+
+/// Something that listens: of a plugin's own, or of a nested endpoint.
+///
+/// Dropping it stops listening.
+#[derive(Debug)]
+pub struct Listener(pub(crate) Foreign);
+
+impl Listener {
+    /// A listener over a listening stream socket, from which the host accepts by itself.
+    ///
+    /// `reachable` are the client descriptions by which it is reached; `guard` is dropped when listening has ended,
+    /// after the socket was closed: a place for what must be cleaned up then.
+    pub fn from_socket(
+        socket: impl Into<OwnedFd>,
+        reachable: Vec<Reachable>,
+        guard: impl Send + 'static,
+    ) -> Self {
+        Self::export(SocketListener { socket: Some(socket.into()), reachable, _guard: guard })
+    }
+
+    /// A listener that accepts in a way of its own.
+    pub fn new(accept: impl Accept) -> Self {
+        Self::export(AcceptListener { accept: Arc::new(accept), accepting: None })
+    }
+
+    pub(crate) fn export(listener: impl Export) -> Self {
+        let raw = RListener::new(listener);
+        // SAFETY: just made, and owned.
+        #[expect(unsafe_code, reason = "hands a listener of this image to its own safe face")]
+        Self(unsafe { Foreign::new(raw) })
+    }
+
+    /// Waits for the next connection, not for its handshake.
+    ///
+    /// # Errors
+    /// Why accepting failed; the listener stays usable unless the kind is [`Closed`](ErrorKind::Closed).
+    ///
+    /// # Cancel safety
+    /// No connection is lost when the future is dropped.
+    pub async fn accept(&mut self) -> Result<Incoming, Error> {
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    pub(crate) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, Error>> {
+        Poll::Ready(ready!(self.0.poll_accept(cx)).and_then(Incoming::from_taken))
+    }
+
+    /// The addresses that are listened on.
+    pub fn addresses(&mut self) -> Facts {
+        Facts::from_bytes(self.0.addresses().as_slice().to_vec())
+    }
+
+    /// The client descriptions by which it is reached.
+    pub fn reachable(&mut self) -> Vec<Reachable> {
+        Reachable::decode(&Facts::from_bytes(self.0.reachable().as_slice().to_vec()))
+    }
+
+    /// Stops listening and waits until it has.
+    ///
+    /// # Errors
+    /// What went wrong on the way; listening has ended all the same.
+    pub async fn close(self) -> Result<(), Error> {
+        self.0.close().await
+    }
+}
+
+/// A way to accept.
+pub trait Accept: Send + Sync + 'static {
+    /// Waits for the next connection, never for a peer's bytes: what a handshake needs belongs into
+    /// [`Incoming::handshake`].
+    ///
+    /// # Errors
+    /// Why accepting failed; it will be called again unless the kind is [`Closed`](ErrorKind::Closed).
+    ///
+    /// # Cancel safety
+    /// None is needed: the host keeps the future until it ends, or the listener is dropped.
+    fn accept(&self) -> impl Future<Output = Result<Incoming, Error>> + Send;
+
+    /// The addresses that are listened on; [`name::LOCAL_IP`](crate::name::LOCAL_IP) and its like.
+    fn addresses(&self) -> Facts {
+        Facts::new()
+    }
+
+    /// The client descriptions by which it is reached.
+    fn reachable(&self) -> Vec<Reachable> {
+        Vec::new()
+    }
+}
+
+/// A connection that was accepted, its handshake perhaps not yet done: await it for the [`Connection`].
+///
+/// Dropping it closes the connection.
+pub struct Incoming {
+    facts: Facts,
+    state: State,
+}
+
+enum State {
+    Ready(Connection),
+    Handshake(ForeignFuture<RConn>),
+}
+
+impl Incoming {
+    /// A connection that needs no handshake.
+    #[must_use]
+    pub fn ready(connection: Connection) -> Self {
+        Self { facts: Facts::new(), state: State::Ready(connection) }
+    }
+
+    /// A connection whose handshake is done by `handshake`, when it is awaited. `facts` are what is known before, such as
+    /// the peer's address.
+    pub fn handshake(
+        facts: Facts,
+        handshake: impl Future<Output = Result<Connection, Error>> + Send + 'static,
+    ) -> Self {
+        let raw = RFuture::new(async move { RConn::from(handshake.await.map(Connection::into_taken)) });
+        // SAFETY: just made, owned, and a future of `RConn`.
+        #[expect(unsafe_code, reason = "hands a future of this image to its own safe face")]
+        let future = unsafe { ForeignFuture::new(raw) };
+        Self { facts, state: State::Handshake(future) }
+    }
+
+    /// What is known before the handshake.
+    pub fn facts(&mut self) -> Facts {
+        match &mut self.state {
+            State::Ready(connection) if self.facts.is_empty() => connection.facts(),
+            _ => self.facts.clone(),
+        }
+    }
+
+    fn from_taken(taken: Taken) -> Result<Self, Error> {
+        let facts = Facts::from_bytes(taken.facts.as_slice().to_vec());
+        match taken.body {
+            Body::Handshake(future) => Ok(Self { facts, state: State::Handshake(future) }),
+            _ => Ok(Self::ready(Connection::from_taken(taken)?)),
+        }
+    }
+
+    pub(crate) fn into_taken(self) -> Taken {
+        match self.state {
+            State::Ready(connection) => connection.into_taken(),
+            State::Handshake(future) => Taken {
+                body: Body::Handshake(future),
+                facts: self.facts.into_bytes().into(),
+                leftover: abi::bytes::RBytes::EMPTY,
+            },
+        }
+    }
+}
+
+impl IntoFuture for Incoming {
+    type Output = Result<Connection, Error>;
+    type IntoFuture = Handshake;
+
+    fn into_future(self) -> Handshake {
+        Handshake(match self.state {
+            State::Ready(connection) => Progress::Ready(Some(Box::new(connection))),
+            State::Handshake(future) => Progress::Pending(future),
+        })
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ready = matches!(self.state, State::Ready(_));
+        f.debug_struct("Incoming").field("ready", &ready).finish_non_exhaustive()
+    }
+}
+
+/// The handshake of an [`Incoming`].
+#[derive(Debug)]
+pub struct Handshake(Progress);
+
+#[derive(Debug)]
+enum Progress {
+    Ready(Option<Box<Connection>>),
+    Pending(ForeignFuture<RConn>),
+}
+
+impl Future for Handshake {
+    type Output = Result<Connection, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Progress::Ready(connection) => Poll::Ready(
+                connection
+                    .take()
+                    .map(|connection| *connection)
+                    .ok_or_else(|| Error::new(ErrorKind::Internal, "a handshake was awaited after its end")),
+            ),
+            Progress::Pending(future) => {
+                let Some(conn) = ready!(Pin::new(future).poll(cx)) else {
+                    return Poll::Ready(Err(Error::new(ErrorKind::Panicked, "the plugin panicked in its handshake")));
+                };
+                // SAFETY: the other side has written it.
+                #[expect(unsafe_code, reason = "the result of a future of the boundary")]
+                let taken = unsafe { conn.take() };
+                Poll::Ready(taken.and_then(Connection::from_taken))
+            }
+        }
+    }
+}
+
+/// A client description in parts: a way to reach a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reachable {
+    /// The scheme.
+    pub scheme: String,
+    /// The arguments by name.
+    pub arguments: Vec<(String, Argument)>,
+}
+
+/// The value of one argument of a [`Reachable`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Argument {
+    /// The value itself; whoever prints it quotes it.
+    Value(Vec<u8>),
+    /// A description inside the description.
+    Nested(Reachable),
+}
+
+impl Reachable {
+    /// A description without arguments.
+    #[must_use]
+    pub fn new(scheme: impl Into<String>) -> Self {
+        Self { scheme: scheme.into(), arguments: Vec::new() }
+    }
+
+    /// The same with one more argument.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.arguments.push((name.to_owned(), Argument::Value(value.as_ref().to_vec())));
+        self
+    }
+
+    /// The same with a nested description.
+    #[must_use]
+    pub fn with_nested(mut self, name: &str, inner: Self) -> Self {
+        self.arguments.push((name.to_owned(), Argument::Nested(inner)));
+        self
+    }
+
+    /// Takes the form of the boundary apart: a fact with an empty name begins a description and holds its scheme; a
+    /// name with `@` before it has a nested description in the same form as its value.
+    #[must_use]
+    pub fn decode(facts: &Facts) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for (name, value) in facts.iter() {
+            if name.is_empty() {
+                all.push(Self::new(String::from_utf8_lossy(value)));
+            } else if let Some(last) = all.last_mut() {
+                match name.strip_prefix('@') {
+                    None => last.arguments.push((name.to_owned(), Argument::Value(value.to_vec()))),
+                    Some(name) => {
+                        if let Some(inner) = Self::decode(&Facts::from_bytes(value.to_vec())).into_iter().next() {
+                            last.arguments.push((name.to_owned(), Argument::Nested(inner)));
+                        }
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// Puts descriptions into the form of the boundary.
+    #[must_use]
+    pub fn encode(all: &[Self]) -> Facts {
+        let mut facts = Facts::new();
+        for one in all {
+            facts.push("", &one.scheme);
+            for (name, value) in &one.arguments {
+                match value {
+                    Argument::Value(value) => facts.push(name, value),
+                    Argument::Nested(inner) => {
+                        let inner = Self::encode(std::slice::from_ref(inner));
+                        facts.push(&format!("@{name}"), inner.into_bytes());
+                    }
+                }
+            }
+        }
+        facts
+    }
+}
+
+struct SocketListener<G> {
+    socket: Option<OwnedFd>,
+    reachable: Vec<Reachable>,
+    /// Declared last, so dropped last.
+    _guard: G,
+}
+
+impl<G: Send + 'static> Export for SocketListener<G> {
+    fn poll_accept(&mut self, _cx: &mut Context<'_>) -> Poll<Result<Taken, Error>> {
+        Poll::Ready(Err(Error::new(ErrorKind::Internal, "the host accepts from this listener's socket itself")))
+    }
+
+    fn addresses(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn reachable(&self) -> Vec<u8> {
+        Reachable::encode(&self.reachable).into_bytes()
+    }
+
+    fn take_socket(&mut self) -> Option<OwnedFd> {
+        self.socket.take()
+    }
+
+    fn close(&mut self) -> RFuture {
+        RFuture::NONE
+    }
+}
+
+struct AcceptListener<A> {
+    accept: Arc<A>,
+    accepting: Option<Pin<Box<dyn Future<Output = Result<Incoming, Error>> + Send>>>,
+}
+
+impl<A: Accept> Export for AcceptListener<A> {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Taken, Error>> {
+        let accept = &self.accept;
+        let accepting = self.accepting.get_or_insert_with(|| {
+            let accept = Arc::clone(accept);
+            Box::pin(async move { accept.accept().await })
+        });
+        let accepted = ready!(accepting.as_mut().poll(cx));
+        self.accepting = None;
+        Poll::Ready(accepted.map(Incoming::into_taken))
+    }
+
+    fn addresses(&self) -> Vec<u8> {
+        self.accept.addresses().into_bytes()
+    }
+
+    fn reachable(&self) -> Vec<u8> {
+        Reachable::encode(&self.accept.reachable()).into_bytes()
+    }
+
+    fn take_socket(&mut self) -> Option<OwnedFd> {
+        None
+    }
+
+    fn close(&mut self) -> RFuture {
+        RFuture::NONE
+    }
+}
+
+/// The result of a future that only succeeds or fails, in the form of the boundary.
+pub(crate) fn unit(result: Result<(), Error>) -> RUnit {
+    let mut unit = RUnit::absent();
+    if let Err(error) = result {
+        unit.error = error.into();
+    }
+    unit
+}
