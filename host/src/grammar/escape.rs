@@ -1,6 +1,7 @@
 //! Quoting text so that it stands for itself in a description, and undoing it.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::ops::Range;
 
 /// Quotes bytes so that they stand for themselves in a description: `\`, `:` and `=` get a backslash before them.
@@ -74,7 +75,12 @@ pub(super) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
 
 /// Whether `raw` stands for `plain`.
 pub(super) fn unescapes_to(raw: &[u8], plain: &[u8]) -> bool {
-    raw == plain && !raw.contains(&b'\\') || unescaped(raw).eq(plain.iter().copied())
+    match raw.len().cmp(&plain.len()) {
+        Ordering::Less => false,
+        // An escape would make what it stands for shorter.
+        Ordering::Equal => raw == plain && !raw.contains(&b'\\'),
+        Ordering::Greater => unescaped(raw).eq(plain.iter().copied()),
+    }
 }
 
 /// Finds the bytes of `raw` that a range of its unescaped form was made from, backslashes included.

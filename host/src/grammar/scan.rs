@@ -123,13 +123,4 @@ mod tests {
         assert_eq!(error(r"t:é=1:\").0, ParseErrorKind::NonAsciiKey);
         assert_eq!(error(r"a=1:é=\").0, ParseErrorKind::TrailingBackslash, "the part was not over yet");
     }
-
-    #[test]
-    fn room_for_the_parts_is_made_once() {
-        for text in ["", "tcp", "tcp:host=h:port=80", ":::::::::::::::::::::::", r"t:\:\:\:"] {
-            let scanned = scan(text.as_bytes()).expect("a description");
-            let colons = text.matches(':').count();
-            assert_eq!(scanned.parts.capacity(), colons + 1, "{text}");
-        }
-    }
 }
