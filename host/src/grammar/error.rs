@@ -62,3 +62,25 @@ pub enum ParseErrorKind {
     /// Every part is a keyword, so that none is the scheme; the span is the whole text.
     NoScheme,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Description;
+
+    #[test]
+    fn messages_say_what_to_do_next() {
+        let message = |text: &str| Description::parse(text).expect_err("a mistake").to_string();
+        assert_eq!(
+            message(r"unix:C:\"),
+            r"the description ends in a lone backslash: write \\ for a backslash, or remove it"
+        );
+        assert_eq!(
+            message("unix:/é=1"),
+            r"the argument name at byte 5 is not ASCII: correct it, or write \= if the = belongs to a value"
+        );
+        assert_eq!(
+            message("port=80"),
+            "the description has no scheme, only keywords: begin it with a scheme, as in tcp:port=80"
+        );
+    }
+}
