@@ -1,0 +1,5 @@
+//! The description grammar: laws for arbitrary texts, and what parsing costs.
+
+mod allocations;
+mod corpus;
+mod properties;

@@ -1,0 +1,3 @@
+//! What several tests of endpoints share.
+
+pub mod laws;
