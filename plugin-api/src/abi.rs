@@ -18,9 +18,11 @@ pub mod endpoint;
 pub mod error;
 pub mod future;
 pub mod host;
+pub mod instance;
 pub mod io;
 pub mod listener;
 pub mod module;
+pub mod services;
 pub mod stream;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
