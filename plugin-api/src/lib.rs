@@ -58,7 +58,7 @@ pub use arguments::Arguments;
 pub use connection::Connection;
 pub use error::{Error, ErrorKind};
 pub use facts::{Facts, name};
-pub use listener::{Accept, Incoming, Listener, Reachable};
+pub use listener::{Accept, Argument, Incoming, Listener, Reachable};
 pub use plugin::{Client, Connect, ConnectContext, Listen, ListenContext, Plugin, Server};
 pub use services::{Host, Interest, LogLevel, Readiness, TimedOut};
 pub use stream::Stream;

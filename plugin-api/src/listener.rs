@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use crate::abi::conn::{Body, RConn, Taken};
-use crate::abi::future::{Foreign as ForeignFuture, RFuture, RUnit};
+use crate::abi::conn::{Body, Handshaking, Taken};
+use crate::abi::future::{RFuture, RUnit};
 use crate::abi::listener::{Export, Foreign, RListener};
 use crate::abi::{self, Sized0};
 use crate::connection::Connection;
@@ -113,7 +113,7 @@ pub struct Incoming {
 
 enum State {
     Ready(Connection),
-    Handshake(ForeignFuture<RConn>),
+    Handshake(Handshaking),
 }
 
 impl Incoming {
@@ -129,10 +129,7 @@ impl Incoming {
         facts: Facts,
         handshake: impl Future<Output = Result<Connection, Error>> + Send + 'static,
     ) -> Self {
-        let raw = RFuture::new(async move { RConn::from(handshake.await.map(Connection::into_taken)) });
-        // SAFETY: just made, owned, and a future of `RConn`.
-        #[expect(unsafe_code, reason = "hands a future of this image to its own safe face")]
-        let future = unsafe { ForeignFuture::new(raw) };
+        let future = Handshaking::new(async move { handshake.await.map(Connection::into_taken) });
         Self { facts, state: State::Handshake(future) }
     }
 
@@ -190,7 +187,7 @@ pub struct Handshake(Progress);
 #[derive(Debug)]
 enum Progress {
     Ready(Option<Box<Connection>>),
-    Pending(ForeignFuture<RConn>),
+    Pending(Handshaking),
 }
 
 impl Future for Handshake {
@@ -205,13 +202,7 @@ impl Future for Handshake {
                     .ok_or_else(|| Error::new(ErrorKind::Internal, "a handshake was awaited after its end")),
             ),
             Progress::Pending(future) => {
-                let Some(conn) = ready!(Pin::new(future).poll(cx)) else {
-                    return Poll::Ready(Err(Error::new(ErrorKind::Panicked, "the plugin panicked in its handshake")));
-                };
-                // SAFETY: the other side has written it.
-                #[expect(unsafe_code, reason = "the result of a future of the boundary")]
-                let taken = unsafe { conn.take() };
-                Poll::Ready(taken.and_then(Connection::from_taken))
+                Poll::Ready(ready!(Pin::new(future).poll(cx)).and_then(Connection::from_taken))
             }
         }
     }

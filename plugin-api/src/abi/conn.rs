@@ -1,6 +1,9 @@
 //! Connections as they are handed over: descriptors, streams, or a handshake still to be done.
 
+use std::future::Future;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use super::Sized0;
 use super::bytes::RBytes;
@@ -74,7 +77,7 @@ impl RConn {
             }
             Self::STREAM if !self.stream.is_none() => Body::Stream(unsafe { ForeignStream::new(self.stream) }),
             Self::HANDSHAKE if !self.handshake.is_none() => {
-                Body::Handshake(unsafe { ForeignFuture::new(self.handshake) })
+                Body::Handshake(Handshaking(unsafe { ForeignFuture::new(self.handshake) }))
             }
             _ => {
                 return Err(self.error.into_error().unwrap_or_else(|| {
@@ -125,7 +128,38 @@ pub enum Body {
     /// A stream through its table.
     Stream(ForeignStream),
     /// A handshake to be awaited.
-    Handshake(ForeignFuture<RConn>),
+    Handshake(Handshaking),
+}
+
+/// A handshake of the other side. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct Handshaking(ForeignFuture<RConn>);
+
+impl Handshaking {
+    /// Does a handshake of this side on behalf of the other.
+    pub fn new(handshake: impl Future<Output = Result<Taken, Error>> + Send + 'static) -> Self {
+        let raw = RFuture::new(async move { RConn::from(handshake.await) });
+        // SAFETY: just made, owned, and a future of `RConn`.
+        Self(unsafe { ForeignFuture::new(raw) })
+    }
+}
+
+impl Future for Handshaking {
+    type Output = Result<Taken, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let taken = match ready!(Pin::new(&mut self.0).poll(cx)) {
+            // SAFETY: the other side has written it.
+            Some(conn) => unsafe { conn.take() },
+            None => Err(Error::new(ErrorKind::Panicked, "the plugin panicked in its handshake")),
+        };
+        Poll::Ready(match taken {
+            Ok(Taken { body: Body::Handshake(_), .. }) => {
+                Err(Error::new(ErrorKind::Internal, "a handshake came to another handshake"))
+            }
+            taken => taken,
+        })
+    }
 }
 
 impl From<Taken> for RConn {
@@ -149,7 +183,7 @@ impl From<Taken> for RConn {
             }
             Body::Handshake(future) => {
                 conn.kind = Self::HANDSHAKE;
-                conn.handshake = future.into_raw();
+                conn.handshake = future.0.into_raw();
             }
         }
         conn

@@ -210,12 +210,16 @@ impl Foreign {
         }
     }
 
+    /// Begins to stop listening: a future of an [`RUnit`], or none where there is nothing to wait for.
+    pub fn begin_close_raw(&mut self) -> RFuture {
+        // SAFETY: valid by the contract of `new`.
+        unsafe { (self.vt().close)(self.0.data) }
+    }
+
     fn begin_close(&mut self) -> Option<ForeignFuture<RUnit>> {
-        // SAFETY: valid by the contract of `new`; `close` gives a future of `RUnit`, or none.
-        unsafe {
-            let closing = (self.vt().close)(self.0.data);
-            (!closing.is_none()).then(|| ForeignFuture::new(closing))
-        }
+        let closing = self.begin_close_raw();
+        // SAFETY: `close` gives a future of `RUnit`, or none.
+        (!closing.is_none()).then(|| unsafe { ForeignFuture::new(closing) })
     }
 
     fn vt(&self) -> &'static ListenerVt {

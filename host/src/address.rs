@@ -1,0 +1,101 @@
+//! Addresses of listeners and peers.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use endpoints_plugin_api::name;
+
+/// An address of one end of a connection, or of a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Address {
+    /// An IP address and port.
+    Ip(SocketAddr),
+    /// A Unix socket's path.
+    UnixPath(PathBuf),
+    /// A name in Linux' abstract namespace, without the leading NUL.
+    UnixAbstract(Vec<u8>),
+    /// A Unix socket without a name, as clients mostly have.
+    UnixUnnamed,
+    /// A host name and port that somebody else resolves, as `example.com:80`.
+    Name(String),
+}
+
+impl Address {
+    /// The port, where there is one.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Ip(address) => Some(address.port()),
+            Self::Name(name) => name.rsplit_once(':').and_then(|(_, port)| port.parse().ok()),
+            _ => None,
+        }
+    }
+
+    /// The IP address and port, where it is one.
+    #[must_use]
+    pub fn ip(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Ip(address) => Some(*address),
+            _ => None,
+        }
+    }
+
+    /// The path, where it is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::UnixPath(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn from_unix(address: &tokio::net::unix::SocketAddr) -> Self {
+        match (address.as_pathname(), address.as_abstract_name()) {
+            (Some(path), _) => Self::UnixPath(path.to_owned()),
+            (None, Some(name)) => Self::UnixAbstract(name.to_owned()),
+            (None, None) => Self::UnixUnnamed,
+        }
+    }
+
+    /// As a fact about this side (`local`) or the peer: its name and value.
+    pub(crate) fn to_fact(&self, local: bool) -> (&'static str, Vec<u8>) {
+        let unix = if local { name::LOCAL_UNIX } else { name::PEER_UNIX };
+        match self {
+            Self::Ip(address) => (if local { name::LOCAL_IP } else { name::PEER_IP }, address.to_string().into_bytes()),
+            Self::UnixPath(path) => (unix, path.as_os_str().as_bytes().to_vec()),
+            Self::UnixAbstract(abstract_name) => (unix, [&[0], abstract_name.as_slice()].concat()),
+            Self::UnixUnnamed => (unix, Vec::new()),
+            Self::Name(text) => (name::PEER_NAME, text.clone().into_bytes()),
+        }
+    }
+
+    pub(crate) fn from_fact(fact: &str, value: &[u8]) -> Option<Self> {
+        match fact {
+            name::LOCAL_IP | name::PEER_IP => std::str::from_utf8(value).ok()?.parse().ok().map(Self::Ip),
+            name::LOCAL_UNIX | name::PEER_UNIX => Some(match value {
+                [] => Self::UnixUnnamed,
+                [0, abstract_name @ ..] => Self::UnixAbstract(abstract_name.to_vec()),
+                path => Self::UnixPath(Path::new(OsStr::from_bytes(path)).to_owned()),
+            }),
+            name::PEER_NAME => std::str::from_utf8(value).ok().map(|text| Self::Name(text.to_owned())),
+            _ => None,
+        }
+    }
+}
+
+/// For people and logs: `127.0.0.1:80`, a path, `@name` or `unnamed`.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::UnixPath(path) => path.display().fmt(f),
+            Self::UnixAbstract(name) => write!(f, "@{}", String::from_utf8_lossy(name)),
+            Self::UnixUnnamed => f.write_str("unnamed"),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}

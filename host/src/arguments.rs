@@ -1,0 +1,205 @@
+//! Text against declared parameters: who is meant by each argument, and whether its value is of the declared type.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use crate::error::{Error, ErrorKind, shown};
+use crate::grammar::{Description, Part};
+use crate::manifest::{Parameter, ParameterType, Role};
+
+mod value;
+
+pub(crate) use value::{Checked, Problem, check_value};
+
+/// An argument that was given or has a default.
+pub(crate) struct Argument<'d, 'm> {
+    pub(crate) parameter: &'m Parameter,
+    /// The value as given, where it was.
+    pub(crate) part: Option<Part<'d>>,
+    pub(crate) value: Cow<'d, [u8]>,
+    pub(crate) number: u64,
+}
+
+impl Argument<'_, '_> {
+    /// Whether its value is a nested description.
+    pub(crate) fn is_nested(&self) -> bool {
+        matches!(self.parameter.kind, ParameterType::Client | ParameterType::Server | ParameterType::Rest)
+    }
+
+    /// Maps a range of the value to one of the description.
+    pub(crate) fn locate(&self, range: Range<usize>) -> Range<usize> {
+        match self.part {
+            Some(part) if self.parameter.kind == ParameterType::Rest => {
+                let start = part.span().start;
+                start + range.start..start + range.end
+            }
+            Some(part) => part.locate(range),
+            None => 0..0,
+        }
+    }
+}
+
+/// Checks the arguments of `description` against what `role` of its scheme declares.
+pub(crate) fn check<'d, 'm>(
+    description: &'d Description,
+    role: &'m Role,
+) -> Result<Vec<Argument<'d, 'm>>, Error> {
+    let scheme = || String::from_utf8_lossy(&description.scheme()).into_owned();
+    check_parts(description, role).map_err(|error| error.with_scheme(&scheme()))
+}
+
+fn check_parts<'d, 'm>(description: &'d Description, role: &'m Role) -> Result<Vec<Argument<'d, 'm>>, Error> {
+    let mut given: Vec<Option<Part<'d>>> = vec![None; role.parameters.len()];
+    let rest = role.parameters.iter().position(|parameter| parameter.kind == ParameterType::Rest);
+    if let Some(rest) = rest {
+        // Every part belongs to the inner endpoint.
+        given[rest] = description.parts().next();
+    } else {
+        for part in description.keywords() {
+            let place = find(role, part)?;
+            if let Some(first) = given[place].replace(part) {
+                return Err(twice(&role.parameters[place], first, part));
+            }
+        }
+        place_positional(description, role, &mut given)?;
+    }
+    let missing: Vec<&Parameter> = role
+        .parameters
+        .iter()
+        .zip(&given)
+        .filter(|(parameter, part)| parameter.required && part.is_none())
+        .map(|(parameter, _)| parameter)
+        .collect();
+    if let Some(first) = missing.first() {
+        let names: Vec<String> = missing.iter().map(|parameter| parameter.name.clone()).collect();
+        let message = format!("required but not given: {}", names.join(", "));
+        return Err(Error::new(ErrorKind::MissingArgument, message)
+            .with_argument(&first.name)
+            .with_expected(names, "")
+            .at(description.scheme_span()));
+    }
+    let mut arguments = Vec::with_capacity(role.parameters.len());
+    for (parameter, part) in role.parameters.iter().zip(given) {
+        if let Some(part) = part {
+            let value = match parameter.kind {
+                ParameterType::Rest => Cow::Borrowed(part.raw_tail()),
+                _ => part.value(),
+            };
+            let checked = value::check(parameter, &value).map_err(|problem| bad_value(parameter, part, &value, problem))?;
+            let (value, number) = match checked {
+                value::Outcome::AsWritten => (value, 0),
+                value::Outcome::Number(number) => (value, number),
+                value::Outcome::Normalized(normalized) => (Cow::Owned(normalized), 0),
+            };
+            arguments.push(Argument { parameter, part: Some(part), value, number });
+        } else if let Some(default) = &parameter.checked_default {
+            let value = Cow::Owned(default.bytes.clone());
+            arguments.push(Argument { parameter, part: None, value, number: default.number });
+        }
+    }
+    Ok(arguments)
+}
+
+fn find(role: &Role, part: Part<'_>) -> Result<usize, Error> {
+    if let Some(place) = role
+        .parameters
+        .iter()
+        .position(|parameter| part.has_key(&parameter.name) || parameter.aliases.iter().any(|alias| part.has_key(alias)))
+    {
+        return Ok(place);
+    }
+    let key = part.key().unwrap_or_default();
+    let names = role.names();
+    let accepts = match names.as_slice() {
+        [] => "it takes none".to_owned(),
+        names => format!("it takes {}", names.join(", ")),
+    };
+    Err(Error::new(ErrorKind::UnknownArgument, format!("{} is not an argument here: {accepts}", shown(key.as_bytes())))
+        .with_argument(&key)
+        .with_expected(names, &key)
+        .at(part.key_span().unwrap_or_else(|| part.span())))
+}
+
+fn twice(parameter: &Parameter, first: Part<'_>, second: Part<'_>) -> Error {
+    let (one, two) = (first.span(), second.span());
+    let message = format!(
+        "{} is given twice, at bytes {}..{} and {}..{}; an argument counts once",
+        parameter.name, one.start, one.end, two.start, two.end
+    );
+    Error::new(ErrorKind::DuplicateArgument, message).with_argument(&parameter.name).at(two)
+}
+
+fn place_positional<'d>(
+    description: &'d Description,
+    role: &Role,
+    given: &mut [Option<Part<'d>>],
+) -> Result<(), Error> {
+    let count = description.positional().count();
+    if let Some(surplus) = description.positional().nth(role.positions.len()) {
+        return Err(too_many(description, role, count, surplus));
+    }
+    let by_keyword = role.positions.iter().filter(|place| given[**place].is_some()).count();
+    let skip = role.skip_given && count + by_keyword <= role.positions.len();
+    let mut places = role.positions.iter();
+    for part in description.positional() {
+        let place = loop {
+            // There are enough: counted above.
+            let Some(place) = places.next() else { return Err(too_many(description, role, count, part)) };
+            if !(skip && given[*place].is_some()) {
+                break *place;
+            }
+        };
+        if let Some(keyword) = given[place].replace(part) {
+            let parameter = &role.parameters[place];
+            let mut error = twice(parameter, part, keyword);
+            if looks_like_ipv6(description) {
+                error = error.context(IPV6_HINT);
+            }
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+fn too_many(description: &Description, role: &Role, count: usize, surplus: Part<'_>) -> Error {
+    let names: Vec<String> = role.positions.iter().map(|place| role.parameters[*place].name.clone()).collect();
+    let takes = match names.as_slice() {
+        [] => "none is taken".to_owned(),
+        names => format!("only {} ({}) {} taken", names.len(), names.join(", "), if names.len() == 1 { "is" } else { "are" }),
+    };
+    let message = format!("{count} values are given by position, {takes}");
+    let error =
+        Error::new(ErrorKind::TooManyArguments, message).at(surplus.span()).with_expected(role.names(), "");
+    if looks_like_ipv6(description) { error.context(IPV6_HINT) } else { error }
+}
+
+const IPV6_HINT: &str = r"is this an IPv6 address? write each of its colons as \: as in \:\:1";
+
+/// Whether the parts look like an IPv6 address whose colons were not escaped: an empty one in the midst of others that
+/// are hexadecimal.
+fn looks_like_ipv6(description: &Description) -> bool {
+    let mut empty = 0;
+    let mut hexadecimal = 0;
+    for part in description.parts() {
+        let value = part.value();
+        let value = value.strip_prefix(b"[").unwrap_or(&value);
+        let value = value.strip_suffix(b"]").unwrap_or(value);
+        if value.is_empty() {
+            empty += 1;
+        } else if value.len() <= 4 && value.iter().all(u8::is_ascii_hexdigit) {
+            hexadecimal += 1;
+        }
+    }
+    empty > 0 && hexadecimal > 0
+}
+
+fn bad_value(parameter: &Parameter, part: Part<'_>, value: &[u8], problem: Problem) -> Error {
+    let shown = if parameter.secret { "its value".to_owned() } else { shown(value) };
+    let message = format!("{}: {shown} {}", parameter.name, problem.message);
+    let span = if part.value_span().is_empty() { part.span() } else { part.value_span() };
+    let written = if parameter.secret { Cow::Borrowed("") } else { String::from_utf8_lossy(value) };
+    Error::new(problem.kind, message)
+        .with_argument(&parameter.name)
+        .with_expected(parameter.choices.clone(), &written)
+        .at(span)
+}

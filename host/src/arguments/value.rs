@@ -1,0 +1,253 @@
+//! Values against the types of parameters.
+
+use std::net::IpAddr;
+
+use crate::error::ErrorKind;
+use crate::manifest::{Parameter, ParameterType};
+
+/// A value that was found to be of its type, in the form that plugins get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Checked {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) number: u64,
+}
+
+/// What is wrong with a value; the message follows it, as in `"x" is not a decimal whole number`.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) kind: ErrorKind,
+    pub(crate) message: String,
+}
+
+/// What a check came to.
+pub(super) enum Outcome {
+    /// The value stands as it is written.
+    AsWritten,
+    /// It means a number, and stands as it is written.
+    Number(u64),
+    /// It is written otherwise.
+    Normalized(Vec<u8>),
+}
+
+/// Checks a value and owns the result; for defaults.
+pub(crate) fn check_value(parameter: &Parameter, value: &[u8]) -> Result<Checked, Problem> {
+    Ok(match check(parameter, value)? {
+        Outcome::AsWritten => Checked { bytes: value.to_vec(), number: 0 },
+        Outcome::Number(number) => Checked { bytes: value.to_vec(), number },
+        Outcome::Normalized(bytes) => Checked { bytes, number: 0 },
+    })
+}
+
+pub(super) fn check(parameter: &Parameter, value: &[u8]) -> Result<Outcome, Problem> {
+    match parameter.kind {
+        ParameterType::Bytes | ParameterType::Client | ParameterType::Server | ParameterType::Rest => {
+            Ok(Outcome::AsWritten)
+        }
+        ParameterType::Text => text(value).map(|_| Outcome::AsWritten),
+        ParameterType::Path => path(value),
+        ParameterType::Host => host(value),
+        ParameterType::Integer => integer(parameter, value),
+        ParameterType::Port => port(value),
+        ParameterType::Duration => duration(value),
+        ParameterType::Flag => flag(value),
+        ParameterType::Mode => mode(value),
+        ParameterType::Ip => ip(value),
+        ParameterType::Choice => choice(parameter, value),
+    }
+}
+
+fn problem<T>(kind: ErrorKind, message: impl Into<String>) -> Result<T, Problem> {
+    Err(Problem { kind, message: message.into() })
+}
+
+fn text(value: &[u8]) -> Result<&str, Problem> {
+    std::str::from_utf8(value)
+        .map_err(|_| Problem { kind: ErrorKind::InvalidArgument, message: "is not UTF-8 text".into() })
+}
+
+fn path(value: &[u8]) -> Result<Outcome, Problem> {
+    if value.is_empty() {
+        return problem(ErrorKind::MissingArgument, "is no path: it is empty");
+    }
+    if value.contains(&0) {
+        return problem(ErrorKind::InvalidArgument, "has a NUL byte, which no path can have");
+    }
+    Ok(Outcome::AsWritten)
+}
+
+fn host(value: &[u8]) -> Result<Outcome, Problem> {
+    let text = text(value)?;
+    if text.is_empty() {
+        return problem(ErrorKind::MissingArgument, "names no host: it is empty");
+    }
+    if text.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        return problem(ErrorKind::InvalidArgument, "is no host name: it has white space or a control character");
+    }
+    Ok(Outcome::AsWritten)
+}
+
+/// Plain ASCII digits; says so where they are something else that other programs would take for a number.
+fn digits(value: &[u8]) -> Result<u64, Problem> {
+    if value.is_empty() {
+        return problem(ErrorKind::BadNumber, "is no number: it is empty");
+    }
+    if !value.iter().all(u8::is_ascii_digit) {
+        return problem(ErrorKind::BadNumber, "is not a decimal whole number; write plain digits, as in 80");
+    }
+    // Digits are ASCII, so UTF-8; what does not fit is as good as the largest.
+    Ok(std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX))
+}
+
+fn integer(parameter: &Parameter, value: &[u8]) -> Result<Outcome, Problem> {
+    let number = digits(value)?;
+    let (min, max) = (parameter.min.unwrap_or(0), parameter.max.unwrap_or(u64::MAX - 1));
+    if !(min..=max).contains(&number) {
+        let range = match parameter.max {
+            Some(max) => format!("{min} to {max}"),
+            None => format!("{min} or more"),
+        };
+        return problem(ErrorKind::BadNumber, format!("is out of range: {range} is accepted"));
+    }
+    Ok(Outcome::Number(number))
+}
+
+fn port(value: &[u8]) -> Result<Outcome, Problem> {
+    const RANGE: &str = "is no port: 0 to 65535 is accepted";
+    if let Some(positive) = value.strip_prefix(b"-") {
+        if digits(positive).is_ok() {
+            return problem(ErrorKind::BadPort, RANGE);
+        }
+    }
+    match digits(value)? {
+        number @ 0..=65_535 => Ok(Outcome::Number(number)),
+        _ => problem(ErrorKind::BadPort, RANGE),
+    }
+}
+
+const UNITS: [(&str, u64); 6] = [
+    ("ns", 1),
+    ("us", 1_000),
+    ("ms", 1_000_000),
+    ("min", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("h", 3_600_000_000_000),
+];
+
+fn duration(value: &[u8]) -> Result<Outcome, Problem> {
+    const FORM: &str = "is not a length of time; write seconds, as in 30 or 1.5, or a unit, as in 250ms or 2min";
+    let bad = || Problem { kind: ErrorKind::BadNumber, message: FORM.into() };
+    let text = std::str::from_utf8(value).map_err(|_| bad())?;
+    let (number, unit) = UNITS
+        .iter()
+        .find_map(|(suffix, nanos)| text.strip_suffix(suffix).map(|number| (number, *nanos)))
+        .unwrap_or((text, 1_000_000_000));
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let whole = digits(whole.as_bytes()).map_err(|_| bad())?;
+    digits(fraction.as_bytes()).map_err(|_| bad())?;
+    // Beyond nine digits a fraction of any unit is below a nanosecond, or below what a clock can tell.
+    let mut part = 0_u128;
+    let mut scale = 1_u128;
+    for digit in fraction.bytes().take(9) {
+        part = part * 10 + u128::from(digit - b'0');
+        scale *= 10;
+    }
+    let nanos = u128::from(whole) * u128::from(unit) + part * u128::from(unit) / scale;
+    match u64::try_from(nanos) {
+        Ok(nanos) if nanos < u64::MAX => Ok(Outcome::Number(nanos)),
+        _ => problem(ErrorKind::BadNumber, "is longer than 584 years, the most that is accepted"),
+    }
+}
+
+fn flag(value: &[u8]) -> Result<Outcome, Problem> {
+    match value {
+        b"1" | b"true" => Ok(Outcome::Number(1)),
+        b"0" | b"false" => Ok(Outcome::Number(0)),
+        _ => problem(ErrorKind::BadNumber, "is not a flag; write 0 or 1 (false or true)"),
+    }
+}
+
+fn mode(value: &[u8]) -> Result<Outcome, Problem> {
+    let octal = value.strip_prefix(b"0o").unwrap_or(value);
+    let valid = !octal.is_empty() && octal.iter().all(|byte| matches!(byte, b'0'..=b'7'));
+    let number = std::str::from_utf8(octal).ok().filter(|_| valid).and_then(|text| u64::from_str_radix(text, 8).ok());
+    match number {
+        Some(number @ 0..=0o7777) => Ok(Outcome::Number(number)),
+        Some(_) => problem(ErrorKind::BadOctal, "has more bits than a mode; 0 to 7777 is accepted"),
+        None => problem(ErrorKind::BadOctal, "is not an octal number; write permission bits as in 660"),
+    }
+}
+
+fn ip(value: &[u8]) -> Result<Outcome, Problem> {
+    let address: Option<IpAddr> = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+    match address {
+        Some(address) => Ok(Outcome::Normalized(address.to_string().into_bytes())),
+        None => problem(ErrorKind::InvalidArgument, "is no IP address; write one as in 192.0.2.1 or 2001:db8::1"),
+    }
+}
+
+fn choice(parameter: &Parameter, value: &[u8]) -> Result<Outcome, Problem> {
+    if parameter.choices.iter().any(|choice| choice.as_bytes() == value) {
+        return Ok(Outcome::AsWritten);
+    }
+    problem(ErrorKind::InvalidArgument, format!("is none of {}", parameter.choices.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(check: fn(&[u8]) -> Result<Outcome, Problem>, text: &str) -> Option<u64> {
+        match check(text.as_bytes()) {
+            Ok(Outcome::Number(number)) => Some(number),
+            Ok(_) => panic!("{text} is no number"),
+            Err(_) => None,
+        }
+    }
+
+    #[test]
+    fn ports() {
+        assert_eq!(number(port, "0080"), Some(80));
+        assert_eq!(number(port, "65535"), Some(65_535));
+        for bad in ["65536", "-1", "", " 80", "8_0", "0x50", "٨٠", "99999999999999999999999"] {
+            assert_eq!(number(port, bad), None, "{bad}");
+        }
+        assert_eq!(port(b"-1").err().unwrap().kind, ErrorKind::BadPort);
+        assert_eq!(port(b"x").err().unwrap().kind, ErrorKind::BadNumber);
+    }
+
+    #[test]
+    fn durations() {
+        for (text, nanos) in [
+            ("30", 30_000_000_000),
+            ("0", 0),
+            ("1.5", 1_500_000_000),
+            ("250ms", 250_000_000),
+            ("2min", 120_000_000_000),
+            ("1h", 3_600_000_000_000),
+            ("7us", 7_000),
+            ("999999999", 999_999_999_000_000_000),
+        ] {
+            assert_eq!(number(duration, text), Some(nanos), "{text}");
+        }
+        for bad in ["", "s", "-1", "1.", ".5", "1.5.2", "5 s", "None", "1e3", "99999999999999", "5d"] {
+            assert_eq!(number(duration, bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn modes() {
+        assert_eq!(number(mode, "666"), Some(0o666));
+        assert_eq!(number(mode, "0o600"), Some(0o600));
+        assert_eq!(number(mode, "1777"), Some(0o1777));
+        for bad in ["", "689", "rw", "-1", "77777", "0x1ff", " 660 ", "0o"] {
+            assert_eq!(number(mode, bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn flags() {
+        assert_eq!(number(flag, "1"), Some(1));
+        assert_eq!(number(flag, "false"), Some(0));
+        assert_eq!(number(flag, "2"), None);
+    }
+}

@@ -1,0 +1,268 @@
+//! Connections: a stream of bytes, and facts about it in layers.
+
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use endpoints_plugin_api::abi::bytes::RBytes;
+use endpoints_plugin_api::abi::conn::{Body, Taken};
+use endpoints_plugin_api::{Facts, name};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::address::Address;
+use crate::error::{Error, ErrorKind};
+use crate::stream::{Carried, Carrier, Stream, uncarry};
+
+/// An established connection.
+///
+/// Reads and writes through tokio's [`AsyncRead`] and [`AsyncWrite`]. Shutting down ends the sending direction alone; the
+/// peer's bytes can still be read. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Stream,
+    /// Outermost first; the addresses of a socket are looked up when they are asked for.
+    layers: Vec<Layer>,
+    /// The peer's address, where accepting told it.
+    peer: Option<Address>,
+}
+
+/// What is known about a connection, in layers: the outermost wrapper first, the transport last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    layers: Vec<Layer>,
+}
+
+/// What one layer of a connection tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    scheme: Arc<str>,
+    facts: Facts,
+}
+
+impl Layer {
+    /// The scheme that the facts come from.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// The facts in the order in which they were told, those with an unknown name too.
+    pub fn facts(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.facts.iter()
+    }
+
+    /// The first fact of that name.
+    #[must_use]
+    pub fn fact(&self, name: &str) -> Option<&[u8]> {
+        self.facts.get(name)
+    }
+
+    /// This side's address, as far as this layer knows.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<Address> {
+        self.address(&[name::LOCAL_IP, name::LOCAL_UNIX])
+    }
+
+    /// The peer's address, as far as this layer knows.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<Address> {
+        self.address(&[name::PEER_IP, name::PEER_UNIX, name::PEER_NAME])
+    }
+
+    fn address(&self, names: &[&str]) -> Option<Address> {
+        self.facts.iter().find_map(|(name, value)| {
+            if names.contains(&name) { Address::from_fact(name, value) } else { None }
+        })
+    }
+}
+
+impl ConnectionInfo {
+    /// The layers, outermost first.
+    #[must_use]
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// This side's address: what the outermost layer that knows one says.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<Address> {
+        self.layers.iter().find_map(Layer::local_addr)
+    }
+
+    /// The peer's address: what the outermost layer that knows one says.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<Address> {
+        self.layers.iter().find_map(Layer::peer_addr)
+    }
+
+    /// The first fact of that name, from the outermost layer that has one.
+    #[must_use]
+    pub fn fact(&self, name: &str) -> Option<&[u8]> {
+        self.layers.iter().find_map(|layer| layer.fact(name))
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut facts = Facts::new();
+        for layer in &self.layers {
+            facts.push(name::LAYER, layer.scheme.as_bytes());
+            for (name, value) in layer.facts.iter() {
+                facts.push(name, value);
+            }
+        }
+        facts.into_bytes()
+    }
+
+    pub(crate) fn decode(bytes: Vec<u8>) -> Self {
+        let (own, layers) = split_layers(bytes);
+        drop(own);
+        Self { layers }
+    }
+}
+
+/// The facts before the first mark of a layer, and the layers after it.
+fn split_layers(bytes: Vec<u8>) -> (Facts, Vec<Layer>) {
+    if bytes.is_empty() {
+        return (Facts::new(), Vec::new());
+    }
+    let mut own = Facts::new();
+    let mut layers: Vec<Layer> = Vec::new();
+    for (name, value) in Facts::from_bytes(bytes).iter() {
+        if name == name::LAYER {
+            layers.push(Layer { scheme: String::from_utf8_lossy(value).into(), facts: Facts::new() });
+        } else {
+            layers.last_mut().map_or(&mut own, |layer| &mut layer.facts).push(name, value);
+        }
+    }
+    (own, layers)
+}
+
+impl Connection {
+    pub(crate) fn new(stream: Stream, peer: Option<Address>) -> Self {
+        Self { stream, layers: Vec::new(), peer }
+    }
+
+    pub(crate) fn with_layer(mut self, scheme: &Arc<str>, facts: Facts) -> Self {
+        self.layers.insert(0, Layer { scheme: Arc::clone(scheme), facts });
+        self
+    }
+
+    /// Takes over what a provider of `scheme` made.
+    pub(crate) fn from_taken(taken: Taken, scheme: &Arc<str>) -> Result<Self, Error> {
+        let (facts, mut inside) = split_layers(taken.facts.as_slice().to_vec());
+        let mut connection = match taken.body {
+            Body::Fd(socket) => Self::new(Stream::from_socket(socket)?, None),
+            Body::Stream(stream) => match uncarry(stream) {
+                Ok(connection) => {
+                    // It knows the layers inside better than the plugin.
+                    inside.clear();
+                    connection
+                }
+                Err(stream) => Self::new(Stream::new(Carrier::Plugin(stream)), None),
+            },
+            Body::Pair { .. } => {
+                return Err(Error::new(ErrorKind::Unsupported, "this host does not take pairs of descriptors"));
+            }
+            Body::Handshake(_) => {
+                return Err(Error::new(ErrorKind::Internal, "a plugin handed over a handshake in place of a connection"));
+            }
+        };
+        connection.stream.put_back(taken.leftover.as_slice());
+        connection.layers.extend(inside);
+        Ok(connection.with_layer(scheme, facts))
+    }
+
+    /// Lends the connection to a plugin.
+    pub(crate) fn into_taken(self) -> Taken {
+        Taken { body: Body::Stream(Carried(self).into_foreign()), facts: RBytes::EMPTY, leftover: RBytes::EMPTY }
+    }
+
+    /// What is known about the connection.
+    ///
+    /// The addresses of a socket are asked from the operating system here, so they are missing once the peer has reset
+    /// the connection, unless accepting it told them.
+    #[must_use]
+    pub fn info(&self) -> ConnectionInfo {
+        let mut layers = self.layers.clone();
+        if self.stream.is_socket() {
+            let (local, peer) = self.stream.addresses();
+            let peer = self.peer.clone().or(peer);
+            if let Some(transport) = layers.last_mut() {
+                if transport.local_addr().is_none() {
+                    transport.facts.extend_address(local, true);
+                }
+                if transport.peer_addr().is_none() {
+                    transport.facts.extend_address(peer, false);
+                }
+            }
+        }
+        ConnectionInfo { layers }
+    }
+
+    /// Whether the bytes go through a socket of this process's own reactor, with no plugin between.
+    #[must_use]
+    pub fn is_socket(&self) -> bool {
+        self.stream.is_socket()
+    }
+
+    /// The bare socket, non-blocking and no longer watched by the reactor.
+    ///
+    /// # Errors
+    /// Gives the connection back where it is no bare socket, or bytes were read ahead that would be lost.
+    pub fn into_socket(self) -> Result<OwnedFd, Self> {
+        let Self { stream, layers, peer } = self;
+        stream.into_socket().map_err(|stream| Self { stream, layers, peer })
+    }
+}
+
+/// Adds an address to facts.
+trait ExtendAddress {
+    fn extend_address(&mut self, address: Option<Address>, local: bool);
+}
+
+impl ExtendAddress for Facts {
+    fn extend_address(&mut self, address: Option<Address>, local: bool) {
+        if let Some(address) = address {
+            let (name, value) = address.to_fact(local);
+            self.push(name, value);
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    #[inline]
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    #[inline]
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    #[inline]
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    #[inline]
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

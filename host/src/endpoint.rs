@@ -1,0 +1,410 @@
+//! Endpoints: descriptions that were checked, nothing opened.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use endpoints_plugin_api as api;
+use endpoints_plugin_api::abi::conn::Taken;
+use endpoints_plugin_api::abi::endpoint::{Export, Foreign, REndpoint};
+use endpoints_plugin_api::abi::host::{CLIENT, SERVER};
+use endpoints_plugin_api::abi::instance::Given;
+use endpoints_plugin_api::abi::listener::RListener;
+
+use crate::arguments::{self, Argument};
+use crate::connection::{Connection, ConnectionInfo};
+use crate::error::{Error, ErrorKind};
+use crate::grammar::{Description, ParseErrorKind};
+use crate::listener::Listener;
+use crate::manifest::{ParameterType, Role, Scheme};
+use crate::provider::SchemeEntry;
+use crate::registry::{Registry, like_secret, masked};
+
+/// Which side of a connection an endpoint is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RoleKind {
+    /// It connects.
+    Client,
+    /// It listens.
+    Server,
+}
+
+impl RoleKind {
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+
+    fn code(self) -> u32 {
+        match self {
+            Self::Client => CLIENT,
+            Self::Server => SERVER,
+        }
+    }
+
+    pub(crate) fn from_code(code: u32) -> Option<Self> {
+        match code {
+            CLIENT => Some(Self::Client),
+            SERVER => Some(Self::Server),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn of(self, scheme: &Scheme) -> Option<&Role> {
+        match self {
+            Self::Client => scheme.client.as_ref(),
+            Self::Server => scheme.server.as_ref(),
+        }
+    }
+}
+
+/// What both kinds of endpoints are.
+pub(crate) struct Endpoint {
+    pub(crate) role: RoleKind,
+    pub(crate) description: Description,
+    pub(crate) entry: SchemeEntry,
+    /// By parameter name.
+    pub(crate) nested: Vec<(String, Arc<Endpoint>)>,
+    foreign: Foreign,
+    /// Kept, so that what the plugin was lent lives as long.
+    pub(crate) registry: Registry,
+}
+
+/// Makes the outermost endpoint of a text.
+pub(crate) fn make(registry: &Registry, role: RoleKind, text: Vec<u8>) -> Result<Arc<Endpoint>, Error> {
+    let about = |error: Error, text: &[u8]| error.about(masked(registry, role, text));
+    let description = match Description::parse(text.as_slice()) {
+        Ok(description) => description,
+        Err(error) => {
+            let kind = match error.kind() {
+                ParseErrorKind::TrailingBackslash => ErrorKind::TrailingBackslash,
+                ParseErrorKind::NonAsciiKey => ErrorKind::NonAsciiKey,
+                _ => ErrorKind::NoScheme,
+            };
+            return Err(about(Error::new(kind, error.to_string()).at(error.span()), &text));
+        }
+    };
+    make_parsed(registry, role, description, 0).map_err(|error| about(error, &text))
+}
+
+/// The deepest nesting of descriptions; each level of escaping doubles the backslashes, so nobody comes near it.
+const DEEPEST: usize = 16;
+
+fn make_parsed(
+    registry: &Registry,
+    role: RoleKind,
+    description: Description,
+    depth: usize,
+) -> Result<Arc<Endpoint>, Error> {
+    if depth > DEEPEST {
+        let message = format!("descriptions are nested more than {DEEPEST} deep");
+        return Err(Error::new(ErrorKind::InvalidArgument, message).at(description.scheme_span()));
+    }
+    let entry = registry.find(&description.scheme()).map_err(|error| error.at(description.scheme_span()))?;
+    let scheme = entry.scheme();
+    let Some(declared) = role.of(scheme) else {
+        let message = format!("{} has no {} side", scheme.name, role.name());
+        return Err(Error::new(ErrorKind::WrongRole, message)
+            .with_scheme(&scheme.name)
+            .at(description.scheme_span()));
+    };
+    let checked = arguments::check(&description, declared)?;
+    let mut nested = Vec::new();
+    let mut given = Vec::with_capacity(checked.len());
+    for argument in &checked {
+        let endpoint = if argument.is_nested() {
+            let inner = make_nested(registry, role, argument, depth)?;
+            let exported = REndpoint::new(Arc::new(Nested(Arc::clone(&inner))));
+            nested.push((argument.parameter.name.clone(), inner));
+            Some(exported)
+        } else {
+            None
+        };
+        given.push(Given {
+            name: &argument.parameter.name,
+            value: &argument.value,
+            number: argument.number,
+            given: argument.part.is_some(),
+            endpoint,
+        });
+    }
+    let made = entry
+        .provider
+        .instance(&registry.0.services)
+        .and_then(|instance| Ok(instance.endpoint(role.code(), &scheme.name, &mut given)?));
+    let foreign = made.map_err(|error| at_argument(error, &checked).with_scheme(&scheme.name))?;
+    drop(given);
+    drop(checked);
+    Ok(Arc::new(Endpoint { role, description, entry, nested, foreign, registry: registry.clone() }))
+}
+
+/// Points at the argument that a plugin names in its error.
+fn at_argument(error: Error, checked: &[Argument<'_, '_>]) -> Error {
+    let span = error.argument().and_then(|name| {
+        let argument = checked.iter().find(|argument| argument.parameter.is_called(name))?;
+        argument.part.map(|part| part.span())
+    });
+    match span {
+        Some(span) => error.at(span),
+        None => error,
+    }
+}
+
+fn make_nested(
+    registry: &Registry,
+    role: RoleKind,
+    argument: &Argument<'_, '_>,
+    depth: usize,
+) -> Result<Arc<Endpoint>, Error> {
+    let role = match argument.parameter.kind {
+        ParameterType::Client => RoleKind::Client,
+        ParameterType::Server => RoleKind::Server,
+        _ => role,
+    };
+    let located = |error: Error| error.relocate(|span| argument.locate(span));
+    let description = Description::parse(argument.value.as_ref()).map_err(|error| {
+        let message = format!("{}: {error}", argument.parameter.name);
+        located(Error::new(ErrorKind::TrailingBackslash, message).at(error.span()))
+    })?;
+    make_parsed(registry, role, description, depth + 1).map_err(located)
+}
+
+/// Where secrets stand in a description, on all levels. Runs no plugin code.
+pub(crate) fn secret_spans(registry: &Registry, role: RoleKind, description: &Description) -> Vec<Range<usize>> {
+    let mut spans = Vec::new();
+    let Ok(entry) = registry.find(&description.scheme()) else { return spans };
+    let Some(declared) = role.of(entry.scheme()) else { return spans };
+    let secrets: Vec<String> =
+        declared.parameters.iter().filter(|parameter| parameter.secret).map(|p| p.name.clone()).collect();
+    let mut position = 0;
+    for part in description.parts() {
+        let parameter = match part.key() {
+            Some(key) => match declared.parameter(&key) {
+                None if like_secret(&key, &secrets) => {
+                    spans.push(part.value_span());
+                    continue;
+                }
+                found => found,
+            },
+            None => {
+                let place = declared.positions.get(position);
+                position += 1;
+                place.map(|place| &declared.parameters[*place])
+            }
+        };
+        let Some(parameter) = parameter else { continue };
+        let nested_role = match parameter.kind {
+            _ if parameter.secret => {
+                spans.push(part.value_span());
+                continue;
+            }
+            ParameterType::Client => RoleKind::Client,
+            ParameterType::Server => RoleKind::Server,
+            ParameterType::Rest => role,
+            _ => continue,
+        };
+        if let Ok(inner) = Description::parse(part.value().into_owned()) {
+            let inner = secret_spans(registry, nested_role, &inner);
+            spans.extend(inner.into_iter().map(|span| part.locate(span)));
+        }
+    }
+    spans
+}
+
+impl Endpoint {
+    pub(crate) fn scheme(&self) -> &Arc<str> {
+        &self.entry.scheme().name
+    }
+
+    fn declared(&self) -> Option<&Role> {
+        self.role.of(self.entry.scheme())
+    }
+
+    /// The arguments, checked anew; they were found good when the endpoint was made.
+    pub(crate) fn arguments(&self) -> Vec<Argument<'_, '_>> {
+        self.declared().and_then(|role| arguments::check(&self.description, role).ok()).unwrap_or_default()
+    }
+
+    /// What the plugin says about its arguments.
+    pub(crate) fn described(&self) -> api::Facts {
+        api::Facts::from_bytes(self.foreign.describe().as_slice().to_vec())
+    }
+
+    fn connect_raw(&self, context: ConnectContext) -> impl Future<Output = Result<Connection, Error>> + Send + use<> {
+        let time_left = context.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let origin = context.origin.map(|info| info.encode()).unwrap_or_default();
+        let connecting = self.foreign.connect(time_left, &origin);
+        let scheme = Arc::clone(self.scheme());
+        async move {
+            let taken = connecting.await.map_err(|error| Error::from(error).with_scheme(&scheme))?;
+            Connection::from_taken(taken, &scheme).map_err(|error| error.with_scheme(&scheme))
+        }
+    }
+
+    async fn listen(self: Arc<Self>) -> Result<Listener, Error> {
+        let scheme = Arc::clone(self.scheme());
+        let foreign = self.foreign.listen().await.map_err(|error| Error::from(error).with_scheme(&scheme))?;
+        Listener::new(foreign, self).map_err(|error| error.with_scheme(&scheme))
+    }
+
+    fn masked(&self) -> Vec<u8> {
+        let canonical = self.description.canonicalized();
+        masked(&self.registry, self.role, canonical.text())
+    }
+}
+
+/// An endpoint lent to a plugin that stands around it.
+struct Nested(Arc<Endpoint>);
+
+impl Export for Nested {
+    async fn connect(self: Arc<Self>, time_left: Option<Duration>, origin: Vec<u8>) -> Result<Taken, api::Error> {
+        let origin = (!origin.is_empty()).then(|| ConnectionInfo::decode(origin));
+        let context = ConnectContext { deadline: time_left.map(|left| Instant::now() + left), origin };
+        let connection = self.0.connect_raw(context).await.map_err(|error| error.to_api())?;
+        Ok(connection.into_taken())
+    }
+
+    async fn listen(self: Arc<Self>) -> Result<RListener, api::Error> {
+        let listener = Arc::clone(&self.0).listen().await.map_err(|error| error.to_api())?;
+        Ok(RListener::new(listener))
+    }
+
+    fn describe(&self) -> Vec<u8> {
+        self.0.foreign.describe().as_slice().to_vec()
+    }
+}
+
+/// An endpoint made for a plugin that brought the description itself.
+pub(crate) fn export(endpoint: Arc<Endpoint>) -> REndpoint {
+    REndpoint::new(Arc::new(Nested(endpoint)))
+}
+
+/// What one attempt to connect is about.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ConnectContext {
+    /// When the attempt is given up with [`ErrorKind::TimedOut`]; the description's own time limits hold beside it.
+    pub deadline: Option<Instant>,
+    /// What is known about the connection that is being relayed, for schemes that pass it on.
+    pub origin: Option<ConnectionInfo>,
+}
+
+impl ConnectContext {
+    /// No deadline, nothing relayed.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same with a deadline so far from now.
+    #[must_use]
+    pub fn with_timeout(mut self, limit: Duration) -> Self {
+        self.deadline = Instant::now().checked_add(limit);
+        self
+    }
+
+    /// The same for a connection that is relayed.
+    #[must_use]
+    pub fn with_origin(mut self, origin: ConnectionInfo) -> Self {
+        self.origin = Some(origin);
+        self
+    }
+}
+
+macro_rules! endpoint_type {
+    ($name:ident, $role:literal, $doc:literal) => {
+        #[doc = $doc]
+        ///
+        /// Made by a [`Registry`]; cheap to clone. `Display` gives the canonical description with secrets masked.
+        #[derive(Clone)]
+        pub struct $name(pub(crate) Arc<Endpoint>);
+
+        impl $name {
+            pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
+                Self(endpoint)
+            }
+
+            /// The description that it was made from, secrets included.
+            #[must_use]
+            pub fn description(&self) -> &Description {
+                &self.0.description
+            }
+
+            /// The scheme, in small letters.
+            #[must_use]
+            pub fn scheme(&self) -> &str {
+                self.0.scheme()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&String::from_utf8_lossy(&self.0.masked()))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+    };
+}
+
+endpoint_type!(ClientEndpoint, "client", "Where to connect to.");
+endpoint_type!(ServerEndpoint, "server", "Where to listen.");
+
+impl ClientEndpoint {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Why there is no connection; [`Error::is_retryable`] tells whether to try again.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up and closes what it had opened.
+    pub async fn connect(&self) -> Result<Connection, Error> {
+        self.0.registry.0.services.note_runtime();
+        self.0.connect_raw(ConnectContext::default()).await
+    }
+
+    /// Connects, with a deadline or for a connection that is being relayed.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect); [`ErrorKind::TimedOut`] when the deadline has passed.
+    ///
+    /// # Cancel safety
+    /// As for [`connect`](Self::connect).
+    pub async fn connect_with(&self, context: ConnectContext) -> Result<Connection, Error> {
+        self.0.registry.0.services.note_runtime();
+        let deadline = context.deadline;
+        let connecting = self.0.connect_raw(context);
+        let Some(deadline) = deadline else { return connecting.await };
+        match tokio::time::timeout_at(deadline.into(), connecting).await {
+            Ok(result) => result,
+            Err(_) => {
+                let message = format!("connecting to {self} was not done by the deadline");
+                Err(Error::new(ErrorKind::TimedOut, message).with_scheme(self.scheme()).retryable(true))
+            }
+        }
+    }
+}
+
+impl ServerEndpoint {
+    /// Starts to listen.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives it up and closes what it had opened.
+    pub async fn listen(&self) -> Result<Listener, Error> {
+        self.0.registry.0.services.note_runtime();
+        Arc::clone(&self.0).listen().await
+    }
+}

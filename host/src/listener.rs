@@ -1,0 +1,362 @@
+//! Listening and accepting.
+
+use std::fmt;
+use std::future::{Future, IntoFuture, poll_fn};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use endpoints_plugin_api as api;
+use endpoints_plugin_api::abi::conn::{Body, Handshaking, Taken};
+use endpoints_plugin_api::abi::future::RFuture;
+use endpoints_plugin_api::abi::listener::{Export, Foreign};
+use endpoints_plugin_api::{Facts, Reachable};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Mutex;
+
+use crate::address::Address;
+use crate::connection::{Connection, ConnectionInfo};
+use crate::endpoint::Endpoint;
+use crate::error::{Error, ErrorKind};
+use crate::grammar::Description;
+use crate::stream::{Carrier, Stream};
+
+/// Something that listens; made by [`ServerEndpoint::listen`](crate::ServerEndpoint::listen).
+///
+/// Dropping it stops listening; [`close`](Self::close) also waits until that is done. Connections that were accepted live
+/// on.
+pub struct Listener {
+    acceptor: Acceptor,
+    /// What must be kept while a socket of the plugin's listens; declared after it, so dropped after it.
+    keeper: Option<Foreign>,
+    reachable: Vec<Reachable>,
+    addresses: Vec<Address>,
+    endpoint: Arc<Endpoint>,
+}
+
+enum Acceptor {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+    /// Its plugin accepts. The lock makes one call of it at a time.
+    Plugin(Mutex<Foreign>),
+}
+
+impl Listener {
+    pub(crate) fn new(mut foreign: Foreign, endpoint: Arc<Endpoint>) -> Result<Self, Error> {
+        let reachable = Reachable::decode(&Facts::from_bytes(foreign.reachable().as_slice().to_vec()));
+        let Some(socket) = foreign.take_socket() else {
+            let facts = Facts::from_bytes(foreign.addresses().as_slice().to_vec());
+            let addresses = facts.iter().filter_map(|(name, value)| Address::from_fact(name, value)).collect();
+            let acceptor = Acceptor::Plugin(Mutex::new(foreign));
+            return Ok(Self { acceptor, keeper: None, reachable, addresses, endpoint });
+        };
+        let (acceptor, address) = listening(socket)?;
+        Ok(Self { acceptor, keeper: Some(foreign), reachable, addresses: vec![address], endpoint })
+    }
+
+    /// Waits for the next connection. It never waits for a peer's bytes: a handshake is done when the [`Incoming`] is
+    /// awaited, so a slow or hostile peer delays nobody else.
+    ///
+    /// May be called from several tasks at once.
+    ///
+    /// # Errors
+    /// Why accepting failed. The listener stays usable; wait a little before the next call where
+    /// [`ErrorKind::ResourceExhausted`] is the reason.
+    ///
+    /// # Cancel safety
+    /// No connection is lost when the future is dropped.
+    pub async fn accept(&self) -> Result<Incoming, Error> {
+        match &self.acceptor {
+            Acceptor::Tcp(listener) => loop {
+                match listener.accept().await {
+                    Ok((stream, peer)) => return Ok(self.socket(Carrier::Tcp(stream), Address::Ip(peer))),
+                    Err(error) if is_about_the_peer(&error) => {}
+                    Err(error) => return Err(self.accept_error(&error)),
+                }
+            },
+            Acceptor::Unix(listener) => loop {
+                match listener.accept().await {
+                    Ok((stream, peer)) => return Ok(self.socket(Carrier::Unix(stream), Address::from_unix(&peer))),
+                    Err(error) if is_about_the_peer(&error) => {}
+                    Err(error) => return Err(self.accept_error(&error)),
+                }
+            },
+            Acceptor::Plugin(foreign) => {
+                let mut foreign = foreign.lock().await;
+                let taken = poll_fn(|cx| foreign.poll_accept(cx)).await;
+                drop(foreign);
+                self.taken(taken)
+            }
+        }
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, Error>> {
+        loop {
+            let accepted = match &mut self.acceptor {
+                Acceptor::Tcp(listener) => ready!(listener.poll_accept(cx))
+                    .map(|(stream, peer)| (Carrier::Tcp(stream), Address::Ip(peer))),
+                Acceptor::Unix(listener) => ready!(listener.poll_accept(cx))
+                    .map(|(stream, peer)| (Carrier::Unix(stream), Address::from_unix(&peer))),
+                Acceptor::Plugin(foreign) => {
+                    let taken = ready!(foreign.get_mut().poll_accept(cx));
+                    return Poll::Ready(self.taken(taken));
+                }
+            };
+            match accepted {
+                Ok((carrier, peer)) => return Poll::Ready(Ok(self.socket(carrier, peer))),
+                Err(error) if is_about_the_peer(&error) => {}
+                Err(error) => return Poll::Ready(Err(self.accept_error(&error))),
+            }
+        }
+    }
+
+    fn socket(&self, carrier: Carrier, peer: Address) -> Incoming {
+        let connection = Connection::new(Stream::new(carrier), Some(peer));
+        Incoming { state: State::Ready(connection.with_layer(self.endpoint.scheme(), Facts::new())) }
+    }
+
+    fn taken(&self, taken: Result<Taken, api::Error>) -> Result<Incoming, Error> {
+        let scheme = self.endpoint.scheme();
+        let taken = taken.map_err(|error| Error::from(error).with_scheme(scheme))?;
+        match taken.body {
+            Body::Handshake(handshake) => {
+                let early = ConnectionInfo::decode(taken.facts.as_slice().to_vec());
+                Ok(Incoming { state: State::Handshake { early, handshake, scheme: Arc::clone(scheme) } })
+            }
+            body => {
+                let connection = Connection::from_taken(Taken { body, ..taken }, scheme)?;
+                Ok(Incoming { state: State::Ready(connection) })
+            }
+        }
+    }
+
+    fn accept_error(&self, error: &io::Error) -> Error {
+        let error = api::Error::from_io("cannot accept a connection", error).with_retryable(true);
+        Error::from(error).with_scheme(self.endpoint.scheme())
+    }
+
+    /// The addresses that are listened on.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// The client descriptions by which the listener is reached, canonical.
+    #[must_use]
+    pub fn reachable(&self) -> Vec<Description> {
+        self.reachable.iter().map(describe).collect()
+    }
+
+    /// Stops listening and waits until that is done; then the address is free and files are removed.
+    ///
+    /// # Errors
+    /// What went wrong on the way; listening has ended all the same.
+    ///
+    /// # Cancel safety
+    /// Listening ends also when the future is dropped.
+    pub async fn close(self) -> Result<(), Error> {
+        let Self { acceptor, keeper, endpoint, .. } = self;
+        let foreign = match acceptor {
+            Acceptor::Plugin(foreign) => Some(foreign.into_inner()),
+            // The socket is closed before the plugin cleans up behind it.
+            Acceptor::Tcp(_) | Acceptor::Unix(_) => {
+                drop(acceptor);
+                keeper
+            }
+        };
+        match foreign {
+            Some(foreign) => {
+                foreign.close().await.map_err(|error| Error::from(error).with_scheme(endpoint.scheme()))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("scheme", self.endpoint.scheme())
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Errors of `accept` that are about one connection that went away again, as accept(2) says.
+fn is_about_the_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+    )
+}
+
+fn listening(socket: OwnedFd) -> Result<(Acceptor, Address), Error> {
+    let io = |error: io::Error| {
+        Error::from(api::Error::from_io("the plugin's socket cannot be listened on", &error))
+    };
+    let flags = rustix::fs::fcntl_getfl(&socket).map_err(|error| io(error.into()))?;
+    rustix::fs::fcntl_setfl(&socket, flags | rustix::fs::OFlags::NONBLOCK).map_err(|error| io(error.into()))?;
+    let domain = rustix::net::sockopt::socket_domain(&socket).map_err(|error| io(error.into()))?;
+    if domain == rustix::net::AddressFamily::UNIX {
+        let listener = UnixListener::from_std(socket.into()).map_err(io)?;
+        let address = listener.local_addr().map_err(io)?;
+        Ok((Acceptor::Unix(listener), Address::from_unix(&address)))
+    } else {
+        let listener = TcpListener::from_std(socket.into()).map_err(io)?;
+        let address = listener.local_addr().map_err(io)?;
+        Ok((Acceptor::Tcp(listener), Address::Ip(address)))
+    }
+}
+
+/// Prints the parts of a client description.
+fn describe(reachable: &Reachable) -> Description {
+    let mut builder = Description::builder(&reachable.scheme);
+    for (name, value) in &reachable.arguments {
+        let value = match value {
+            api::Argument::Value(value) => value.clone(),
+            api::Argument::Nested(inner) => describe(inner).into_text(),
+        };
+        // A name comes from a plugin; one that cannot be written is left out rather than trusted.
+        if name.is_ascii() {
+            builder = builder.keyword(name, value);
+        }
+    }
+    builder.build().canonicalized()
+}
+
+/// A listener lent to a plugin that stands around it.
+impl Export for Listener {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Taken, api::Error>> {
+        let incoming = ready!(self.poll_accept(cx)).map_err(|error| error.to_api());
+        Poll::Ready(incoming.map(Incoming::into_taken))
+    }
+
+    fn addresses(&self) -> Vec<u8> {
+        let mut facts = Facts::new();
+        for address in &self.addresses {
+            let (name, value) = address.to_fact(true);
+            facts.push(name, value);
+        }
+        facts.into_bytes()
+    }
+
+    fn reachable(&self) -> Vec<u8> {
+        Reachable::encode(&self.reachable).into_bytes()
+    }
+
+    fn take_socket(&mut self) -> Option<OwnedFd> {
+        None
+    }
+
+    fn close(&mut self) -> RFuture {
+        // What listens is dropped by whoever holds this; what is to be waited for is the plugin's own closing.
+        let foreign = match &mut self.acceptor {
+            Acceptor::Plugin(foreign) => Some(foreign.get_mut()),
+            _ => None,
+        };
+        foreign.map_or(RFuture::NONE, Foreign::begin_close_raw)
+    }
+}
+
+/// A connection that was accepted; its handshake, where it has one, is done by awaiting it.
+///
+/// Dropping it closes the connection.
+#[must_use = "it is closed unless it is awaited"]
+pub struct Incoming {
+    state: State,
+}
+
+enum State {
+    Ready(Connection),
+    Handshake { early: ConnectionInfo, handshake: Handshaking, scheme: Arc<str> },
+}
+
+impl Incoming {
+    /// What is known before the handshake: at least the peer's address, where the transport has one.
+    #[must_use]
+    pub fn info(&self) -> ConnectionInfo {
+        match &self.state {
+            State::Ready(connection) => connection.info(),
+            State::Handshake { early, .. } => early.clone(),
+        }
+    }
+
+    /// Whether there is nothing left to wait for.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(self.state, State::Ready(_))
+    }
+
+    fn into_taken(self) -> Taken {
+        match self.state {
+            State::Ready(connection) => connection.into_taken(),
+            State::Handshake { early, handshake, scheme } => {
+                let done = Establishing(Progress::Handshake { handshake, scheme });
+                let handshake = Handshaking::new(async move {
+                    done.await.map(Connection::into_taken).map_err(|error| error.to_api())
+                });
+                Taken {
+                    body: Body::Handshake(handshake),
+                    facts: early.encode().into(),
+                    leftover: api::abi::bytes::RBytes::EMPTY,
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").field("ready", &self.is_ready()).finish_non_exhaustive()
+    }
+}
+
+impl IntoFuture for Incoming {
+    type Output = Result<Connection, Error>;
+    type IntoFuture = Establishing;
+
+    fn into_future(self) -> Establishing {
+        Establishing(match self.state {
+            State::Ready(connection) => Progress::Ready(connection),
+            State::Handshake { handshake, scheme, .. } => Progress::Handshake { handshake, scheme },
+        })
+    }
+}
+
+/// The handshake of an [`Incoming`], to be awaited. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct Establishing(Progress);
+
+#[derive(Debug)]
+enum Progress {
+    Ready(Connection),
+    Handshake { handshake: Handshaking, scheme: Arc<str> },
+    Done,
+}
+
+impl Future for Establishing {
+    type Output = Result<Connection, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Progress::Handshake { handshake, scheme } = &mut self.0 {
+            let taken = ready!(Pin::new(handshake).poll(cx));
+            let scheme = Arc::clone(scheme);
+            self.0 = Progress::Done;
+            return Poll::Ready(match taken {
+                Ok(taken) => Connection::from_taken(taken, &scheme),
+                Err(error) => Err(Error::from(error).with_scheme(&scheme)),
+            });
+        }
+        match std::mem::replace(&mut self.0, Progress::Done) {
+            Progress::Ready(connection) => Poll::Ready(Ok(connection)),
+            _ => Poll::Ready(Err(Error::new(ErrorKind::Internal, "a handshake was awaited after its end"))),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Plugins in files: where they are looked for, what is checked before any of their code runs, and loading them.
+
+use std::fmt;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use endpoints_plugin_api as api;
+use semver::Version;
+
+use crate::manifest::Manifest;
+
+mod open;
+mod record;
+mod search;
+mod trust;
+
+pub(crate) use open::Module;
+pub use search::{Place, PlaceOutcome, PlaceSource};
+pub(crate) use search::{SearchPath, plugin_files};
+
+/// Why a file, or a plugin in it, is not used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What sort of reason.
+    pub kind: RefusalKind,
+    /// The reason in one line.
+    pub message: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// What sort of reason there is against a file or a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RefusalKind {
+    /// The file cannot be read.
+    Io,
+    /// It is no shared object, or a damaged one.
+    NotAnObject,
+    /// It is for another machine.
+    WrongTarget,
+    /// It carries no manifest.
+    NoManifest,
+    /// Its manifest makes no sense.
+    BadManifest,
+    /// It needs another version of the plugin API.
+    ApiVersion,
+    /// A panic in it would end this process.
+    PanicPolicy,
+    /// It lacks the entry symbol that its manifest names.
+    NoEntry,
+    /// A plugin of the same name was found before.
+    DuplicatePlugin,
+    /// Others than root and the running user could have written it.
+    Untrusted,
+    /// The dynamic loader refuses it.
+    Open,
+    /// It was built with another, incompatible release of the ABI's foundation.
+    AbiHeader,
+    /// It says that it has the right version, but its tables are laid out otherwise.
+    Layout,
+    /// It could not be set up.
+    Root,
+    /// What was loaded is not what the file says: an older image of the same path.
+    StaleImage,
+}
+
+impl RefusalKind {
+    /// The name by which scripts know the kind.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Io => "io",
+            Self::NotAnObject => "not-an-object",
+            Self::WrongTarget => "wrong-target",
+            Self::NoManifest => "no-manifest",
+            Self::BadManifest => "bad-manifest",
+            Self::ApiVersion => "api-version",
+            Self::PanicPolicy => "panic-policy",
+            Self::NoEntry => "no-entry",
+            Self::DuplicatePlugin => "duplicate-plugin",
+            Self::Untrusted => "untrusted",
+            Self::Open => "open",
+            Self::AbiHeader => "abi-header",
+            Self::Layout => "layout",
+            Self::Root => "root",
+            Self::StaleImage => "stale-image",
+        }
+    }
+}
+
+/// A file that was opened and found to be a plugin; nothing of it has run.
+pub(crate) struct CheckedFile {
+    pub(crate) file: File,
+    pub(crate) identity: Identity,
+    pub(crate) plugins: Vec<FoundPlugin>,
+}
+
+/// A plugin in a file: its manifest, or why it is not used.
+pub(crate) struct FoundPlugin {
+    pub(crate) text: String,
+    pub(crate) manifest: Option<Manifest>,
+    pub(crate) refusal: Option<Refusal>,
+}
+
+/// What tells a file from another, and from itself after a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Identity {
+    fn of(metadata: &std::fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+/// What an operator allows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Policy {
+    /// Plugins whose panics end the process.
+    pub(crate) allow_abort: bool,
+}
+
+/// Opens and checks a file without running any of it.
+pub(crate) fn check_file(path: &Path, policy: Policy) -> Result<CheckedFile, Refusal> {
+    let (file, metadata) = record::open(path)?;
+    trust::check(&file, path)?;
+    let records = record::read(&file, metadata.len())?;
+    let plugins = records.into_iter().map(|record| check_record(record, policy)).collect();
+    Ok(CheckedFile { identity: Identity::of(&metadata), file, plugins })
+}
+
+fn check_record(record: record::Record, policy: Policy) -> FoundPlugin {
+    let manifest = match Manifest::parse(&record.text) {
+        Ok(manifest) => manifest,
+        Err(problem) => {
+            // A plugin of a later API may declare what this version cannot read: say that, where it is so.
+            let refusal = record::api_of(&record.text)
+                .and_then(|(api, requires)| check_api(&api, &requires).err())
+                .unwrap_or_else(|| Refusal::new(RefusalKind::BadManifest, format!("its manifest is unsound: {problem}")));
+            return FoundPlugin { text: record.text, manifest: None, refusal: Some(refusal) };
+        }
+    };
+    let build = &manifest.build;
+    let refusal = check_api(&build.api, &build.requires).err().or_else(|| {
+        if build.panic == "abort" && !policy.allow_abort {
+            let message = "it is built with panic=abort, so that a panic in it would end this process";
+            return Some(Refusal::new(RefusalKind::PanicPolicy, message));
+        }
+        (!record.symbols.contains(&build.entry)).then(|| {
+            let message = format!("it has no symbol {}, which its manifest names as its entry", build.entry);
+            Refusal::new(RefusalKind::NoEntry, message)
+        })
+    });
+    FoundPlugin { text: record.text, manifest: Some(manifest), refusal }
+}
+
+/// The version of the plugin API that this host speaks.
+pub(crate) fn host_api() -> Version {
+    Version::parse(api::VERSION).unwrap_or(Version::new(1, 0, 0))
+}
+
+fn check_api(api: &Version, requires: &Version) -> Result<(), Refusal> {
+    let host = host_api();
+    if api.major == host.major && requires.major == host.major && *requires <= host {
+        return Ok(());
+    }
+    let message = if api.major == host.major {
+        format!("it needs version {requires} of the plugin API, and this host has {host}: use a newer host")
+    } else {
+        format!("it is built for version {api} of the plugin API, and this host has {host}: another major version")
+    };
+    Err(Refusal::new(RefusalKind::ApiVersion, message))
+}
+
+/// Where a plugin lies, and what it was when it was listed.
+#[derive(Debug)]
+pub(crate) struct FileSource {
+    pub(crate) path: PathBuf,
+    pub(crate) identity: Identity,
+    pub(crate) text: String,
+    pub(crate) policy: Policy,
+}
+
+impl FileSource {
+    /// Loads the plugin from the very file that was checked: opened once more, compared, checked anew where it is not
+    /// the same any more, and loaded through that descriptor.
+    pub(crate) fn load(&self, manifest: &Manifest) -> Result<Module, Refusal> {
+        let (file, metadata) = record::open(&self.path)?;
+        if Identity::of(&metadata) != self.identity {
+            let again = check_file(&self.path, self.policy)?;
+            let same = again.plugins.iter().any(|found| found.text == self.text && found.refusal.is_none());
+            if !same {
+                let message = "the file has changed since it was listed; list the plugins anew";
+                return Err(Refusal::new(RefusalKind::StaleImage, message));
+            }
+            return open::load(again.file, &manifest.build.entry, &self.text);
+        }
+        trust::check(&file, &self.path)?;
+        open::load(file, &manifest.build.entry, &self.text)
+    }
+}

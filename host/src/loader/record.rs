@@ -1,0 +1,161 @@
+//! Reading manifest records from a file without running any of it.
+
+use std::collections::HashSet;
+use std::fs::{File, Metadata, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use endpoints_plugin_api::manifest::{FORMAT, HEAD, MAGIC, MAX_TEXT, SECTION};
+use object::{Architecture, Object as _, ObjectKind, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _};
+use semver::Version;
+
+use super::{Refusal, RefusalKind};
+
+/// A record of a file.
+pub(super) struct Record {
+    pub(super) text: String,
+    /// The names of the symbols that the file exports and that a plugin's could be among.
+    pub(super) symbols: HashSet<String>,
+}
+
+/// Opens a regular file, without waiting for the other end of a FIFO.
+pub(super) fn open(path: &Path) -> Result<(File, Metadata), Refusal> {
+    let io = |error: std::io::Error| Refusal::new(RefusalKind::Io, format!("it cannot be read: {error}"));
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let flags = i32::try_from(flags.bits()).unwrap_or(0);
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(io)?;
+    let metadata = file.metadata().map_err(io)?;
+    if !metadata.is_file() {
+        return Err(Refusal::new(RefusalKind::Io, "it is not a regular file"));
+    }
+    Ok((file, metadata))
+}
+
+/// Reads all records of a shared object for this machine.
+pub(super) fn read(file: &File, len: u64) -> Result<Vec<Record>, Refusal> {
+    let damaged = |error: object::Error| Refusal::new(RefusalKind::NotAnObject, format!("it is no shared object: {error}"));
+    let cache = object::ReadCache::new(file);
+    let object = object::File::parse(&cache).map_err(damaged)?;
+    if object.architecture() != architecture() || object.is_64() != cfg!(target_pointer_width = "64") {
+        let message = format!("it is for another machine: {:?}", object.architecture());
+        return Err(Refusal::new(RefusalKind::WrongTarget, message));
+    }
+    if object.kind() != ObjectKind::Dynamic {
+        return Err(Refusal::new(RefusalKind::NotAnObject, "it is no shared object but another kind of ELF file"));
+    }
+    // The dynamic loader maps segments beyond the end of a truncated file, and dies of it later.
+    for segment in object.segments() {
+        let (start, size) = segment.file_range();
+        if start.checked_add(size).is_none_or(|end| end > len) {
+            return Err(Refusal::new(RefusalKind::NotAnObject, "it is truncated: a segment lies beyond its end"));
+        }
+    }
+    let Some(section) = object.section_by_name(SECTION) else {
+        return Err(Refusal::new(RefusalKind::NoManifest, format!("it is no endpoint plugin: no section {SECTION}")));
+    };
+    let data = section.data().map_err(damaged)?;
+    let symbols: HashSet<String> = object
+        .dynamic_symbols()
+        .filter(|symbol| symbol.is_definition())
+        .filter_map(|symbol| symbol.name().ok().map(str::to_owned))
+        .collect();
+    let mut records = Vec::new();
+    for text in texts(data)? {
+        records.push(Record { text, symbols: symbols.clone() });
+    }
+    if records.is_empty() {
+        return Err(Refusal::new(RefusalKind::NoManifest, "its manifest section holds no record"));
+    }
+    Ok(records)
+}
+
+fn architecture() -> Architecture {
+    if cfg!(target_arch = "x86_64") {
+        Architecture::X86_64
+    } else if cfg!(target_arch = "aarch64") {
+        Architecture::Aarch64
+    } else if cfg!(target_arch = "x86") {
+        Architecture::I386
+    } else if cfg!(target_arch = "arm") {
+        Architecture::Arm
+    } else if cfg!(target_arch = "riscv64") {
+        Architecture::Riscv64
+    } else if cfg!(target_arch = "s390x") {
+        Architecture::S390x
+    } else if cfg!(target_arch = "powerpc64") {
+        Architecture::PowerPc64
+    } else {
+        Architecture::Unknown
+    }
+}
+
+/// The texts of the records in a section, which may have padding between them.
+pub(super) fn texts(data: &[u8]) -> Result<Vec<String>, Refusal> {
+    let bad = |message: String| Refusal::new(RefusalKind::BadManifest, message);
+    let mut texts = Vec::new();
+    let mut at = 0;
+    while let Some(found) = data.get(at..).and_then(|rest| rest.windows(MAGIC.len()).position(|bytes| bytes == MAGIC)) {
+        let start = at + found;
+        let number = |place: usize| -> Option<u32> {
+            data.get(start + place..start + place + 4)?.try_into().ok().map(u32::from_le_bytes)
+        };
+        let (Some(format), Some(length)) = (number(16), number(20)) else {
+            return Err(bad("its manifest record is cut off".into()));
+        };
+        if format != FORMAT {
+            return Err(bad(format!("its manifest record is of the form {format}, and this host reads {FORMAT}")));
+        }
+        let length = length as usize;
+        if length > MAX_TEXT {
+            return Err(bad(format!("its manifest claims {length} bytes; {MAX_TEXT} are the most")));
+        }
+        let begin = start + HEAD;
+        let Some(text) = data.get(begin..begin + length) else {
+            return Err(bad(format!("its manifest claims {length} bytes, more than the section has")));
+        };
+        // C compilers end a string with a NUL.
+        let text = text.strip_suffix(b"\0").unwrap_or(text);
+        let text = std::str::from_utf8(text).map_err(|_| bad("its manifest is not UTF-8".into()))?;
+        texts.push(text.to_owned());
+        at = begin + length;
+    }
+    Ok(texts)
+}
+
+/// The API versions of a manifest that is otherwise unreadable.
+pub(super) fn api_of(text: &str) -> Option<(Version, Version)> {
+    let json: serde_json::Value = serde_json::from_str(text).ok()?;
+    let version = |name: &str| json["build"][name].as_str().and_then(|text| Version::parse(text).ok());
+    Some((version("api")?, version("requires")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(format: u32, length: u32, text: &[u8]) -> Vec<u8> {
+        [&MAGIC[..], &format.to_le_bytes(), &length.to_le_bytes(), text].concat()
+    }
+
+    #[test]
+    fn records_are_found_between_padding() {
+        let data = [b"\0\0\0".to_vec(), record(1, 2, b"{}"), vec![0; 9], record(1, 3, b"{ }")].concat();
+        assert_eq!(texts(&data).unwrap(), ["{}", "{ }"]);
+        assert_eq!(texts(b"nothing here").unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn damaged_records_are_refused() {
+        for (data, reason) in [
+            (record(2, 2, b"{}"), "form 2"),
+            (record(1, 3, b"{}"), "more than the section"),
+            (record(1, u32::MAX, b"{}"), "the most"),
+            (record(1, 2, b"\xff\xff"), "UTF-8"),
+            (MAGIC.to_vec(), "cut off"),
+        ] {
+            let refusal = texts(&data).unwrap_err();
+            assert_eq!(refusal.kind, RefusalKind::BadManifest);
+            assert!(refusal.message.contains(reason), "{}", refusal.message);
+        }
+    }
+}

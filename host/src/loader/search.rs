@@ -1,0 +1,159 @@
+//! The places where plugin files are looked for.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// A directory where plugin files are looked for, and what came of it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Place {
+    /// The directory.
+    pub directory: PathBuf,
+    /// Why it is looked at.
+    pub source: PlaceSource,
+    /// What was found.
+    pub outcome: PlaceOutcome,
+}
+
+/// Why a directory is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlaceSource {
+    /// The program, or its user, named it.
+    Given,
+    /// The environment variable `ENDPOINTS_PLUGIN_PATH`.
+    Environment,
+    /// The user's data directory.
+    UserData,
+    /// The system's own places.
+    System,
+}
+
+impl PlaceSource {
+    /// The words for a person.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Given => "given",
+            Self::Environment => "ENDPOINTS_PLUGIN_PATH",
+            Self::UserData => "user data",
+            Self::System => "system",
+        }
+    }
+}
+
+/// What came of a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlaceOutcome {
+    /// It was read; so many files have a name that ends in `.so`.
+    Read(usize),
+    /// There is no such directory.
+    Absent,
+    /// It could not be read, for this reason.
+    Unreadable(String),
+}
+
+/// Where to look, in order.
+#[derive(Clone, Debug)]
+pub(crate) struct SearchPath {
+    pub(crate) given: Vec<PathBuf>,
+    pub(crate) defaults: bool,
+}
+
+impl SearchPath {
+    /// The places in order, not yet looked at.
+    pub(crate) fn places(&self) -> Vec<(PathBuf, PlaceSource)> {
+        let mut places: Vec<_> = self.given.iter().map(|path| (path.clone(), PlaceSource::Given)).collect();
+        if self.defaults {
+            let environment = if raised_privileges() { None } else { Some(Environment::of_process()) };
+            places.extend(default_places(environment.as_ref()));
+        }
+        places
+    }
+}
+
+/// Whether the process runs with rights that its user does not have, so that the environment must not steer it.
+fn raised_privileges() -> bool {
+    rustix::param::linux_secure()
+}
+
+struct Environment {
+    plugin_path: Option<std::ffi::OsString>,
+    data_home: Option<PathBuf>,
+}
+
+impl Environment {
+    fn of_process() -> Self {
+        let data_home = env::var_os("XDG_DATA_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+            .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share")));
+        Self { plugin_path: env::var_os("ENDPOINTS_PLUGIN_PATH"), data_home }
+    }
+}
+
+fn default_places(environment: Option<&Environment>) -> Vec<(PathBuf, PlaceSource)> {
+    let mut places = Vec::new();
+    if let Some(environment) = environment {
+        if let Some(path) = &environment.plugin_path {
+            // An empty part would be the current directory, where no plugin is ever looked for.
+            let parts = env::split_paths(path).filter(|part| !part.as_os_str().is_empty());
+            places.extend(parts.map(|part| (part, PlaceSource::Environment)));
+        }
+        if let Some(data) = &environment.data_home {
+            places.push((data.join("endpoints/plugins"), PlaceSource::UserData));
+        }
+    }
+    for system in ["/usr/local/lib/endpoints/plugins", "/usr/lib/endpoints/plugins"] {
+        places.push((system.into(), PlaceSource::System));
+    }
+    places
+}
+
+/// The files of a directory that could be plugins, by name.
+pub(crate) fn plugin_files(directory: &Path) -> (Vec<PathBuf>, PlaceOutcome) {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return (Vec::new(), PlaceOutcome::Absent),
+        Err(error) => return (Vec::new(), PlaceOutcome::Unreadable(error.to_string())),
+    };
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "so"))
+        .collect();
+    files.sort();
+    let count = files.len();
+    (files, PlaceOutcome::Read(count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_come_in_the_documented_order() {
+        let environment =
+            Environment { plugin_path: Some("/a::/b".into()), data_home: Some("/home/u/.local/share".into()) };
+        let places: Vec<_> =
+            default_places(Some(&environment)).into_iter().map(|(path, _)| path.display().to_string()).collect();
+        assert_eq!(
+            places,
+            [
+                "/a",
+                "/b",
+                "/home/u/.local/share/endpoints/plugins",
+                "/usr/local/lib/endpoints/plugins",
+                "/usr/lib/endpoints/plugins"
+            ]
+        );
+    }
+
+    #[test]
+    fn raised_privileges_leave_the_system_places_alone() {
+        let places = default_places(None);
+        assert!(places.iter().all(|(_, source)| *source == PlaceSource::System));
+        assert_eq!(places.len(), 2);
+    }
+}

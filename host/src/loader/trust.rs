@@ -1,0 +1,51 @@
+//! Who could have written a plugin's file: root and the running user alone, or it is refused.
+
+use std::fs::{File, Metadata};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::{Refusal, RefusalKind};
+
+const GROUP_OR_OTHERS_WRITE: u32 = 0o022;
+const STICKY: u32 = 0o1000;
+
+/// Checks the opened file, and every directory on the way to where it really lies.
+pub(super) fn check(file: &File, path: &Path) -> Result<(), Refusal> {
+    let io = |error: std::io::Error| Refusal::new(RefusalKind::Io, format!("its directory cannot be examined: {error}"));
+    let metadata = file.metadata().map_err(io)?;
+    let user = rustix::process::geteuid().as_raw();
+    check_one(path, &metadata, user, false)?;
+    // The real place of the very file that is open, whatever links led to it.
+    let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(io)?;
+    check_directories(&real, user).map_err(|refusal| match refusal {
+        Ok(refusal) => refusal,
+        Err(error) => io(error),
+    })
+}
+
+fn check_directories(real: &Path, user: u32) -> Result<(), Result<Refusal, std::io::Error>> {
+    for (above, directory) in real.ancestors().skip(1).enumerate() {
+        let metadata = std::fs::metadata(directory).map_err(Err)?;
+        // Others may put files beside an ancestor in a sticky directory, but cannot replace it.
+        let may_be_sticky = above > 0;
+        check_one(directory, &metadata, user, may_be_sticky).map_err(Ok)?;
+    }
+    Ok(())
+}
+
+fn check_one(path: &Path, metadata: &Metadata, user: u32, may_be_sticky: bool) -> Result<(), Refusal> {
+    let shown = PathBuf::from(path);
+    let shown = shown.display();
+    let (owner, mode) = (metadata.uid(), metadata.mode());
+    if owner != 0 && owner != user {
+        let message = format!("{shown} belongs to user {owner}, who is neither root nor the running user");
+        return Err(Refusal::new(RefusalKind::Untrusted, message));
+    }
+    if mode & GROUP_OR_OTHERS_WRITE == 0 || (may_be_sticky && mode & STICKY != 0 && owner == 0) {
+        return Ok(());
+    }
+    let whom = if mode & 0o002 != 0 { "everybody" } else { "its group" };
+    let message = format!("{whom} can write to {shown} (mode {:o}): take that right away", mode & 0o7777);
+    Err(Refusal::new(RefusalKind::Untrusted, message))
+}

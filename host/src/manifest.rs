@@ -1,0 +1,340 @@
+//! What a plugin declares about its schemes, read from its manifest record.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use semver::Version;
+use serde::{Deserialize, Serialize};
+
+use crate::arguments::{self, Checked};
+
+/// The manifest of a plugin: how it was built, and what it provides.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[non_exhaustive]
+pub struct Manifest {
+    /// How the plugin was built.
+    pub build: Build,
+    /// What it provides.
+    pub plugin: Provides,
+}
+
+/// How a plugin was built.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[non_exhaustive]
+pub struct Build {
+    /// The plugin's name.
+    pub name: String,
+    /// Its version.
+    pub version: Version,
+    /// The version of the plugin API that it was built with.
+    pub api: Version,
+    /// The oldest version of the plugin API whose hosts it can run in.
+    pub requires: Version,
+    /// The compiler, for information.
+    #[serde(default)]
+    pub rustc: String,
+    /// The target that it was built for.
+    #[serde(default)]
+    pub target: String,
+    /// What a panic in it does: `unwind`, or `abort`, which would end the host.
+    #[serde(default)]
+    pub panic: String,
+    /// The name of its entry symbol.
+    pub entry: String,
+}
+
+/// What a plugin provides.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[non_exhaustive]
+pub struct Provides {
+    /// One line about the plugin.
+    #[serde(default)]
+    pub summary: String,
+    /// Its schemes.
+    pub schemes: Vec<Scheme>,
+}
+
+/// A scheme, as its plugin declares it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[non_exhaustive]
+pub struct Scheme {
+    /// Its name, in small letters.
+    #[serde(rename = "scheme")]
+    pub name: Arc<str>,
+    /// Whether it makes streams or stands around another endpoint.
+    pub kind: SchemeKind,
+    /// One line about it.
+    #[serde(default)]
+    pub summary: String,
+    /// Whether it is a preamble, which belongs beneath encryption.
+    #[serde(default)]
+    pub preamble: bool,
+    /// The side that connects, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<Role>,
+    /// The side that listens, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Role>,
+}
+
+/// What sort of scheme it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum SchemeKind {
+    /// It makes streams.
+    Transport,
+    /// It stands around another endpoint.
+    Wrapper,
+}
+
+/// One side of a scheme.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[non_exhaustive]
+pub struct Role {
+    /// One line about it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub summary: String,
+    /// Whole descriptions, to learn from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<String>,
+    /// Whether positional arguments skip parameters that are given by keyword.
+    #[serde(default)]
+    pub skip_given: bool,
+    /// All that it accepts.
+    pub parameters: Vec<Parameter>,
+    /// The places in `parameters` of the positional ones, in order.
+    #[serde(skip)]
+    pub(crate) positions: Vec<usize>,
+}
+
+/// A parameter of one side of a scheme.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[non_exhaustive]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// Other names for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// What values it takes.
+    #[serde(rename = "type")]
+    pub kind: ParameterType,
+    /// Its place among the positional arguments, from 1; without one, it is given by keyword alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<usize>,
+    /// Whether it must be given.
+    #[serde(default)]
+    pub required: bool,
+    /// Its value where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<String>,
+    /// The unit of a bare number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Whether its value must never be shown.
+    #[serde(default)]
+    pub secret: bool,
+    /// The smallest integer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<u64>,
+    /// The largest integer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<u64>,
+    /// The values of a choice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<String>,
+    /// What it does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// A value, to learn from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub example: Option<String>,
+    /// The default, checked once.
+    #[serde(skip)]
+    pub(crate) checked_default: Option<Checked>,
+}
+
+impl Parameter {
+    /// Whether it is called `name`.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.aliases.iter().any(|alias| alias == name)
+    }
+}
+
+/// What values a parameter takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ParameterType {
+    /// UTF-8 text.
+    Text,
+    /// Any bytes.
+    Bytes,
+    /// A path: bytes without NUL, not empty.
+    Path,
+    /// A whole number, in plain digits.
+    Integer,
+    /// A port, 0 to 65535.
+    Port,
+    /// A length of time: bare seconds, or with a unit as in `250ms`.
+    Duration,
+    /// 0 or 1, false or true.
+    Flag,
+    /// Permission bits, octal.
+    Mode,
+    /// An IP address.
+    Ip,
+    /// A host name or an IP address.
+    Host,
+    /// One of a list.
+    Choice,
+    /// A client description.
+    Client,
+    /// A server description.
+    Server,
+    /// The rest of the description, as a nested one of the same role.
+    Rest,
+}
+
+impl Manifest {
+    /// Reads the text of a manifest record, and checks that it makes sense.
+    ///
+    /// # Errors
+    /// One line that says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut manifest: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        if self.build.name.is_empty() {
+            return Err("the plugin has no name".into());
+        }
+        if self.plugin.schemes.is_empty() {
+            return Err("no scheme is declared".into());
+        }
+        let mut seen = HashSet::new();
+        for scheme in &mut self.plugin.schemes {
+            let name = Arc::clone(&scheme.name);
+            if !is_scheme_name(&name) {
+                let rule = "a small letter, then small letters, digits, '+', '-' or '.'";
+                return Err(format!("{name:?} cannot be a scheme: {rule}"));
+            }
+            if !seen.insert(Arc::clone(&name)) {
+                return Err(format!("the scheme {name} is declared twice"));
+            }
+            if scheme.client.is_none() && scheme.server.is_none() {
+                return Err(format!("the scheme {name} has neither a client nor a server side"));
+            }
+            for (side, role) in [("client", &mut scheme.client), ("server", &mut scheme.server)] {
+                if let Some(role) = role {
+                    role.check().map_err(|problem| format!("scheme {name}, {side}: {problem}"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_scheme_name(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'+' | b'-' | b'.'))
+}
+
+impl Role {
+    fn check(&mut self) -> Result<(), String> {
+        let mut names = HashSet::new();
+        for parameter in &mut self.parameters {
+            let name = &parameter.name;
+            for name in std::iter::once(name).chain(&parameter.aliases) {
+                if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
+                    return Err(format!("{name:?} cannot be a parameter: ASCII letters, digits, '-' and '_'"));
+                }
+                if !names.insert(name.clone()) {
+                    return Err(format!("the parameter {name} is declared twice"));
+                }
+            }
+            if parameter.required && parameter.default.is_some() {
+                return Err(format!("the parameter {name} is required and has a default"));
+            }
+            if parameter.kind == ParameterType::Choice && parameter.choices.is_empty() {
+                return Err(format!("the parameter {name} has no choices"));
+            }
+            if let Some(default) = parameter.default.clone() {
+                let checked = arguments::check_value(parameter, default.as_bytes())
+                    .map_err(|problem| format!("the default of {}: {}", parameter.name, problem.message))?;
+                parameter.checked_default = Some(checked);
+            }
+        }
+        let mut positions: Vec<usize> =
+            (0..self.parameters.len()).filter(|place| self.parameters[*place].position.is_some()).collect();
+        positions.sort_by_key(|place| self.parameters[*place].position);
+        for (wanted, place) in (1..).zip(&positions) {
+            let parameter = &self.parameters[*place];
+            if parameter.position != Some(wanted) {
+                return Err(format!("the positions are not 1, 2, 3 …: see {}", parameter.name));
+            }
+        }
+        self.positions = positions;
+        Ok(())
+    }
+
+    /// The parameter of that name.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<&Parameter> {
+        self.parameters.iter().find(|parameter| parameter.is_called(name))
+    }
+
+    /// The names of all parameters, for a person.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.parameters.iter().map(|parameter| parameter.name.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(plugin: &str) -> Result<Manifest, String> {
+        let build = r#"{"name":"p","version":"1.2.3","api":"1.0.0","requires":"1.0.0","entry":"e"}"#;
+        Manifest::parse(&format!(r#"{{"build":{build},"plugin":{plugin}}}"#))
+    }
+
+    fn parameters(parameters: &str) -> Result<Manifest, String> {
+        with(&format!(
+            r#"{{"schemes":[{{"scheme":"s","kind":"transport","client":{{"parameters":[{parameters}]}}}}]}}"#
+        ))
+    }
+
+    #[test]
+    fn sound_manifests_are_read() {
+        let manifest = parameters(
+            r#"{"name":"b","type":"integer","position":2,"default":"7"},{"name":"a","type":"text","position":1}"#,
+        )
+        .unwrap();
+        let role = manifest.plugin.schemes[0].client.as_ref().unwrap();
+        assert_eq!(role.positions, [1, 0]);
+        assert_eq!(role.parameter("b").unwrap().checked_default.as_ref().unwrap().number, 7);
+    }
+
+    #[test]
+    fn unsound_manifests_are_refused_with_the_reason() {
+        for (parameter, reason) in [
+            (r#"{"name":"a","type":"text"},{"name":"a","type":"text"}"#, "declared twice"),
+            (r#"{"name":"a:b","type":"text"}"#, "cannot be a parameter"),
+            (r#"{"name":"a","type":"nonsense"}"#, "unknown variant"),
+            (r#"{"name":"a","type":"text","position":2}"#, "positions"),
+            (r#"{"name":"a","type":"text","required":true,"default":"x"}"#, "required and has a default"),
+            (r#"{"name":"a","type":"integer","default":"x"}"#, "default of a"),
+            (r#"{"name":"a","type":"choice"}"#, "no choices"),
+        ] {
+            let error = parameters(parameter).unwrap_err();
+            assert!(error.contains(reason), "{parameter}: {error}");
+        }
+        assert!(with(r#"{"schemes":[]}"#).unwrap_err().contains("no scheme"));
+        assert!(Manifest::parse("{").is_err());
+    }
+}

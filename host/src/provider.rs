@@ -1,0 +1,109 @@
+//! A plugin as the registry holds it: declared at once, set up on first use.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use endpoints_plugin_api::abi::host::RHost;
+use endpoints_plugin_api::abi::instance::Instance;
+use endpoints_plugin_api::export::BuiltIn;
+
+use crate::error::{Error, ErrorKind};
+use crate::loader::{FileSource, Module};
+use crate::manifest::{Manifest, Scheme};
+use crate::services::HostServices;
+
+/// Where a plugin comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// Compiled into this program.
+    BuiltIn,
+    /// A file.
+    File(PathBuf),
+}
+
+impl Origin {
+    /// The file, where it is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::BuiltIn => None,
+            Self::File(path) => Some(path),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltIn => f.write_str("built-in"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// A plugin that may be used.
+pub(crate) struct Provider {
+    pub(crate) manifest: Manifest,
+    pub(crate) origin: Origin,
+    source: Source,
+    instance: OnceLock<Result<Instance, Error>>,
+}
+
+enum Source {
+    BuiltIn(&'static BuiltIn),
+    File(FileSource),
+}
+
+/// A scheme and the plugin that provides it.
+#[derive(Clone)]
+pub(crate) struct SchemeEntry {
+    pub(crate) provider: Arc<Provider>,
+    /// The place of the scheme in the plugin's manifest.
+    pub(crate) place: usize,
+}
+
+impl SchemeEntry {
+    pub(crate) fn scheme(&self) -> &Scheme {
+        &self.provider.manifest.plugin.schemes[self.place]
+    }
+}
+
+impl Provider {
+    pub(crate) fn built_in(plugin: &'static BuiltIn, manifest: Manifest) -> Self {
+        Self { manifest, origin: Origin::BuiltIn, source: Source::BuiltIn(plugin), instance: OnceLock::new() }
+    }
+
+    pub(crate) fn file(source: FileSource, manifest: Manifest) -> Self {
+        let origin = Origin::File(source.path.clone());
+        Self { manifest, origin, source: Source::File(source), instance: OnceLock::new() }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.manifest.build.name
+    }
+
+    /// The instance for this registry; the first call loads the plugin and sets it up.
+    pub(crate) fn instance(&self, services: &HostServices) -> Result<&Instance, Error> {
+        let instance = self.instance.get_or_init(|| self.set_up(services));
+        instance.as_ref().map_err(Clone::clone)
+    }
+
+    fn set_up(&self, services: &HostServices) -> Result<Instance, Error> {
+        let create = match &self.source {
+            Source::BuiltIn(plugin) => plugin.create(),
+            Source::File(file) => {
+                let load = || file.load(&self.manifest).map(Module::create);
+                load().map_err(|refusal| {
+                    let message = format!("the plugin {} cannot be loaded from {}: {refusal}", self.name(), self.origin);
+                    Error::new(ErrorKind::PluginRefused, message)
+                })?
+            }
+        };
+        tracing::debug!(plugin = self.name(), origin = %self.origin, "set up");
+        let host = RHost::new(Arc::new(services.for_plugin(self.name())));
+        Instance::create(create, host)
+            .map_err(|error| Error::from(error).context(format_args!("the plugin {} cannot be set up", self.name())))
+    }
+}

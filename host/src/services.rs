@@ -1,0 +1,196 @@
+//! What the host lends its plugins.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use endpoints_plugin_api as api;
+use endpoints_plugin_api::abi::conn::Taken;
+use endpoints_plugin_api::abi::endpoint::REndpoint;
+use endpoints_plugin_api::abi::services::{Services, Watched};
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
+
+use crate::connection::Connection;
+use crate::endpoint::{self, RoleKind};
+use crate::registry::{Inner, Registry};
+use crate::stream::Stream;
+
+/// The services of one registry; cloned for each plugin with its name.
+#[derive(Clone)]
+pub(crate) struct HostServices {
+    registry: Weak<Inner>,
+    /// The runtime that last connected or listened, for calls from threads that have none.
+    runtime: Arc<OnceLock<Handle>>,
+    plugin: Arc<str>,
+}
+
+impl HostServices {
+    pub(crate) fn new(registry: Weak<Inner>) -> Self {
+        Self { registry, runtime: Arc::default(), plugin: "".into() }
+    }
+
+    pub(crate) fn for_plugin(&self, name: &str) -> Self {
+        Self { plugin: name.into(), ..self.clone() }
+    }
+
+    /// Remembers the runtime of the caller, who connects or listens.
+    pub(crate) fn note_runtime(&self) {
+        if self.runtime.get().is_none() {
+            if let Ok(handle) = Handle::try_current() {
+                let _ = self.runtime.set(handle);
+            }
+        }
+    }
+
+    /// Calls `f` within the runtime of this thread, else the registry's own.
+    fn within<R>(&self, f: impl FnOnce() -> R) -> Result<R, api::Error> {
+        if Handle::try_current().is_ok() {
+            return Ok(f());
+        }
+        let handle = self.runtime.get().ok_or_else(no_runtime)?;
+        let _entered = handle.enter();
+        Ok(f())
+    }
+
+    fn adopt_connecting(&self, socket: OwnedFd) -> Result<Stream, api::Error> {
+        self.within(|| Stream::from_nonblocking(socket))?.map_err(|error| error.to_api())
+    }
+}
+
+fn no_runtime() -> api::Error {
+    api::Error::new(api::ErrorKind::Internal, "there is no tokio runtime: connect and listen within one")
+}
+
+impl Services for HostServices {
+    type Watched = Watch;
+
+    fn endpoint(&self, role: u32, description: &[u8]) -> Result<REndpoint, api::Error> {
+        let internal = |message: &str| api::Error::new(api::ErrorKind::Internal, message);
+        let role = RoleKind::from_code(role).ok_or_else(|| internal("there is no such role"))?;
+        let inner = self.registry.upgrade().ok_or_else(|| internal("the registry is gone"))?;
+        let made = endpoint::make(&Registry(inner), role, description.to_vec());
+        made.map(endpoint::export).map_err(|error| error.to_api())
+    }
+
+    fn finish_connect(
+        &self,
+        socket: OwnedFd,
+    ) -> impl Future<Output = Result<Taken, api::Error>> + Send + 'static + use<> {
+        let stream = self.adopt_connecting(socket);
+        async move {
+            let stream = stream?;
+            stream.connected().await?;
+            Ok(Connection::new(stream, None).into_taken())
+        }
+    }
+
+    fn adopt(&self, socket: OwnedFd) -> Result<Taken, api::Error> {
+        let stream = self.within(|| Stream::from_socket(socket))?.map_err(|error| error.to_api())?;
+        Ok(Connection::new(stream, None).into_taken())
+    }
+
+    fn watch(&self, descriptor: RawFd) -> Result<Watch, api::Error> {
+        let watched = self.within(|| AsyncFd::register(Raw(descriptor)))?;
+        watched.map(Watch).map_err(|error| {
+            let error = io::Error::from(error);
+            api::Error::from_io(format_args!("the descriptor {descriptor} cannot be watched"), &error)
+        })
+    }
+
+    fn sleep(&self, time: Duration) -> Result<impl Future<Output = ()> + Send + 'static + use<>, api::Error> {
+        self.within(|| tokio::time::sleep(time))
+    }
+
+    fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Result<(), api::Error> {
+        self.within(|| drop(tokio::spawn(future)))
+    }
+
+    fn spawn_blocking(&self, work: impl FnOnce() + Send + 'static) -> Result<(), api::Error> {
+        self.within(|| drop(tokio::task::spawn_blocking(work)))
+    }
+
+    fn resolve(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> impl Future<Output = Result<Vec<SocketAddr>, api::Error>> + Send + 'static + use<> {
+        let host = host.to_owned();
+        // The look-up runs on a thread of its own, begun here so that it finds this runtime.
+        let begun = self.within(|| {
+            let host = host.clone();
+            tokio::task::spawn_blocking(move || {
+                std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port)).map(Vec::from_iter)
+            })
+        });
+        async move {
+            let failed = |reason: &dyn std::fmt::Display| {
+                let message = format!("cannot resolve {host:?}: {reason}");
+                api::Error::new(api::ErrorKind::NameResolution, message)
+            };
+            match begun?.await {
+                Ok(Ok(addresses)) if addresses.is_empty() => Err(failed(&"it has no address")),
+                Ok(Ok(addresses)) => Ok(addresses),
+                Ok(Err(error)) => Err(failed(&error)),
+                Err(_) => Err(failed(&"the look-up was given up")),
+            }
+        }
+    }
+
+    fn log_enabled(&self, level: u32) -> bool {
+        match level {
+            1 => tracing::enabled!(target: TARGET, tracing::Level::ERROR),
+            2 => tracing::enabled!(target: TARGET, tracing::Level::WARN),
+            3 => tracing::enabled!(target: TARGET, tracing::Level::INFO),
+            4 => tracing::enabled!(target: TARGET, tracing::Level::DEBUG),
+            _ => tracing::enabled!(target: TARGET, tracing::Level::TRACE),
+        }
+    }
+
+    fn log(&self, level: u32, message: &str) {
+        let plugin = &*self.plugin;
+        match level {
+            1 => tracing::error!(target: TARGET, plugin, "{message}"),
+            2 => tracing::warn!(target: TARGET, plugin, "{message}"),
+            3 => tracing::info!(target: TARGET, plugin, "{message}"),
+            4 => tracing::debug!(target: TARGET, plugin, "{message}"),
+            _ => tracing::trace!(target: TARGET, plugin, "{message}"),
+        }
+    }
+}
+
+/// The target of log lines that plugins write.
+const TARGET: &str = "endpoints::plugin";
+
+/// A descriptor that a plugin keeps open while it is watched.
+struct Raw(RawFd);
+
+impl AsRawFd for Raw {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+/// A plugin's descriptor in the reactor.
+pub(crate) struct Watch(AsyncFd<Raw>);
+
+impl Watched for Watch {
+    fn poll_io(
+        &self,
+        cx: &mut Context<'_>,
+        write: bool,
+        operation: &mut dyn FnMut() -> io::Result<()>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let ready = if write { self.0.poll_write_ready(cx) } else { self.0.poll_read_ready(cx) };
+            let mut guard = ready!(ready)?;
+            // Clears the readiness that was seen, and no later one, where the operation would block.
+            if let Ok(done) = guard.try_io(|_| operation()) {
+                return Poll::Ready(done);
+            }
+        }
+    }
+}

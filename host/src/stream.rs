@@ -1,0 +1,245 @@
+//! A connection's bytes, whoever carries them.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use endpoints_plugin_api::abi::stream::Foreign;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::coop;
+
+use crate::address::Address;
+use crate::error::{Error, ErrorKind};
+
+mod sys;
+
+pub(crate) use sys::{Carried, uncarry};
+
+/// Who carries the bytes.
+pub(crate) enum Carrier {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Plugin(Foreign),
+}
+
+/// A stream of bytes: a socket of this process's reactor, or a plugin's stream.
+pub(crate) struct Stream {
+    carrier: Carrier,
+    /// Bytes that were read already and come first.
+    leftover: Leftover,
+}
+
+#[derive(Default)]
+struct Leftover {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+impl Stream {
+    pub(crate) fn new(carrier: Carrier) -> Self {
+        Self { carrier, leftover: Leftover::default() }
+    }
+
+    /// Takes over a stream socket: its type is looked at, and it is made non-blocking and closed on exec.
+    pub(crate) fn from_socket(socket: OwnedFd) -> Result<Self, Error> {
+        let internal = |what: &str| Error::new(ErrorKind::Internal, format!("a plugin handed over {what}"));
+        let kind = rustix::net::sockopt::socket_type(&socket)
+            .map_err(|error| internal(&format!("a descriptor that is no socket: {error}")))?;
+        if kind != rustix::net::SocketType::STREAM {
+            return Err(internal("a socket that is no stream"));
+        }
+        let io = |error: rustix::io::Errno| Error::from(endpoints_plugin_api::Error::from(io::Error::from(error)));
+        let flags = rustix::fs::fcntl_getfl(&socket).map_err(io)?;
+        if !flags.contains(rustix::fs::OFlags::NONBLOCK) {
+            rustix::fs::fcntl_setfl(&socket, flags | rustix::fs::OFlags::NONBLOCK).map_err(io)?;
+        }
+        let flags = rustix::io::fcntl_getfd(&socket).map_err(io)?;
+        if !flags.contains(rustix::io::FdFlags::CLOEXEC) {
+            rustix::io::fcntl_setfd(&socket, flags | rustix::io::FdFlags::CLOEXEC).map_err(io)?;
+        }
+        Self::from_nonblocking(socket)
+    }
+
+    /// Takes over a stream socket that is non-blocking already. Needs a runtime.
+    pub(crate) fn from_nonblocking(socket: OwnedFd) -> Result<Self, Error> {
+        let io = |error: io::Error| Error::from(endpoints_plugin_api::Error::from(error));
+        let domain = rustix::net::sockopt::socket_domain(&socket)
+            .map_err(|error| Error::new(ErrorKind::Internal, format!("a plugin handed over no socket: {error}")))?;
+        let carrier = if domain == rustix::net::AddressFamily::UNIX {
+            Carrier::Unix(UnixStream::from_std(socket.into()).map_err(io)?)
+        } else {
+            Carrier::Tcp(TcpStream::from_std(socket.into()).map_err(io)?)
+        };
+        Ok(Self::new(carrier))
+    }
+
+    /// Waits until a connect that is under way has ended.
+    pub(crate) async fn connected(&self) -> io::Result<()> {
+        let error = match &self.carrier {
+            Carrier::Tcp(stream) => {
+                stream.writable().await?;
+                stream.take_error()?
+            }
+            Carrier::Unix(stream) => {
+                stream.writable().await?;
+                stream.take_error()?
+            }
+            Carrier::Plugin(_) => None,
+        };
+        error.map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn put_back(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.leftover = Leftover { bytes: bytes.to_vec(), taken: 0 };
+        }
+    }
+
+    /// The socket, where the stream is one and nothing was read ahead.
+    pub(crate) fn into_socket(self) -> Result<OwnedFd, Self> {
+        if !self.leftover.is_empty() {
+            return Err(self);
+        }
+        match self.carrier {
+            Carrier::Tcp(stream) => match stream.into_std() {
+                Ok(socket) => Ok(socket.into()),
+                Err(error) => unreachable!("a registered socket can be taken out of the reactor: {error}"),
+            },
+            Carrier::Unix(stream) => match stream.into_std() {
+                Ok(socket) => Ok(socket.into()),
+                Err(error) => unreachable!("a registered socket can be taken out of the reactor: {error}"),
+            },
+            Carrier::Plugin(_) => Err(self),
+        }
+    }
+
+    pub(crate) fn is_socket(&self) -> bool {
+        !matches!(self.carrier, Carrier::Plugin(_))
+    }
+
+    /// The addresses of the socket, where the stream is one.
+    pub(crate) fn addresses(&self) -> (Option<Address>, Option<Address>) {
+        match &self.carrier {
+            Carrier::Tcp(stream) => {
+                (stream.local_addr().ok().map(Address::Ip), stream.peer_addr().ok().map(Address::Ip))
+            }
+            Carrier::Unix(stream) => (
+                stream.local_addr().ok().map(|address| Address::from_unix(&address)),
+                stream.peer_addr().ok().map(|address| Address::from_unix(&address)),
+            ),
+            Carrier::Plugin(_) => (None, None),
+        }
+    }
+
+    /// What a plugin's stream tells about itself.
+    pub(crate) fn plugin_facts(&mut self) -> Vec<u8> {
+        match &mut self.carrier {
+            Carrier::Plugin(stream) => stream.facts().as_slice().to_vec(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Leftover {
+    fn is_empty(&self) -> bool {
+        self.taken == self.bytes.len()
+    }
+
+    fn read(&mut self, buf: &mut ReadBuf<'_>) {
+        let left = &self.bytes[self.taken..];
+        let count = left.len().min(buf.remaining());
+        buf.put_slice(&left[..count]);
+        self.taken += count;
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+}
+
+/// Polls a plugin's stream within the task's budget: one that is always ready must not keep the others from running.
+fn within_budget<T>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    let budget = ready!(coop::poll_proceed(cx));
+    let polled = poll(cx);
+    if polled.is_ready() {
+        budget.made_progress();
+    }
+    polled
+}
+
+impl AsyncRead for Stream {
+    #[inline]
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.leftover.is_empty() {
+            self.leftover.read(buf);
+            return Poll::Ready(Ok(()));
+        }
+        match &mut self.carrier {
+            Carrier::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Carrier::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Carrier::Plugin(stream) => within_budget(cx, |cx| Pin::new(stream).poll_read(cx, buf)),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    #[inline]
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.carrier {
+            Carrier::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Carrier::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Carrier::Plugin(stream) => within_budget(cx, |cx| Pin::new(stream).poll_write(cx, buf)),
+        }
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.carrier {
+            Carrier::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Carrier::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Carrier::Plugin(stream) => within_budget(cx, |cx| Pin::new(stream).poll_write_vectored(cx, bufs)),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.carrier {
+            Carrier::Tcp(stream) => stream.is_write_vectored(),
+            Carrier::Unix(stream) => stream.is_write_vectored(),
+            Carrier::Plugin(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    #[inline]
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.carrier {
+            Carrier::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Carrier::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Carrier::Plugin(stream) => within_budget(cx, |cx| Pin::new(stream).poll_flush(cx)),
+        }
+    }
+
+    #[inline]
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.carrier {
+            Carrier::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Carrier::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Carrier::Plugin(stream) => within_budget(cx, |cx| Pin::new(stream).poll_shutdown(cx)),
+        }
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.carrier {
+            Carrier::Tcp(_) => "Tcp",
+            Carrier::Unix(_) => "Unix",
+            Carrier::Plugin(_) => "Plugin",
+        })
+    }
+}
