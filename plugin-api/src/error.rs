@@ -198,6 +198,13 @@ impl Error {
         self
     }
 
+    /// Says it in other words: the kind, the operating system's number and the argument stay.
+    #[must_use]
+    pub fn with_message(mut self, message: impl Into<String>) -> Self {
+        self.message = message.into();
+        self
+    }
+
     /// What sort of failure it was.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
