@@ -1,10 +1,12 @@
 //! Which addresses are tried, and what is said when none of them answers.
 
 use std::fmt::{self, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use endpoints_plugin_api::{Error, ErrorKind};
+
+use crate::bind_address::is_ipv6;
 
 /// One way to connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +44,8 @@ pub(crate) struct Target<'a> {
 
 impl fmt::Display for Target<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.name.contains(':') {
+        // A name in brackets is none that exists, but is shown as it was written.
+        if self.name.contains(':') && !self.name.starts_with('[') {
             write!(f, "[{}]:{}", self.name, self.port)
         } else {
             write!(f, "{}:{}", self.name, self.port)
@@ -53,7 +56,7 @@ impl fmt::Display for Target<'_> {
 impl Target<'_> {
     /// Whether the target tells its only address already.
     fn is_address(&self) -> bool {
-        self.name.parse::<IpAddr>().is_ok()
+        self.name.parse::<Ipv4Addr>().is_ok() || is_ipv6(self.name)
     }
 }
 
@@ -206,6 +209,9 @@ mod tests {
         let target = Target { name: "::1", port: 80 };
         let error = connecting(&["[::1]:80"], &[REFUSED]).all_failed(target);
         assert_eq!(error.message(), "cannot connect to [::1]:80: Connection refused");
+        let zoned = Target { name: "fe80::1%lo", port: 80 };
+        let error = connecting(&["[fe80::1%1]:80"], &[REFUSED]).all_failed(zoned);
+        assert_eq!(error.message(), "cannot connect to [fe80::1%lo]:80: Connection refused");
         let error = connecting(&["[::1]:80"], &[]).timed_out(target, Duration::from_secs(30));
         assert_eq!(error.message(), "cannot connect to [::1]:80 within the timeout of 30s: no answer yet");
     }

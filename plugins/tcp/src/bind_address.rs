@@ -58,8 +58,8 @@ impl BindAddress {
     }
 }
 
-/// With or without a zone (RFC 4007, 11).
-fn is_ipv6(text: &str) -> bool {
+/// Whether it is an IPv6 address, with or without a zone (RFC 4007, 11).
+pub(crate) fn is_ipv6(text: &str) -> bool {
     let address = match text.split_once('%') {
         Some((address, zone)) if !zone.is_empty() => address,
         _ => text,

@@ -120,7 +120,8 @@ mod tests {
     #[test]
     fn an_unknown_name_in_brackets_says_how_to_write_the_address() {
         let unknown = Error::new(ErrorKind::NameResolution, "unknown");
-        let error = unresolved(Target { name: "[::1", port: 80 }, unknown.clone());
+        let error = unresolved(Target { name: "[::1]", port: 80 }, unknown.clone());
+        assert!(error.message().starts_with("cannot connect to [::1]:80: "), "{error}");
         assert!(
             error
                 .message()
