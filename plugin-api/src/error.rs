@@ -181,12 +181,7 @@ impl Error {
     /// An operating system's error with what was being done, as in `cannot bind 127.0.0.1:80: Permission denied`.
     pub fn from_io(doing: impl fmt::Display, error: &io::Error) -> Self {
         let os = error.raw_os_error();
-        let kind = match os {
-            // EMFILE and ENFILE have no kind of their own in std.
-            Some(23 | 24) => ErrorKind::ResourceExhausted,
-            _ => error.kind().into(),
-        };
-        Self { os, ..Self::new(kind, format!("{doing}: {}", text_of(error))) }
+        Self { os, ..Self::new(kind_of(error), format!("{doing}: {}", text_of(error))) }
     }
 
     /// Says outright whether a retry makes sense, where the kind alone would tell it wrong.
@@ -200,6 +195,13 @@ impl Error {
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {
         self.message = format!("{context}: {}", self.message);
+        self
+    }
+
+    /// Says it in other words: the kind, the operating system's number and the argument stay.
+    #[must_use]
+    pub fn with_message(mut self, message: impl Into<String>) -> Self {
+        self.message = message.into();
         self
     }
 
@@ -234,6 +236,14 @@ impl Error {
     }
 }
 
+fn kind_of(error: &io::Error) -> ErrorKind {
+    match error.raw_os_error() {
+        // EMFILE and ENFILE have no kind of their own in std.
+        Some(23 | 24) => ErrorKind::ResourceExhausted,
+        _ => error.kind().into(),
+    }
+}
+
 /// The operating system's own words, without the "(os error N)" that `io::Error` adds.
 fn text_of(error: &io::Error) -> String {
     let text = error.to_string();
@@ -254,7 +264,7 @@ impl std::error::Error for Error {}
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         let os = error.raw_os_error();
-        Self { os, ..Self::new(error.kind().into(), text_of(&error)) }
+        Self { os, ..Self::new(kind_of(&error), text_of(&error)) }
     }
 }
 
