@@ -1,23 +1,24 @@
 //! What the host lends its plugins.
 
-use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Arc, OnceLock, Weak};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use endpoints_plugin_api as api;
 use endpoints_plugin_api::abi::conn::Taken;
 use endpoints_plugin_api::abi::endpoint::REndpoint;
-use endpoints_plugin_api::abi::services::{Services, Watched};
-use tokio::io::unix::AsyncFd;
+use endpoints_plugin_api::abi::services::Services;
 use tokio::runtime::Handle;
 
 use crate::connection::Connection;
 use crate::endpoint::{self, RoleKind};
 use crate::registry::{Inner, Registry};
 use crate::stream::Stream;
+
+mod sys;
+
+pub(crate) use sys::Watch;
 
 /// The services of one registry; cloned for each plugin with its name.
 #[derive(Clone)]
@@ -94,9 +95,7 @@ impl Services for HostServices {
     }
 
     fn watch(&self, descriptor: RawFd) -> Result<Watch, api::Error> {
-        let watched = self.within(|| AsyncFd::register(Raw(descriptor)))?;
-        watched.map(Watch).map_err(|error| {
-            let error = io::Error::from(error);
+        self.within(|| Watch::new(descriptor))?.map_err(|error| {
             api::Error::from_io(format_args!("the descriptor {descriptor} cannot be watched"), &error)
         })
     }
@@ -164,33 +163,3 @@ impl Services for HostServices {
 
 /// The target of log lines that plugins write.
 const TARGET: &str = "endpoints::plugin";
-
-/// A descriptor that a plugin keeps open while it is watched.
-struct Raw(RawFd);
-
-impl AsRawFd for Raw {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0
-    }
-}
-
-/// A plugin's descriptor in the reactor.
-pub(crate) struct Watch(AsyncFd<Raw>);
-
-impl Watched for Watch {
-    fn poll_io(
-        &self,
-        cx: &mut Context<'_>,
-        write: bool,
-        operation: &mut dyn FnMut() -> io::Result<()>,
-    ) -> Poll<io::Result<()>> {
-        loop {
-            let ready = if write { self.0.poll_write_ready(cx) } else { self.0.poll_read_ready(cx) };
-            let mut guard = ready!(ready)?;
-            // Clears the readiness that was seen, and no later one, where the operation would block.
-            if let Ok(done) = guard.try_io(|_| operation()) {
-                return Poll::Ready(done);
-            }
-        }
-    }
-}

@@ -133,14 +133,6 @@ impl Stream {
             Carrier::Plugin(_) => (None, None),
         }
     }
-
-    /// What a plugin's stream tells about itself.
-    pub(crate) fn plugin_facts(&mut self) -> Vec<u8> {
-        match &mut self.carrier {
-            Carrier::Plugin(stream) => stream.facts().as_slice().to_vec(),
-            _ => Vec::new(),
-        }
-    }
 }
 
 impl Leftover {

@@ -73,9 +73,19 @@ impl SearchPath {
     }
 }
 
-/// Whether the process runs with rights that its user does not have, so that the environment must not steer it.
+/// Whether the process runs with rights that its user does not have (set-user-ID, set-group-ID or file capabilities), so
+/// that the environment must not steer it.
 fn raised_privileges() -> bool {
-    rustix::param::linux_secure()
+    // The kernel says so in the auxiliary vector: pairs of words, see getauxval(3).
+    const AT_SECURE: usize = 23;
+    const WORD: usize = size_of::<usize>();
+    if let Ok(vector) = std::fs::read("/proc/self/auxv") {
+        let word = |bytes: &[u8]| bytes.try_into().map_or(0, usize::from_ne_bytes);
+        let secure = vector.chunks_exact(2 * WORD).find(|pair| word(&pair[..WORD]) == AT_SECURE);
+        return secure.is_none_or(|pair| word(&pair[WORD..]) != 0);
+    }
+    let users = rustix::process::getuid() != rustix::process::geteuid();
+    users || rustix::process::getgid() != rustix::process::getegid()
 }
 
 struct Environment {
