@@ -236,6 +236,11 @@ impl Endpoint {
         api::Facts::from_bytes(self.foreign.describe().as_slice().to_vec())
     }
 
+    /// Whether a scheme on any level tells its peer about the connection that is being relayed.
+    pub(crate) fn passes_origin_on(&self) -> bool {
+        self.entry.scheme().preamble || self.nested.iter().any(|(_, inner)| inner.passes_origin_on())
+    }
+
     fn connect_raw(&self, context: ConnectContext) -> impl Future<Output = Result<Connection, Error>> + Send + use<> {
         let time_left = context.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let origin = context.origin.map(|info| info.encode()).unwrap_or_default();
@@ -265,7 +270,7 @@ struct Nested(Arc<Endpoint>);
 impl Export for Nested {
     async fn connect(self: Arc<Self>, time_left: Option<Duration>, origin: Vec<u8>) -> Result<Taken, api::Error> {
         let origin = (!origin.is_empty()).then(|| ConnectionInfo::decode(origin));
-        let context = ConnectContext { deadline: time_left.map(|left| Instant::now() + left), origin };
+        let context = ConnectContext { deadline: time_left.and_then(|left| Instant::now().checked_add(left)), origin };
         let connection = self.0.connect_raw(context).await.map_err(|error| error.to_api())?;
         Ok(connection.into_taken())
     }

@@ -1,1 +1,159 @@
-//! The relay.
+//! The relay: every connection that is accepted is joined to one that is connected.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use endpoints_plugin_api as api;
+use tokio::time::Instant;
+
+use crate::connection::Connection;
+use crate::endpoint::{ClientEndpoint, ConnectContext};
+use crate::error::Error;
+use crate::listener::{Incoming, Listener};
+use crate::serve::{Event, Observer, Outcome, Serve, WhenFull};
+
+mod relay;
+
+pub use relay::{Traffic, relay};
+
+/// Relays between a listener and a client endpoint.
+///
+/// For every connection that is accepted, the client endpoint is connected, and bytes are copied both ways. The end of
+/// one direction is passed on as such, and the other goes on. An error on one connection ends that one alone.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> Result<(), endpoints::Error> {
+/// use endpoints::forward::Forward;
+///
+/// let listener = endpoints::server("tcp:port=8080")?.listen().await?;
+/// let backend = endpoints::client("unix:/run/app.sock")?;
+/// let outcome = Forward::new(listener, backend).run(std::future::pending()).await;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "nothing is relayed until it runs"]
+pub struct Forward {
+    serve: Serve,
+    client: ClientEndpoint,
+    connect_timeout: Option<Duration>,
+    idle_timeout: Option<Duration>,
+}
+
+impl Forward {
+    /// Relays what `listener` accepts to `client`.
+    pub fn new(listener: Listener, client: ClientEndpoint) -> Self {
+        Self { serve: Serve::new(listener), client, connect_timeout: None, idle_timeout: None }
+    }
+
+    /// Gives connecting the client endpoint at most so much time, beside the description's own limit.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = Some(limit);
+        self
+    }
+
+    /// Ends a connection on which nothing has moved for so long, in either direction.
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.idle_timeout = Some(limit);
+        self
+    }
+
+    /// Relays at most so many connections at a time.
+    pub fn max_connections(mut self, most: usize) -> Self {
+        self.serve = self.serve.max_connections(most);
+        self
+    }
+
+    /// What to do with more connections than that.
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.serve = self.serve.when_full(when_full);
+        self
+    }
+
+    /// How long open connections may go on when it is told to stop; 30 s unless said otherwise.
+    pub fn drain_timeout(mut self, limit: Duration) -> Self {
+        self.serve = self.serve.drain_timeout(limit);
+        self
+    }
+
+    /// How many tasks accept at the same time.
+    pub fn acceptors(mut self, count: usize) -> Self {
+        self.serve = self.serve.acceptors(count);
+        self
+    }
+
+    /// Calls `observe` for every event, in the tasks where they happen: it must not block.
+    pub fn on_event(mut self, observe: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
+        self.serve = self.serve.on_event(observe);
+        self
+    }
+
+    /// Relays until `stop` ends; see [`Serve::run`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops listening and cuts all connections.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Outcome {
+        let each = Arc::new(Each {
+            wants_origin: self.client.0.passes_origin_on(),
+            client: self.client,
+            connect_timeout: self.connect_timeout,
+            idle_timeout: self.idle_timeout,
+            observer: self.serve.observer(),
+        });
+        let handle = move |id, incoming| {
+            let each = Arc::clone(&each);
+            async move { each.serve(id, incoming).await }
+        };
+        self.serve.run(handle, stop).await
+    }
+}
+
+impl fmt::Debug for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forward").field("serve", &self.serve).field("client", &self.client).finish_non_exhaustive()
+    }
+}
+
+/// What is done for each connection.
+struct Each {
+    client: ClientEndpoint,
+    connect_timeout: Option<Duration>,
+    idle_timeout: Option<Duration>,
+    /// Whether the client endpoint passes on where the accepted connection came from.
+    wants_origin: bool,
+    observer: Observer,
+}
+
+impl Each {
+    async fn serve(&self, id: u64, incoming: Incoming) {
+        let begun = Instant::now();
+        let mut traffic = Traffic::default();
+        if let Err(error) = self.join(id, incoming, &mut traffic).await {
+            self.observer.tell(&Event::Error { id: Some(id), error: &error });
+        }
+        let Traffic { bytes_in, bytes_out } = traffic;
+        self.observer.tell(&Event::Closed { id, bytes_in, bytes_out, duration: begun.elapsed() });
+    }
+
+    async fn join(&self, id: u64, incoming: Incoming, traffic: &mut Traffic) -> Result<(), Error> {
+        let mut accepted = incoming.await?;
+        let mut connected = self.connect(&accepted).await?;
+        self.observer.tell(&Event::Connected { id });
+        let relayed = relay(&mut accepted, &mut connected, self.idle_timeout, traffic).await;
+        relayed.map_err(|error| api::Error::from(error).into())
+    }
+
+    async fn connect(&self, accepted: &Connection) -> Result<Connection, Error> {
+        let mut context = ConnectContext::new();
+        if let Some(limit) = self.connect_timeout {
+            context = context.with_timeout(limit);
+        }
+        if self.wants_origin {
+            context = context.with_origin(accepted.info());
+        }
+        self.client.connect_with(context).await
+    }
+}

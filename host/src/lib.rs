@@ -33,6 +33,7 @@ mod loader;
 pub mod manifest;
 mod provider;
 mod registry;
+pub mod serve;
 mod services;
 mod stream;
 

@@ -1,0 +1,3 @@
+//! The `endpoints` command.
+
+fn main() {}

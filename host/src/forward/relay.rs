@@ -1,0 +1,221 @@
+//! Copying both ways between two streams.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// Bytes that went each way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// From the first stream to the second.
+    pub bytes_in: u64,
+    /// From the second stream to the first.
+    pub bytes_out: u64,
+}
+
+/// Copies between `a` and `b`, both ways, until both directions have ended; counts in `traffic` as it goes.
+///
+/// The end of one direction is passed on by shutting the other stream's sending side down, and the opposite direction
+/// goes on. Where a stream can no longer be written to, what still comes from it is passed on. At most 64 KiB are held per
+/// direction, and nothing while nothing moves.
+///
+/// # Errors
+/// The first error of either stream; [`io::ErrorKind::TimedOut`] when nothing has moved for `idle_timeout`.
+///
+/// # Cancel safety
+/// Dropping the future may lose bytes that were read and not yet written.
+pub async fn relay<A, B>(
+    a: &mut A,
+    b: &mut B,
+    idle_timeout: Option<Duration>,
+    traffic: &mut Traffic,
+) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut forth = Direction::default();
+    let mut back = Direction::default();
+    let mut idle = idle_timeout.map(Idle::new);
+    poll_fn(|cx| {
+        let before = *traffic;
+        let there = forth.poll(cx, a, b, &mut traffic.bytes_in);
+        let here = back.poll(cx, b, a, &mut traffic.bytes_out);
+        let broken = forth.source_failed || back.source_failed;
+        if broken || (there.is_ready() && here.is_ready()) {
+            return Poll::Ready(forth.result().and(back.result()));
+        }
+        match &mut idle {
+            Some(idle) => idle.poll(cx, before != *traffic).map(Err),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// What one read takes at most.
+const CHUNK: usize = 64 * 1024;
+
+thread_local! {
+    /// Where reads go first: what can be written at once is never copied, and an idle connection holds no memory.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
+}
+
+/// One direction.
+#[derive(Default)]
+struct Direction {
+    /// Bytes that were read and could not be written yet.
+    pending: Vec<u8>,
+    written: usize,
+    unflushed: bool,
+    state: State,
+    /// Reading failed: the connection is broken, not ended, and there is nothing left to pass on.
+    source_failed: bool,
+    error: Option<io::Error>,
+}
+
+#[derive(Default, PartialEq)]
+enum State {
+    #[default]
+    Copying,
+    Ending,
+    Ended,
+}
+
+impl Direction {
+    fn result(&mut self) -> io::Result<()> {
+        self.error.take().map_or(Ok(()), Err)
+    }
+
+    fn poll<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W, count: &mut u64) -> Poll<()>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            match self.state {
+                State::Copying => {
+                    let step = if self.pending.is_empty() {
+                        ready!(self.poll_copy(cx, from, to, count))
+                    } else {
+                        ready!(self.poll_pending(cx, to, count))
+                    };
+                    if let Err(error) = step {
+                        self.fail(error);
+                    }
+                }
+                State::Ending => match ready!(Pin::new(&mut *to).poll_shutdown(cx)) {
+                    // It is gone already, which is an end too.
+                    Err(error) if error.kind() != io::ErrorKind::NotConnected => self.fail(error),
+                    _ => self.state = State::Ended,
+                },
+                State::Ended => return Poll::Ready(()),
+            }
+        }
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        self.error = Some(error);
+        self.pending = Vec::new();
+        self.state = State::Ended;
+    }
+
+    /// Reads once, and writes what was read as far as that goes.
+    fn poll_copy<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+        count: &mut u64,
+    ) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buf = ReadBuf::new(scratch);
+            let Poll::Ready(read) = Pin::new(from).poll_read(cx, &mut buf) else {
+                if self.unflushed {
+                    self.unflushed = ready!(Pin::new(to).poll_flush(cx).map_ok(|()| false))?;
+                }
+                return Poll::Pending;
+            };
+            if let Err(error) = read {
+                self.source_failed = true;
+                return Poll::Ready(Err(error));
+            }
+            let mut rest = buf.filled();
+            if rest.is_empty() {
+                self.state = State::Ending;
+            }
+            while !rest.is_empty() {
+                let Poll::Ready(written) = Pin::new(&mut *to).poll_write(cx, rest) else {
+                    self.pending = rest.to_vec();
+                    return Poll::Pending;
+                };
+                rest = &rest[self.wrote(written, count)?..];
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    fn poll_pending<W>(&mut self, cx: &mut Context<'_>, to: &mut W, count: &mut u64) -> Poll<io::Result<()>>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        while self.written < self.pending.len() {
+            let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.pending[self.written..]));
+            self.written += self.wrote(written, count)?;
+        }
+        self.written = 0;
+        self.pending = Vec::new();
+        Poll::Ready(Ok(()))
+    }
+
+    fn wrote(&mut self, written: io::Result<usize>, count: &mut u64) -> io::Result<usize> {
+        let written = written?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.unflushed = true;
+        *count += written as u64;
+        Ok(written)
+    }
+}
+
+/// Watches for a time in which nothing moves.
+struct Idle {
+    limit: Duration,
+    last: Instant,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Idle {
+    fn new(limit: Duration) -> Self {
+        let last = Instant::now();
+        Self { limit, last, sleep: Box::pin(sleep(limit)) }
+    }
+
+    /// Ready with the error when the time is over. The timer is moved only when it fires, not with every byte.
+    fn poll(&mut self, cx: &mut Context<'_>, moved: bool) -> Poll<io::Error> {
+        if moved {
+            self.last = Instant::now();
+        }
+        loop {
+            ready!(self.sleep.as_mut().poll(cx));
+            let over = self.last + self.limit;
+            if over <= Instant::now() {
+                let message = format!("nothing has moved for {:?}", self.limit);
+                return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, message));
+            }
+            self.sleep.as_mut().reset(over);
+        }
+    }
+}
