@@ -208,20 +208,17 @@ impl<S: Export> StreamBox<S> {
         if this.panicked {
             return IoPoll::panicked();
         }
-        let polled = guard(None, || {
+        let polled = guard(IoPoll::panicked(), || {
             let cache = if writes { &this.write } else { &this.read };
             // SAFETY: the stream never leaves its box while it is polled; `unwrap` asks for `Unpin`.
             let stream = unsafe { Pin::new_unchecked(&mut this.stream) };
             // SAFETY: lent for the call.
-            Some(unsafe { enter(cx, cache, |cx| poll(stream, cx)) })
+            let polled = unsafe { enter(cx, cache, |cx| poll(stream, cx)) };
+            // Behind the guard too, as it may drop an earlier error.
+            IoPoll::lower(polled, &mut this.error)
         });
-        match polled {
-            Some(polled) => IoPoll::lower(polled, &mut this.error),
-            None => {
-                this.panicked = true;
-                IoPoll::panicked()
-            }
-        }
+        this.panicked = polled.tag == IoPoll::PANICKED;
+        polled
     }
 }
 
@@ -296,7 +293,8 @@ unsafe extern "C" fn take_error<S: Export>(data: *mut ()) -> RError {
     // SAFETY: the table's contract.
     let this = unsafe { &mut *data.cast::<StreamBox<S>>() };
     let Some(error) = this.error.take() else { return RError::NONE };
-    guard(RError::NONE, || Error::new(ErrorKind::Other, error.to_string()).into())
+    // Moved in: it is dropped behind the guard.
+    guard(RError::NONE, move || Error::new(ErrorKind::Other, error.to_string()).into())
 }
 
 /// The other side's stream, read and written here.
