@@ -236,7 +236,14 @@ unsafe extern "C" fn poll_read<S: Export>(
             unsafe { std::slice::from_raw_parts_mut(into.cast(), len) }
         };
         let mut buf = ReadBuf::uninit(memory);
-        stream.poll_read(cx, &mut buf).map_ok(|()| buf.filled().len())
+        stream.poll_read(cx, &mut buf).map(|read| {
+            read?;
+            // Safe code can put another buffer in place of this one; the caller's memory is then not written to.
+            if len != 0 && !std::ptr::eq(buf.filled().as_ptr(), into) {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the stream exchanged its reader's buffer"));
+            }
+            Ok(buf.filled().len())
+        })
     };
     // SAFETY: the table's contract.
     unsafe { StreamBox::<S>::with(data, cx, false, poll) }
