@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::bytes::RBytes;
+use super::bytes::{RBytes, RSlice};
 use super::context::{RContext, WakerCache, enter, lend};
 use super::error::RError;
 use super::io::{IoPoll, RIoSlice};
@@ -256,7 +256,7 @@ unsafe extern "C" fn poll_write<S: Export>(
     len: usize,
 ) -> IoPoll {
     // SAFETY: the caller lends the bytes for the call.
-    let bytes = unsafe { super::bytes::RSlice { ptr: from, len }.bytes() };
+    let bytes = unsafe { RSlice { ptr: from, len }.bytes() };
     // SAFETY: the table's contract.
     unsafe { StreamBox::<S>::with(data, cx, true, |stream, cx| stream.poll_write(cx, bytes)) }
 }
@@ -267,13 +267,17 @@ unsafe extern "C" fn poll_write_vectored<S: Export>(
     pieces: *const RIoSlice,
     count: usize,
 ) -> IoPoll {
-    let pieces: &[IoSlice<'_>] = if count == 0 {
-        &[]
-    } else {
-        // SAFETY: the caller lends the pieces for the call; `IoSlice` is ABI compatible with `iovec`, as is
-        // `RIoSlice`: a pointer and a length.
-        unsafe { std::slice::from_raw_parts(pieces.cast(), count) }
-    };
+    // SAFETY: the caller lends the pieces for the call.
+    let raw = if count == 0 { &[] } else { unsafe { std::slice::from_raw_parts(pieces, count) } };
+    if raw.iter().any(|piece| piece.ptr.is_null()) {
+        // A C caller may say so for no bytes; a slice must not begin at null. Any one piece is a write.
+        let piece = raw.iter().copied().find(|piece| piece.len != 0).unwrap_or(RSlice::new(&[]));
+        // SAFETY: as above.
+        return unsafe { poll_write::<S>(data, cx, piece.ptr, piece.len) };
+    }
+    // SAFETY: `IoSlice` is ABI compatible with `iovec`, as is `RIoSlice`: a pointer, not null as was just seen, and a
+    // length.
+    let pieces: &[IoSlice<'_>] = unsafe { std::slice::from_raw_parts(raw.as_ptr().cast(), raw.len()) };
     // SAFETY: the table's contract.
     unsafe { StreamBox::<S>::with(data, cx, true, |stream, cx| stream.poll_write_vectored(cx, pieces)) }
 }
