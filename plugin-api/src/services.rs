@@ -382,7 +382,9 @@ impl<T, R, F: FnMut(&T) -> io::Result<R>> Call<'_, T, R, F> {
     unsafe extern "C" fn run(data: *mut ()) -> IoPoll {
         // SAFETY: the `Call` of `poll_io`, which waits for this.
         let call = unsafe { &mut *data.cast::<Self>() };
-        let result = guard(Err(io::Error::other("the operation panicked")), || (call.operation)(call.io));
+        // The error is made afterwards: this runs for every read and write.
+        let result = guard(None, || Some((call.operation)(call.io)))
+            .unwrap_or_else(|| Err(io::Error::other("the operation panicked")));
         match result {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => IoPoll { tag: IoPoll::PENDING, val: 0 },
             result => {
