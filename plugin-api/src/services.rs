@@ -312,9 +312,9 @@ pub struct Readiness<T> {
     io: T,
 }
 
-// SAFETY: the contract of `ReadinessVt` allows any thread, one call at a time per direction.
+// SAFETY: the contract of `ReadinessVt` allows any thread.
 unsafe impl<T: Send> Send for Readiness<T> {}
-// SAFETY: one call at a time per direction is what `poll_io` asks of its callers; a host serialises them.
+// SAFETY: and several calls at once.
 unsafe impl<T: Sync> Sync for Readiness<T> {}
 
 impl<T> Readiness<T> {
@@ -324,6 +324,8 @@ impl<T> Readiness<T> {
     }
 
     /// Does `operation` when the descriptor is ready, again and again until it no longer would block.
+    ///
+    /// One task at a time may wait in each direction: of several, only the last may be woken.
     ///
     /// # Errors
     /// What the operation fails with, but for [`WouldBlock`](io::ErrorKind::WouldBlock).

@@ -55,6 +55,9 @@ pub struct StreamVt {
 /// What a stream is when it is sent across.
 pub trait Export: AsyncRead + AsyncWrite + Send + 'static {
     /// The mark by which the image that made the stream knows it again; null where it need not.
+    ///
+    /// The address of a `static` of this type alone, which is not zero-sized: a constant has no one address, and
+    /// values without size may share theirs with others.
     const OWNER: *const () = std::ptr::null();
 
     /// What is known about the connection, encoded as [`Facts`](crate::Facts).
