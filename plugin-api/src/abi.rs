@@ -25,11 +25,27 @@ pub mod module;
 pub mod services;
 pub mod stream;
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs `call`, giving `fallback` when it panics: no panic may reach an `extern "C"` frame.
 pub(crate) fn guard<T>(fallback: T, call: impl FnOnce() -> T) -> T {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or(fallback)
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(value) => value,
+        Err(payload) => {
+            discard(payload);
+            fallback
+        }
+    }
+}
+
+/// Drops what a panic carried, which may panic in its turn.
+#[cold]
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        // This one could go on for ever.
+        std::mem::forget(again);
+    }
 }
 
 /// Drops what `pointer` owns, swallowing a panic in its destructor.

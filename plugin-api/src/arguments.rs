@@ -19,7 +19,7 @@ use crate::plugin::{Client, Server};
 /// the kind `Internal`.
 #[derive(Debug)]
 pub struct Arguments<'a> {
-    all: &'a mut [RArgument],
+    all: Vec<&'a mut RArgument>,
 }
 
 impl<'a> Arguments<'a> {
@@ -28,19 +28,18 @@ impl<'a> Arguments<'a> {
     #[expect(unsafe_code, reason = "takes what the host lends for the call")]
     pub(crate) unsafe fn from_raw(arguments: *mut RArgument, count: usize) -> Self {
         if count == 0 {
-            return Self { all: &mut [] };
+            return Self { all: Vec::new() };
         }
-        // SAFETY: by contract. An element is exactly one of this version: the host's first version is ours.
-        Self { all: unsafe { std::slice::from_raw_parts_mut(arguments, count) } }
+        // SAFETY: by contract, there is a first one; its size is the distance to the next, more than ours where the
+        // host is newer. No host is older than this first version.
+        let distance = unsafe { (*arguments).size };
+        let place = |index: usize| arguments.wrapping_byte_add(distance * index);
+        // SAFETY: by contract, each is lent for `'a`, and they do not overlap.
+        Self { all: (0..count).map(|index| unsafe { &mut *place(index) }).collect() }
     }
 
     fn find(&self, name: &str) -> Option<&RArgument> {
-        self.all.iter().find(|argument| {
-            // SAFETY: the host lends the name for `'a`.
-            #[expect(unsafe_code, reason = "reads what the host lends")]
-            let known = unsafe { argument.name.bytes() };
-            known == name.as_bytes()
-        })
+        self.all.iter().map(|argument| &**argument).find(|argument| is_named(argument, name))
     }
 
     fn need<T>(name: &str, value: Option<T>) -> Result<T, Error> {
@@ -201,19 +200,23 @@ impl<'a> Arguments<'a> {
     }
 
     fn take(&mut self, name: &str) -> Result<Option<Foreign>, Error> {
-        let Some(place) = self.find(name).map(std::ptr::from_ref) else { return Ok(None) };
-        let argument = self
-            .all
-            .iter_mut()
-            .find(|argument| std::ptr::eq(std::ptr::from_ref(*argument), place))
-            .filter(|argument| !argument.endpoint.is_none());
-        let Some(argument) = argument else {
+        let Some(argument) = self.all.iter_mut().find(|argument| is_named(argument, name)) else {
+            return Ok(None);
+        };
+        if argument.endpoint.is_none() {
             let message = format!("the argument {name} is no nested description, or was taken before");
             return Err(Error::new(ErrorKind::Internal, message));
-        };
+        }
         let raw = std::mem::replace(&mut argument.endpoint, REndpoint::NONE);
         // SAFETY: the host gives the endpoint to whoever takes it out.
         #[expect(unsafe_code, reason = "takes over what the host gives")]
         Ok(Some(unsafe { Foreign::new(raw) }))
     }
+}
+
+fn is_named(argument: &RArgument, name: &str) -> bool {
+    // SAFETY: the host lends the name for as long as the argument.
+    #[expect(unsafe_code, reason = "reads what the host lends")]
+    let known = unsafe { argument.name.bytes() };
+    known == name.as_bytes()
 }

@@ -320,8 +320,10 @@ impl<G: Send + 'static> Export for SocketListener<G> {
 
 struct AcceptListener<A> {
     accept: Arc<A>,
-    accepting: Option<Pin<Box<dyn Future<Output = Result<Incoming, Error>> + Send>>>,
+    accepting: Option<Accepting>,
 }
+
+type Accepting = Pin<Box<dyn Future<Output = Result<Incoming, Error>> + Send>>;
 
 impl<A: Accept> Export for AcceptListener<A> {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Taken, Error>> {

@@ -312,9 +312,9 @@ pub struct Readiness<T> {
     io: T,
 }
 
-// SAFETY: the contract of `ReadinessVt` allows any thread, one call at a time per direction.
+// SAFETY: the contract of `ReadinessVt` allows any thread.
 unsafe impl<T: Send> Send for Readiness<T> {}
-// SAFETY: one call at a time per direction is what `poll_io` asks of its callers; a host serialises them.
+// SAFETY: and several calls at once.
 unsafe impl<T: Sync> Sync for Readiness<T> {}
 
 impl<T> Readiness<T> {
@@ -324,6 +324,8 @@ impl<T> Readiness<T> {
     }
 
     /// Does `operation` when the descriptor is ready, again and again until it no longer would block.
+    ///
+    /// One task at a time may wait in each direction: of several, only the last may be woken.
     ///
     /// # Errors
     /// What the operation fails with, but for [`WouldBlock`](io::ErrorKind::WouldBlock).
@@ -382,7 +384,9 @@ impl<T, R, F: FnMut(&T) -> io::Result<R>> Call<'_, T, R, F> {
     unsafe extern "C" fn run(data: *mut ()) -> IoPoll {
         // SAFETY: the `Call` of `poll_io`, which waits for this.
         let call = unsafe { &mut *data.cast::<Self>() };
-        let result = guard(Err(io::Error::other("the operation panicked")), || (call.operation)(call.io));
+        // The error is made afterwards: this runs for every read and write.
+        let result = guard(None, || Some((call.operation)(call.io)))
+            .unwrap_or_else(|| Err(io::Error::other("the operation panicked")));
         match result {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => IoPoll { tag: IoPoll::PENDING, val: 0 },
             result => {

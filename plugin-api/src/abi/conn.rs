@@ -68,15 +68,28 @@ impl RConn {
     /// # Errors
     /// The error that it carries, or `Internal` where its kind is unknown.
     pub unsafe fn take(self) -> Result<Taken, Error> {
-        // SAFETY (all): the kind says which fields the other side gave up.
+        // In each block, the kind says which fields the other side gave up.
         let body = match self.kind {
+            // SAFETY: as said.
             Self::FD => Body::Fd(unsafe { owned(self.fd[0])? }),
             Self::FD_PAIR => {
-                let (read, write) = unsafe { (owned(self.fd[0])?, owned(self.fd[1])?) };
+                // SAFETY: as said.
+                let read = unsafe { owned(self.fd[0])? };
+                if self.fd[1] == self.fd[0] {
+                    // Two owners would close it twice.
+                    let message = format!("the descriptor {} was handed over twice, as a pair", self.fd[0]);
+                    return Err(Error::new(ErrorKind::Internal, message));
+                }
+                // SAFETY: as said, and nobody else here owns it.
+                let write = unsafe { owned(self.fd[1])? };
                 Body::Pair { read, write, inherited: self.inherited != 0 }
             }
-            Self::STREAM if !self.stream.is_none() => Body::Stream(unsafe { ForeignStream::new(self.stream) }),
+            Self::STREAM if !self.stream.is_none() => {
+                // SAFETY: as said.
+                Body::Stream(unsafe { ForeignStream::new(self.stream) })
+            }
             Self::HANDSHAKE if !self.handshake.is_none() => {
+                // SAFETY: as said; it writes an `RConn`.
                 Body::Handshake(Handshaking(unsafe { ForeignFuture::new(self.handshake) }))
             }
             _ => {
@@ -92,7 +105,7 @@ impl RConn {
 
 /// # Safety
 /// `fd` is owned by the caller, or negative.
-unsafe fn owned(fd: i32) -> Result<OwnedFd, Error> {
+pub(super) unsafe fn owned(fd: i32) -> Result<OwnedFd, Error> {
     if fd < 0 {
         return Err(Error::new(ErrorKind::Internal, format!("{fd} was handed over as a descriptor")));
     }

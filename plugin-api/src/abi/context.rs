@@ -6,7 +6,7 @@
 //! one that keeps the waker clones it, into an [`Arc`] that a [`WakerCache`] re-uses from poll to poll.
 
 use std::mem::ManuallyDrop;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, RawWaker, RawWakerVTable, Waker};
 
 use super::guard;
@@ -92,17 +92,21 @@ pub struct WakerCache(Mutex<Option<Arc<Kept>>>);
 
 impl WakerCache {
     fn keep(&self, waker: &RWaker) -> Arc<Kept> {
-        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Compared with the words of the kept clone: it is alive, so equal words mean the same waker.
-        if let Some(kept) = &*cached {
+        if let Some(kept) = &*self.lock() {
             if kept.0.data == waker.data && kept.0.aux == waker.aux && std::ptr::eq(kept.0.vtable, waker.vtable) {
                 return Arc::clone(kept);
             }
         }
         // SAFETY: `waker` is lent and valid; its table is its owner's.
         let kept = Arc::new(Kept(unsafe { ((*waker.vtable).clone)(waker) }));
-        *cached = Some(Arc::clone(&kept));
+        // The owner's functions run without the lock: dropping the last waker of a task may drop the task.
+        let _earlier = self.lock().replace(Arc::clone(&kept));
         kept
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Kept>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -77,7 +77,8 @@ pub struct ReadinessVt {
     /// Bytes in this table.
     pub size: usize,
     /// Waits until the descriptor is ready for reading (1) or writing (2), then calls the function with the pointer;
-    /// where that answers `PENDING` (it would block), waits again. One call at a time per direction.
+    /// where that answers `PENDING` (it would block), waits again. May be called several times at once; in each
+    /// direction the last waker to wait may be the only one that is woken.
     pub poll_io: unsafe extern "C" fn(
         *const (),
         *const RContext,

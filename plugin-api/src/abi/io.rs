@@ -47,7 +47,7 @@ impl IoPoll {
     #[cold]
     fn lower_error(error: io::Error, kept: &mut Option<io::Error>) -> Self {
         if let Some(os) = error.raw_os_error() {
-            return Self { tag: Self::OS, val: u64::from(os.cast_unsigned()) };
+            return Self { tag: Self::OS, val: u64::from(os as u32) };
         }
         let val = code_of(error.kind());
         if error.get_ref().is_none() {

@@ -3,13 +3,13 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::bytes::RSlice;
-use super::conn::{RConn, Taken};
+use super::conn::{RConn, Taken, owned};
 use super::context::{RContext, WakerCache, enter};
 use super::endpoint::{REndpoint, REndpointResult};
 use super::error::RError;
@@ -123,17 +123,22 @@ unsafe extern "C" fn endpoint<S: Services>(
 
 unsafe extern "C" fn finish_connect<S: Services>(data: *const (), fd: i32) -> RFuture {
     // SAFETY: a live handle; the descriptor is given up by the caller.
-    let (services, socket) = unsafe { (services::<S>(data), OwnedFd::from_raw_fd(fd)) };
+    let (services, socket) = unsafe { (services::<S>(data), owned(fd)) };
     guard(RFuture::NONE, || {
-        let connecting = services.finish_connect(socket);
-        RFuture::new(async move { RConn::from(connecting.await) })
+        let connecting = socket.map(|socket| services.finish_connect(socket));
+        RFuture::new(async move {
+            RConn::from(match connecting {
+                Ok(connecting) => connecting.await,
+                Err(error) => Err(error),
+            })
+        })
     })
 }
 
 unsafe extern "C" fn adopt<S: Services>(data: *const (), fd: i32, out: *mut RConn) {
     // SAFETY: a live handle; the descriptor is given up by the caller.
-    let (services, socket) = unsafe { (services::<S>(data), OwnedFd::from_raw_fd(fd)) };
-    let adopted = guard(Err(panicked()), || services.adopt(socket));
+    let (services, socket) = unsafe { (services::<S>(data), owned(fd)) };
+    let adopted = guard(Err(panicked()), || services.adopt(socket?));
     // SAFETY: the caller lends an absent result.
     unsafe { RConn::from(adopted).write_to(out) };
 }

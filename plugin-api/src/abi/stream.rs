@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::bytes::RBytes;
+use super::bytes::{RBytes, RSlice};
 use super::context::{RContext, WakerCache, enter, lend};
 use super::error::RError;
 use super::io::{IoPoll, RIoSlice};
@@ -55,6 +55,9 @@ pub struct StreamVt {
 /// What a stream is when it is sent across.
 pub trait Export: AsyncRead + AsyncWrite + Send + 'static {
     /// The mark by which the image that made the stream knows it again; null where it need not.
+    ///
+    /// The address of a `static` of this type alone, which is not zero-sized: a constant has no one address, and
+    /// values without size may share theirs with others.
     const OWNER: *const () = std::ptr::null();
 
     /// What is known about the connection, encoded as [`Facts`](crate::Facts).
@@ -208,20 +211,17 @@ impl<S: Export> StreamBox<S> {
         if this.panicked {
             return IoPoll::panicked();
         }
-        let polled = guard(None, || {
+        let polled = guard(IoPoll::panicked(), || {
             let cache = if writes { &this.write } else { &this.read };
             // SAFETY: the stream never leaves its box while it is polled; `unwrap` asks for `Unpin`.
             let stream = unsafe { Pin::new_unchecked(&mut this.stream) };
             // SAFETY: lent for the call.
-            Some(unsafe { enter(cx, cache, |cx| poll(stream, cx)) })
+            let polled = unsafe { enter(cx, cache, |cx| poll(stream, cx)) };
+            // Behind the guard too, as it may drop an earlier error.
+            IoPoll::lower(polled, &mut this.error)
         });
-        match polled {
-            Some(polled) => IoPoll::lower(polled, &mut this.error),
-            None => {
-                this.panicked = true;
-                IoPoll::panicked()
-            }
-        }
+        this.panicked = polled.tag == IoPoll::PANICKED;
+        polled
     }
 }
 
@@ -239,7 +239,14 @@ unsafe extern "C" fn poll_read<S: Export>(
             unsafe { std::slice::from_raw_parts_mut(into.cast(), len) }
         };
         let mut buf = ReadBuf::uninit(memory);
-        stream.poll_read(cx, &mut buf).map_ok(|()| buf.filled().len())
+        stream.poll_read(cx, &mut buf).map(|read| {
+            read?;
+            // Safe code can put another buffer in place of this one; the caller's memory is then not written to.
+            if len != 0 && !std::ptr::eq(buf.filled().as_ptr(), into) {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the stream exchanged its reader's buffer"));
+            }
+            Ok(buf.filled().len())
+        })
     };
     // SAFETY: the table's contract.
     unsafe { StreamBox::<S>::with(data, cx, false, poll) }
@@ -252,7 +259,7 @@ unsafe extern "C" fn poll_write<S: Export>(
     len: usize,
 ) -> IoPoll {
     // SAFETY: the caller lends the bytes for the call.
-    let bytes = unsafe { super::bytes::RSlice { ptr: from, len }.bytes() };
+    let bytes = unsafe { RSlice { ptr: from, len }.bytes() };
     // SAFETY: the table's contract.
     unsafe { StreamBox::<S>::with(data, cx, true, |stream, cx| stream.poll_write(cx, bytes)) }
 }
@@ -263,13 +270,17 @@ unsafe extern "C" fn poll_write_vectored<S: Export>(
     pieces: *const RIoSlice,
     count: usize,
 ) -> IoPoll {
-    let pieces: &[IoSlice<'_>] = if count == 0 {
-        &[]
-    } else {
-        // SAFETY: the caller lends the pieces for the call; `IoSlice` is ABI compatible with `iovec`, as is
-        // `RIoSlice`: a pointer and a length.
-        unsafe { std::slice::from_raw_parts(pieces.cast(), count) }
-    };
+    // SAFETY: the caller lends the pieces for the call.
+    let raw = if count == 0 { &[] } else { unsafe { std::slice::from_raw_parts(pieces, count) } };
+    if raw.iter().any(|piece| piece.ptr.is_null()) {
+        // A C caller may say so for no bytes; a slice must not begin at null. Any one piece is a write.
+        let piece = raw.iter().copied().find(|piece| piece.len != 0).unwrap_or(RSlice::new(&[]));
+        // SAFETY: as above.
+        return unsafe { poll_write::<S>(data, cx, piece.ptr, piece.len) };
+    }
+    // SAFETY: `IoSlice` is ABI compatible with `iovec`, as is `RIoSlice`: a pointer, not null as was just seen, and a
+    // length.
+    let pieces: &[IoSlice<'_>] = unsafe { std::slice::from_raw_parts(raw.as_ptr().cast(), raw.len()) };
     // SAFETY: the table's contract.
     unsafe { StreamBox::<S>::with(data, cx, true, |stream, cx| stream.poll_write_vectored(cx, pieces)) }
 }
@@ -296,7 +307,8 @@ unsafe extern "C" fn take_error<S: Export>(data: *mut ()) -> RError {
     // SAFETY: the table's contract.
     let this = unsafe { &mut *data.cast::<StreamBox<S>>() };
     let Some(error) = this.error.take() else { return RError::NONE };
-    guard(RError::NONE, || Error::new(ErrorKind::Other, error.to_string()).into())
+    // Moved in: it is dropped behind the guard.
+    guard(RError::NONE, move || Error::new(ErrorKind::Other, error.to_string()).into())
 }
 
 /// The other side's stream, read and written here.
