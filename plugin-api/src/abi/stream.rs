@@ -307,8 +307,12 @@ unsafe extern "C" fn take_error<S: Export>(data: *mut ()) -> RError {
     // SAFETY: the table's contract.
     let this = unsafe { &mut *data.cast::<StreamBox<S>>() };
     let Some(error) = this.error.take() else { return RError::NONE };
-    // Moved in: it is dropped behind the guard.
-    guard(RError::NONE, move || Error::new(ErrorKind::Other, error.to_string()).into())
+    guard(RError::NONE, move || {
+        let words = error.to_string();
+        // Here, behind the guard, and before there is a result to be lost.
+        drop(error);
+        Error::new(ErrorKind::Other, words).into()
+    })
 }
 
 /// The other side's stream, read and written here.
