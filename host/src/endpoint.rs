@@ -374,7 +374,7 @@ impl ClientEndpoint {
     /// # Cancel safety
     /// Dropping the future gives the attempt up and closes what it had opened.
     pub async fn connect(&self) -> Result<Connection, Error> {
-        self.0.registry.0.services.note_runtime();
+        self.0.registry.0.services.note_runtime()?;
         self.0.connect_raw(ConnectContext::default()).await
     }
 
@@ -386,7 +386,7 @@ impl ClientEndpoint {
     /// # Cancel safety
     /// As for [`connect`](Self::connect).
     pub async fn connect_with(&self, context: ConnectContext) -> Result<Connection, Error> {
-        self.0.registry.0.services.note_runtime();
+        self.0.registry.0.services.note_runtime()?;
         let deadline = context.deadline;
         let connecting = self.0.connect_raw(context);
         let Some(deadline) = deadline else { return connecting.await };
@@ -409,7 +409,7 @@ impl ServerEndpoint {
     /// # Cancel safety
     /// Dropping the future gives it up and closes what it had opened.
     pub async fn listen(&self) -> Result<Listener, Error> {
-        self.0.registry.0.services.note_runtime();
+        self.0.registry.0.services.note_runtime()?;
         Arc::clone(&self.0).listen().await
     }
 }

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 
 use crate::connection::Connection;
 use crate::endpoint::{self, RoleKind};
+use crate::error::Error;
 use crate::registry::{Inner, Registry};
 use crate::stream::Stream;
 
@@ -38,13 +39,11 @@ impl HostServices {
         Self { plugin: name.into(), ..self.clone() }
     }
 
-    /// Remembers the runtime of the caller, who connects or listens.
-    pub(crate) fn note_runtime(&self) {
-        if self.runtime.get().is_none() {
-            if let Ok(handle) = Handle::try_current() {
-                let _ = self.runtime.set(handle);
-            }
-        }
+    /// Remembers the runtime of the caller, who connects or listens, and must have one.
+    pub(crate) fn note_runtime(&self) -> Result<(), Error> {
+        let handle = Handle::try_current().map_err(|_| Error::from(no_runtime()))?;
+        self.runtime.get_or_init(|| handle);
+        Ok(())
     }
 
     /// Calls `f` within the runtime of this thread, else the registry's own.

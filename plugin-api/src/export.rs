@@ -1,7 +1,6 @@
 //! The macro that makes a crate a plugin.
 
-use crate::abi::host::RHost;
-use crate::abi::module::RCreated;
+use crate::abi::instance::Constructor;
 
 /// Makes the crate a plugin: `export!(TYPE, "plugin.json")`, once in the crate's root.
 ///
@@ -71,7 +70,7 @@ macro_rules! export {
                 };
 
             $crate::__private::inventory::submit! {
-                $crate::__private::BuiltIn::new(text, $crate::abi::module::create::<$plugin>)
+                $crate::__private::BuiltIn::new::<$plugin>(text)
             }
         };
     };
@@ -81,14 +80,14 @@ macro_rules! export {
 #[derive(Debug)]
 pub struct BuiltIn {
     manifest: fn() -> &'static str,
-    create: extern "C" fn(RHost) -> RCreated,
+    constructor: Constructor,
 }
 
 impl BuiltIn {
     #[doc(hidden)]
     #[must_use]
-    pub const fn new(manifest: fn() -> &'static str, create: extern "C" fn(RHost) -> RCreated) -> Self {
-        Self { manifest, create }
+    pub const fn new<P: crate::Plugin>(manifest: fn() -> &'static str) -> Self {
+        Self { manifest, constructor: Constructor::of::<P>() }
     }
 
     /// The text of its manifest record.
@@ -97,10 +96,10 @@ impl BuiltIn {
         (self.manifest)()
     }
 
-    /// Makes an instance of it.
+    /// What makes instances of it.
     #[must_use]
-    pub fn create(&self) -> extern "C" fn(RHost) -> RCreated {
-        self.create
+    pub fn constructor(&self) -> Constructor {
+        self.constructor
     }
 
     /// All plugins that are compiled into this program, in no particular order.

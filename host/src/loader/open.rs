@@ -6,9 +6,9 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, IntoRawFd};
 
 use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
-use abi_stable::library::{AbiHeaderRef, LibHeader, RootModule};
-use endpoints_plugin_api::abi::host::RHost;
-use endpoints_plugin_api::abi::module::{PluginModRef, RCreated};
+use abi_stable::library::{AbiHeaderRef, LibHeader};
+use endpoints_plugin_api::abi::instance::Constructor;
+use endpoints_plugin_api::abi::module::PluginModRef;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 use super::{Refusal, RefusalKind};
@@ -18,9 +18,10 @@ use super::{Refusal, RefusalKind};
 pub(crate) struct Module(PluginModRef);
 
 impl Module {
-    /// The function that makes an instance.
-    pub(crate) fn create(self) -> extern "C" fn(RHost) -> RCreated {
-        self.0.create()
+    /// What makes instances of it.
+    pub(crate) fn constructor(self) -> Constructor {
+        // SAFETY: `load` has checked the module.
+        unsafe { Constructor::new(self.0.create()) }
     }
 }
 
@@ -63,7 +64,6 @@ fn check_layout(header: &'static LibHeader) -> Result<(), Refusal> {
         return Err(Refusal::new(RefusalKind::Layout, "it does not say how its tables are laid out"));
     };
     let ours = <PluginModRef as abi_stable::StableAbi>::LAYOUT;
-    let _ = PluginModRef::VERSION_STRINGS;
     match check_layout_compatibility(ours, theirs) {
         Ok(()) => Ok(()),
         Err(error) => check_layout_compatibility(theirs, ours).map_err(|_| {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::{Refusal, RefusalKind};
 
 const GROUP_OR_OTHERS_WRITE: u32 = 0o022;
+const OTHERS_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 
 /// Checks the opened file, and every directory on the way to where it really lies.
@@ -42,10 +43,12 @@ fn check_one(path: &Path, metadata: &Metadata, user: u32, may_be_sticky: bool) -
         let message = format!("{shown} belongs to user {owner}, who is neither root nor the running user");
         return Err(Refusal::new(RefusalKind::Untrusted, message));
     }
-    if mode & GROUP_OR_OTHERS_WRITE == 0 || (may_be_sticky && mode & STICKY != 0 && owner == 0) {
+    // What root's own group may do, root may do.
+    let writable = mode & if metadata.gid() == 0 { OTHERS_WRITE } else { GROUP_OR_OTHERS_WRITE };
+    if writable == 0 || (may_be_sticky && mode & STICKY != 0 && owner == 0) {
         return Ok(());
     }
-    let whom = if mode & 0o002 != 0 { "everybody" } else { "its group" };
+    let whom = if mode & OTHERS_WRITE != 0 { "everybody" } else { "its group" };
     let message = format!("{whom} can write to {shown} (mode {:o}): take that right away", mode & 0o7777);
     Err(Refusal::new(RefusalKind::Untrusted, message))
 }
