@@ -77,9 +77,9 @@ pub(crate) struct Endpoint {
 }
 
 /// Makes the outermost endpoint of a text.
-pub(crate) fn make(registry: &Registry, role: RoleKind, text: Vec<u8>) -> Result<Arc<Endpoint>, Error> {
+pub(crate) fn make(registry: &Registry, role: RoleKind, text: &[u8]) -> Result<Arc<Endpoint>, Error> {
     let about = |error: Error, text: &[u8]| error.about(masked(registry, role, text));
-    let description = match Description::parse(text.as_slice()) {
+    let description = match Description::parse(text) {
         Ok(description) => description,
         Err(error) => {
             let kind = match error.kind() {
@@ -87,10 +87,10 @@ pub(crate) fn make(registry: &Registry, role: RoleKind, text: Vec<u8>) -> Result
                 ParseErrorKind::NonAsciiKey => ErrorKind::NonAsciiKey,
                 _ => ErrorKind::NoScheme,
             };
-            return Err(about(Error::new(kind, error.to_string()).at(error.span()), &text));
+            return Err(about(Error::new(kind, error.to_string()).at(error.span()), text));
         }
     };
-    make_parsed(registry, role, description, 0).map_err(|error| about(error, &text))
+    make_parsed(registry, role, description, 0).map_err(|error| about(error, text))
 }
 
 /// The deepest nesting of descriptions; each level of escaping doubles the backslashes, so nobody comes near it.
@@ -176,7 +176,11 @@ fn make_nested(
 }
 
 /// Where secrets stand in a description, on all levels. Runs no plugin code.
-pub(crate) fn secret_spans(registry: &Registry, role: RoleKind, description: &Description) -> Vec<Range<usize>> {
+pub(crate) fn secret_spans(
+    registry: &Registry,
+    role: RoleKind,
+    description: &Description,
+) -> Vec<Range<usize>> {
     let mut spans = Vec::new();
     let Ok(entry) = registry.find(&description.scheme()) else { return spans };
     let Some(declared) = role.of(entry.scheme()) else { return spans };
@@ -241,7 +245,10 @@ impl Endpoint {
         self.entry.scheme().preamble || self.nested.iter().any(|(_, inner)| inner.passes_origin_on())
     }
 
-    fn connect_raw(&self, context: ConnectContext) -> impl Future<Output = Result<Connection, Error>> + Send + use<> {
+    fn connect_raw(
+        &self,
+        context: ConnectContext,
+    ) -> impl Future<Output = Result<Connection, Error>> + Send + use<> {
         let time_left = context.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let origin = context.origin.map(|info| info.encode()).unwrap_or_default();
         let connecting = self.foreign.connect(time_left, &origin);
@@ -268,9 +275,14 @@ impl Endpoint {
 struct Nested(Arc<Endpoint>);
 
 impl Export for Nested {
-    async fn connect(self: Arc<Self>, time_left: Option<Duration>, origin: Vec<u8>) -> Result<Taken, api::Error> {
+    async fn connect(
+        self: Arc<Self>,
+        time_left: Option<Duration>,
+        origin: Vec<u8>,
+    ) -> Result<Taken, api::Error> {
         let origin = (!origin.is_empty()).then(|| ConnectionInfo::decode(origin));
-        let context = ConnectContext { deadline: time_left.and_then(|left| Instant::now().checked_add(left)), origin };
+        let context =
+            ConnectContext { deadline: time_left.and_then(|left| Instant::now().checked_add(left)), origin };
         let connection = self.0.connect_raw(context).await.map_err(|error| error.to_api())?;
         Ok(connection.into_taken())
     }

@@ -113,7 +113,10 @@ impl Forward {
 
 impl fmt::Debug for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Forward").field("serve", &self.serve).field("client", &self.client).finish_non_exhaustive()
+        f.debug_struct("Forward")
+            .field("serve", &self.serve)
+            .field("client", &self.client)
+            .finish_non_exhaustive()
     }
 }
 

@@ -55,7 +55,7 @@ pub const PLUGIN_API: &str = endpoints_plugin_api::VERSION;
 ///
 /// # Errors
 /// As [`Registry::client`].
-pub fn client(description: impl Into<Vec<u8>>) -> Result<ClientEndpoint, Error> {
+pub fn client(description: impl AsRef<[u8]>) -> Result<ClientEndpoint, Error> {
     Registry::global().client(description)
 }
 
@@ -63,6 +63,6 @@ pub fn client(description: impl Into<Vec<u8>>) -> Result<ClientEndpoint, Error> 
 ///
 /// # Errors
 /// As [`Registry::server`].
-pub fn server(description: impl Into<Vec<u8>>) -> Result<ServerEndpoint, Error> {
+pub fn server(description: impl AsRef<[u8]>) -> Result<ServerEndpoint, Error> {
     Registry::global().server(description)
 }

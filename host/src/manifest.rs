@@ -250,8 +250,12 @@ impl Role {
         for parameter in &mut self.parameters {
             let name = &parameter.name;
             for name in std::iter::once(name).chain(&parameter.aliases) {
-                if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
-                    return Err(format!("{name:?} cannot be a parameter: ASCII letters, digits, '-' and '_'"));
+                if name.is_empty()
+                    || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+                {
+                    return Err(format!(
+                        "{name:?} cannot be a parameter: ASCII letters, digits, '-' and '_'"
+                    ));
                 }
                 if !names.insert(name.clone()) {
                     return Err(format!("the parameter {name} is declared twice"));

@@ -96,14 +96,19 @@ impl Provider {
             Source::File(file) => {
                 let load = || file.load(&self.manifest).map(Module::constructor);
                 load().map_err(|refusal| {
-                    let message = format!("the plugin {} cannot be loaded from {}: {refusal}", self.name(), self.origin);
+                    let message = format!(
+                        "the plugin {} cannot be loaded from {}: {refusal}",
+                        self.name(),
+                        self.origin
+                    );
                     Error::new(ErrorKind::PluginRefused, message)
                 })?
             }
         };
         tracing::debug!(plugin = self.name(), origin = %self.origin, "set up");
         let host = RHost::new(Arc::new(services.for_plugin(self.name())));
-        Instance::create(constructor, host)
-            .map_err(|error| Error::from(error).context(format_args!("the plugin {} cannot be set up", self.name())))
+        Instance::create(constructor, host).map_err(|error| {
+            Error::from(error).context(format_args!("the plugin {} cannot be set up", self.name()))
+        })
     }
 }

@@ -77,7 +77,6 @@ enum BuiltIns {
 
 impl Registry {
     /// A registry to be set up otherwise than the default one.
-    #[must_use]
     pub fn builder() -> RegistryBuilder {
         RegistryBuilder {
             settings: Settings {
@@ -99,16 +98,16 @@ impl Registry {
     ///
     /// # Errors
     /// What is wrong with the description, and where; or why the plugin that provides its scheme cannot be used.
-    pub fn client(&self, description: impl Into<Vec<u8>>) -> Result<ClientEndpoint, Error> {
-        endpoint::make(self, RoleKind::Client, description.into()).map(ClientEndpoint::new)
+    pub fn client(&self, description: impl AsRef<[u8]>) -> Result<ClientEndpoint, Error> {
+        endpoint::make(self, RoleKind::Client, description.as_ref()).map(ClientEndpoint::new)
     }
 
     /// Makes a server endpoint: its description is checked through and through, nothing is opened.
     ///
     /// # Errors
     /// What is wrong with the description, and where; or why the plugin that provides its scheme cannot be used.
-    pub fn server(&self, description: impl Into<Vec<u8>>) -> Result<ServerEndpoint, Error> {
-        endpoint::make(self, RoleKind::Server, description.into()).map(ServerEndpoint::new)
+    pub fn server(&self, description: impl AsRef<[u8]>) -> Result<ServerEndpoint, Error> {
+        endpoint::make(self, RoleKind::Server, description.as_ref()).map(ServerEndpoint::new)
     }
 
     /// All plugins that were found, usable or not, in the order in which they count. Runs no code of theirs.
@@ -173,7 +172,9 @@ impl Registry {
 impl Default for Registry {
     /// All built-in plugins, and files from the documented places.
     fn default() -> Self {
-        Self::builder().build().unwrap_or_else(|error| unreachable!("no preference, so nothing to refuse: {error}"))
+        Self::builder()
+            .build()
+            .unwrap_or_else(|error| unreachable!("no preference, so nothing to refuse: {error}"))
     }
 }
 
@@ -262,7 +263,9 @@ impl RegistryBuilder {
 
 impl fmt::Debug for RegistryBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RegistryBuilder").field("plugin_path", &self.settings.search.given).finish_non_exhaustive()
+        f.debug_struct("RegistryBuilder")
+            .field("plugin_path", &self.settings.search.given)
+            .finish_non_exhaustive()
     }
 }
 
@@ -305,7 +308,10 @@ fn built_ins() -> Vec<Listed> {
             Err(problem) => Listed {
                 origin: Origin::BuiltIn,
                 manifest: None,
-                provider: Err(Refusal::new(RefusalKind::BadManifest, format!("its manifest is unsound: {problem}"))),
+                provider: Err(Refusal::new(
+                    RefusalKind::BadManifest,
+                    format!("its manifest is unsound: {problem}"),
+                )),
                 lost: Vec::new(),
             },
         })
@@ -345,9 +351,14 @@ impl Index {
 
     fn unknown(&self, written: &[u8], name: &str) -> Error {
         let refused = self.plugins.iter().find(|listed| listed.provider.is_err() && listed.provides(name));
-        if let Some((listed, refusal)) = refused.and_then(|listed| Some((listed, listed.provider.as_ref().err()?))) {
-            let message =
-                format!("the plugin {} ({}), which provides {name}, is refused: {refusal}", listed.name(), listed.origin);
+        if let Some((listed, refusal)) =
+            refused.and_then(|listed| Some((listed, listed.provider.as_ref().err()?)))
+        {
+            let message = format!(
+                "the plugin {} ({}), which provides {name}, is refused: {refusal}",
+                listed.name(),
+                listed.origin
+            );
             return Error::new(ErrorKind::PluginRefused, message).with_scheme(name);
         }
         let mut known: Vec<String> = self.schemes.keys().cloned().collect();
@@ -355,7 +366,9 @@ impl Index {
         let message = match (name, known.is_empty()) {
             ("", _) => "a description begins with a scheme, as in tcp:host=example.com:port=80".to_owned(),
             (_, true) => format!("no plugin provides the scheme {}: no plugin was found", shown(written)),
-            (_, false) => format!("no plugin provides the scheme {}; known are {}", shown(written), known.join(", ")),
+            (_, false) => {
+                format!("no plugin provides the scheme {}; known are {}", shown(written), known.join(", "))
+            }
         };
         Error::new(ErrorKind::UnknownScheme, message).with_scheme(name).with_expected(known, name)
     }
@@ -374,7 +387,9 @@ fn list_file(path: &std::path::Path, settings: &Settings, plugins: &mut Vec<List
     for found in checked.plugins {
         let twin = plugins.iter().find(|listed| {
             let name = found.manifest.as_ref().map(|manifest| manifest.build.name.as_str());
-            listed.origin != Origin::BuiltIn && listed.provider.is_ok() && Some(listed.name().as_str()) == name
+            listed.origin != Origin::BuiltIn
+                && listed.provider.is_ok()
+                && Some(listed.name().as_str()) == name
         });
         let duplicate = twin.map(|twin| {
             let message = format!("a plugin of this name was found before, at {}", twin.origin);
@@ -422,7 +437,10 @@ impl Listed {
     }
 
     fn scheme_names(&self) -> impl Iterator<Item = String> {
-        self.manifest.iter().flat_map(|manifest| &manifest.plugin.schemes).map(|scheme| scheme.name.to_string())
+        self.manifest
+            .iter()
+            .flat_map(|manifest| &manifest.plugin.schemes)
+            .map(|scheme| scheme.name.to_string())
     }
 
     fn provides(&self, scheme: &str) -> bool {
@@ -436,7 +454,11 @@ impl Listed {
     }
 
     /// Takes the schemes that nobody has yet; gives those that somebody has.
-    fn claim(&self, settings: &Settings, schemes: &mut HashMap<String, SchemeEntry>) -> Vec<(String, String)> {
+    fn claim(
+        &self,
+        settings: &Settings,
+        schemes: &mut HashMap<String, SchemeEntry>,
+    ) -> Vec<(String, String)> {
         let mut lost = Vec::new();
         let left_out = |scheme: &str| match &settings.built_in {
             BuiltIns::Without(schemes) if self.origin == Origin::BuiltIn => {

@@ -45,7 +45,8 @@ macro_rules! export {
             #[used]
             #[unsafe(link_section = ".epplugin")]
             #[unsafe(export_name = concat!("endpoints_manifest_", env!("CARGO_CRATE_NAME")))]
-            pub static RECORD: [u8; LENGTH + manifest::HEAD] = manifest::record(&manifest::join::<LENGTH>(PARTS));
+            pub static RECORD: [u8; LENGTH + manifest::HEAD] =
+                manifest::record(&manifest::join::<LENGTH>(PARTS));
 
             fn text() -> &'static str {
                 ::core::str::from_utf8(&TEXT).unwrap_or("")

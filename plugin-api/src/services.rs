@@ -173,7 +173,10 @@ impl Host {
     ///
     /// # Cancel safety
     /// Work that has begun is done even when the future is dropped.
-    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
         let shared = std::sync::Arc::new(Blocking::default());
         let begun = {
             let finish = Finish(std::sync::Arc::clone(&shared));
@@ -191,7 +194,9 @@ impl Host {
         }
         poll_fn(|cx| shared.poll(cx)).await.map_err(|unfinished| match unfinished {
             Unfinished::Panicked => Error::new(ErrorKind::Panicked, "the plugin panicked in blocking work"),
-            Unfinished::Discarded => Error::new(ErrorKind::Cancelled, "the runtime ended before the work began"),
+            Unfinished::Discarded => {
+                Error::new(ErrorKind::Cancelled, "the runtime ended before the work began")
+            }
         })
     }
 
@@ -389,7 +394,9 @@ impl<T, R, F: FnMut(&T) -> io::Result<R>> Call<'_, T, R, F> {
         let result = guard(None, || Some((call.operation)(call.io)))
             .unwrap_or_else(|| Err(io::Error::other("the operation panicked")));
         match result {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => IoPoll { tag: IoPoll::PENDING, val: 0 },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                IoPoll { tag: IoPoll::PENDING, val: 0 }
+            }
             result => {
                 call.result = Some(result);
                 IoPoll { tag: IoPoll::READY, val: 0 }

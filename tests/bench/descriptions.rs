@@ -10,7 +10,7 @@ use crate::measure::{Table, median};
 
 const TYPICAL: &str = "tcp:host=example.com:port=80:timeout=15";
 
-pub fn run(quick: bool, plugins: &Plugins) {
+pub(crate) fn run(quick: bool, plugins: &Plugins) {
     let (rounds, count) = if quick { (5, 2_000) } else { (51, 20_000) };
     let mut texts: Vec<(String, &str)> = [
         TYPICAL,
@@ -20,7 +20,8 @@ pub fn run(quick: bool, plugins: &Plugins) {
     ]
     .map(|text| (text.chars().take(34).collect(), text))
     .into();
-    let parse = |text: &mut &str| per_operation(count, || drop(black_box(Description::parse(black_box(*text)))));
+    let parse =
+        |text: &mut &str| per_operation(count, || drop(black_box(Description::parse(black_box(*text)))));
     let table = Table::measure("parse a description (target 250 ns)", "ns", rounds, &mut texts, parse);
     table.print(&[]);
 
@@ -55,11 +56,14 @@ pub fn run(quick: bool, plugins: &Plugins) {
             begun.elapsed().as_secs_f64() * 1e6
         })
         .collect();
-    println!("\nfirst endpoint of a new registry with 5 .so files (index, check, load): {:.0} µs", median(loads));
+    println!(
+        "\nfirst endpoint of a new registry with 5 .so files (index, check, load): {:.0} µs",
+        median(loads)
+    );
 }
 
 /// Nanoseconds an operation.
-pub fn per_operation(count: u32, mut operation: impl FnMut()) -> f64 {
+pub(crate) fn per_operation(count: u32, mut operation: impl FnMut()) -> f64 {
     let begun = Instant::now();
     for _ in 0..count {
         operation();

@@ -14,7 +14,8 @@ use endpoints::Registry;
 
 fn main() {
     let quick = std::env::args().any(|argument| argument == "--quick");
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
     let plugins = Plugins::gather();
     if wants("descriptions") {
@@ -32,7 +33,7 @@ fn main() {
 }
 
 /// The plugins as `.so` files, in a folder that hosts trust.
-pub struct Plugins {
+struct Plugins {
     folder: tempfile::TempDir,
     profile: PathBuf,
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 /// CPU time of the calling thread so far.
-pub fn thread_cpu() -> Duration {
+pub(crate) fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Nanoseconds per operation of each variant in each round.
-pub struct Table {
+pub(crate) struct Table {
     title: String,
     unit: &'static str,
     names: Vec<String>,
@@ -22,7 +22,7 @@ pub struct Table {
 impl Table {
     /// Runs every variant once a round, in turn, after a round that does not count; `run` gives nanoseconds an operation.
     /// The first variant is what the others are compared with.
-    pub fn measure<V>(
+    pub(crate) fn measure<V>(
         title: &str,
         unit: &'static str,
         rounds: usize,
@@ -45,12 +45,12 @@ impl Table {
     }
 
     /// The median of a variant.
-    pub fn median(&self, place: usize) -> f64 {
+    pub(crate) fn median(&self, place: usize) -> f64 {
         median(self.samples[place].clone())
     }
 
     /// The median of the ratios to the first variant, round by round, and half the distance of their quartiles.
-    pub fn ratio(&self, place: usize) -> (f64, f64) {
+    pub(crate) fn ratio(&self, place: usize) -> (f64, f64) {
         let ratios = self.samples[place].iter().zip(&self.samples[0]).map(|(sample, first)| sample / first);
         let mut ratios: Vec<f64> = ratios.collect();
         ratios.sort_by(f64::total_cmp);
@@ -59,7 +59,7 @@ impl Table {
     }
 
     /// Prints it, with a target for the ratio where there is one.
-    pub fn print(&self, targets: &[Option<f64>]) {
+    pub(crate) fn print(&self, targets: &[Option<f64>]) {
         println!("\n{} ({})", self.title, self.unit);
         println!("  {:<34}{:>10}{:>9}{:>9}{:>9}", "", "median", "ratio", "±", "target");
         for (place, name) in self.names.iter().enumerate() {
@@ -74,7 +74,7 @@ impl Table {
 }
 
 /// The middle value.
-pub fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }

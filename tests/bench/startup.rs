@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::Plugins;
 use crate::measure::Table;
 
-pub fn run(quick: bool, plugins: &Plugins) {
+pub(crate) fn run(quick: bool, plugins: &Plugins) {
     let rounds = if quick { 5 } else { 41 };
     let command = plugins.profile.join("endpoints");
     if !command.exists() {
@@ -39,11 +39,17 @@ pub fn run(quick: bool, plugins: &Plugins) {
     }
     variants.push(("endpoints list-plugins, built-in".to_owned(), list(None)));
     variants.push(("endpoints list-plugins, 50 .so".to_owned(), list(Some(many.path()))));
-    let table = Table::measure("start to end (target: 1.3 times socat; 15 ms with 50 .so)", "ms", rounds, &mut variants, |command| {
-        let begun = Instant::now();
-        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
-        assert!(status.is_ok_and(|status| status.success()), "{command:?} failed");
-        begun.elapsed().as_secs_f64() * 1e3
-    });
+    let table = Table::measure(
+        "start to end (target: 1.3 times socat; 15 ms with 50 .so)",
+        "ms",
+        rounds,
+        &mut variants,
+        |command| {
+            let begun = Instant::now();
+            let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+            assert!(status.is_ok_and(|status| status.success()), "{command:?} failed");
+            begun.elapsed().as_secs_f64() * 1e3
+        },
+    );
     table.print(&[None, Some(1.3), None]);
 }

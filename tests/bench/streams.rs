@@ -45,7 +45,12 @@ enum Stream {
 }
 
 /// CPU nanoseconds of this thread for each round trip of `size` bytes.
-fn round_trips<S: AsyncRead + AsyncWrite + Unpin>(runtime: &Runtime, stream: &mut S, size: usize, count: u32) -> f64 {
+fn round_trips<S: AsyncRead + AsyncWrite + Unpin>(
+    runtime: &Runtime,
+    stream: &mut S,
+    size: usize,
+    count: u32,
+) -> f64 {
     let mut bytes = vec![7; size];
     runtime.block_on(async {
         let begun = thread_cpu();
@@ -57,7 +62,7 @@ fn round_trips<S: AsyncRead + AsyncWrite + Unpin>(runtime: &Runtime, stream: &mu
     })
 }
 
-pub fn run(quick: bool, plugins: &Plugins) {
+pub(crate) fn run(quick: bool, plugins: &Plugins) {
     let (built_in, loaded) = (plugins.built_in(), plugins.loaded());
     let rounds = if quick { 3 } else { 21 };
     for (size, count, wrapped) in [(64, 4_000, 1.10), (16 * 1024, 1_000, 1.05)] {
@@ -72,7 +77,8 @@ pub fn run(quick: bool, plugins: &Plugins) {
             Stream::Raw(stream)
         };
         let ours = |registry: &Registry, description: &str| {
-            let client = registry.client(description).unwrap_or_else(|error| panic!("{description}: {error}"));
+            let client =
+                registry.client(description).unwrap_or_else(|error| panic!("{description}: {error}"));
             Stream::Ours(runtime.block_on(client.connect()).expect("the peer listens"))
         };
         let mut variants = vec![
@@ -122,42 +128,44 @@ fn connections(quick: bool, built_in: &Registry, loaded: &Registry) {
         ("tcp, from a .so".to_owned(), ours(loaded, false)),
         ("wrapped once, all from .so".to_owned(), ours(loaded, true)),
     ];
-    let table = Table::measure("connect, accept and close, CPU of both", "ns", rounds, &mut variants, |pair| {
-        runtime.block_on(async {
-            let begun = thread_cpu();
-            for _ in 0..count {
-                match pair {
-                    Pair::Raw(listener) => {
-                        let address = listener.local_addr().expect("an address");
-                        let (connected, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-                        reset(connected.expect("connected").into_std().expect("a socket").into());
-                        drop(accepted);
-                    }
-                    Pair::Ours(listener, client) => {
-                        let (connected, accepted) =
-                            tokio::join!(client.connect(), async { listener.accept().await?.await });
-                        let accepted = accepted.expect("accepted");
-                        // A wrapped one is reset by closing the accepting side's socket with unread bytes; here it just closes.
-                        match connected.expect("connected").into_socket() {
-                            Ok(socket) => reset(socket),
-                            Err(wrapped) => drop(wrapped),
+    let table =
+        Table::measure("connect, accept and close, CPU of both", "ns", rounds, &mut variants, |pair| {
+            runtime.block_on(async {
+                let begun = thread_cpu();
+                for _ in 0..count {
+                    match pair {
+                        Pair::Raw(listener) => {
+                            let address = listener.local_addr().expect("an address");
+                            let (connected, accepted) =
+                                tokio::join!(TcpStream::connect(address), listener.accept());
+                            reset(&connected.expect("connected").into_std().expect("a socket").into());
+                            drop(accepted);
                         }
-                        drop(accepted);
+                        Pair::Ours(listener, client) => {
+                            let (connected, accepted) =
+                                tokio::join!(client.connect(), async { listener.accept().await?.await });
+                            let accepted = accepted.expect("accepted");
+                            // A wrapped one is reset by closing the accepting side's socket with unread bytes; here it just closes.
+                            match connected.expect("connected").into_socket() {
+                                Ok(socket) => reset(&socket),
+                                Err(wrapped) => drop(wrapped),
+                            }
+                            drop(accepted);
+                        }
                     }
                 }
-            }
-            (thread_cpu() - begun).as_secs_f64() * 1e9 / f64::from(count)
-        })
-    });
+                (thread_cpu() - begun).as_secs_f64() * 1e9 / f64::from(count)
+            })
+        });
     table.print(&[]);
 }
 
-fn reset(socket: OwnedFd) {
-    set_socket_linger(&socket, Some(std::time::Duration::ZERO)).ok();
+fn reset(socket: &OwnedFd) {
+    set_socket_linger(socket, Some(std::time::Duration::ZERO)).ok();
 }
 
 /// What a wrapping layer costs where nothing else does.
-pub fn memory(quick: bool, plugins: &Plugins) {
+pub(crate) fn memory(quick: bool, plugins: &Plugins) {
     let (rounds, count) = if quick { (5, 10_000) } else { (51, 100_000) };
     let registry = plugins.loaded();
     let runtime = runtime();
@@ -176,7 +184,7 @@ pub fn memory(quick: bool, plugins: &Plugins) {
                 // Without a budget each call is free to be ready, so that the call alone is measured.
                 tokio::task::coop::unconstrained(async {
                     let mut bytes = [0; 64];
-                    let begun = std::time::Instant::now();
+                    let begun = thread_cpu();
                     for _ in 0..count {
                         if write {
                             stream.write_all(&bytes).await.expect("memory takes all");
@@ -184,7 +192,7 @@ pub fn memory(quick: bool, plugins: &Plugins) {
                             stream.read_exact(&mut bytes).await.expect("memory gives all");
                         }
                     }
-                    begun.elapsed().as_secs_f64() * 1e9 / f64::from(count)
+                    (thread_cpu() - begun).as_secs_f64() * 1e9 / f64::from(count)
                 })
                 .await
             })

@@ -81,7 +81,10 @@ fn host(value: &[u8]) -> Result<Outcome, Problem> {
         return problem(ErrorKind::MissingArgument, "names no host: it is empty");
     }
     if text.contains(|c: char| c.is_control() || c.is_whitespace()) {
-        return problem(ErrorKind::InvalidArgument, "is no host name: it has white space or a control character");
+        return problem(
+            ErrorKind::InvalidArgument,
+            "is no host name: it has white space or a control character",
+        );
     }
     Ok(Outcome::AsWritten)
 }
@@ -113,10 +116,8 @@ fn integer(parameter: &Parameter, value: &[u8]) -> Result<Outcome, Problem> {
 
 fn port(value: &[u8]) -> Result<Outcome, Problem> {
     const RANGE: &str = "is no port: 0 to 65535 is accepted";
-    if let Some(positive) = value.strip_prefix(b"-") {
-        if digits(positive).is_ok() {
-            return problem(ErrorKind::BadPort, RANGE);
-        }
+    if value.strip_prefix(b"-").is_some_and(|positive| digits(positive).is_ok()) {
+        return problem(ErrorKind::BadPort, RANGE);
     }
     match digits(value)? {
         number @ 0..=65_535 => Ok(Outcome::Number(number)),
@@ -134,7 +135,8 @@ const UNITS: [(&str, u64); 6] = [
 ];
 
 fn duration(value: &[u8]) -> Result<Outcome, Problem> {
-    const FORM: &str = "is not a length of time; write seconds, as in 30 or 1.5, or a unit, as in 250ms or 2min";
+    const FORM: &str =
+        "is not a length of time; write seconds, as in 30 or 1.5, or a unit, as in 250ms or 2min";
     let bad = || Problem { kind: ErrorKind::BadNumber, message: FORM.into() };
     let text = std::str::from_utf8(value).map_err(|_| bad())?;
     let (number, unit) = UNITS
@@ -169,7 +171,8 @@ fn flag(value: &[u8]) -> Result<Outcome, Problem> {
 fn mode(value: &[u8]) -> Result<Outcome, Problem> {
     let octal = value.strip_prefix(b"0o").unwrap_or(value);
     let valid = !octal.is_empty() && octal.iter().all(|byte| matches!(byte, b'0'..=b'7'));
-    let number = std::str::from_utf8(octal).ok().filter(|_| valid).and_then(|text| u64::from_str_radix(text, 8).ok());
+    let number =
+        std::str::from_utf8(octal).ok().filter(|_| valid).and_then(|text| u64::from_str_radix(text, 8).ok());
     match number {
         Some(number @ 0..=0o7777) => Ok(Outcome::Number(number)),
         Some(_) => problem(ErrorKind::BadOctal, "has more bits than a mode; 0 to 7777 is accepted"),
@@ -181,7 +184,9 @@ fn ip(value: &[u8]) -> Result<Outcome, Problem> {
     let address: Option<IpAddr> = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
     match address {
         Some(address) => Ok(Outcome::Normalized(address.to_string().into_bytes())),
-        None => problem(ErrorKind::InvalidArgument, "is no IP address; write one as in 192.0.2.1 or 2001:db8::1"),
+        None => {
+            problem(ErrorKind::InvalidArgument, "is no IP address; write one as in 192.0.2.1 or 2001:db8::1")
+        }
     }
 }
 

@@ -40,10 +40,11 @@ pub(super) fn load(file: File, entry: &str, text: &str) -> Result<Module, Refusa
     // Never unloaded, whatever comes now: threads and thread-locals of it may live on.
     let library = std::mem::ManuallyDrop::new(library);
     // SAFETY: a symbol of that name with the documented prefix is a `LibHeader`; `upgrade` tests that by its magic.
-    let header: AbiHeaderRef = *unsafe { library.get::<AbiHeaderRef>(entry.as_bytes()) }.map_err(|error| {
-        let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-        Refusal::new(RefusalKind::NoEntry, format!("its entry {entry} is not found: {reason}"))
-    })?;
+    let header: AbiHeaderRef =
+        *unsafe { library.get::<AbiHeaderRef>(entry.as_bytes()) }.map_err(|error| {
+            let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+            Refusal::new(RefusalKind::NoEntry, format!("its entry {entry} is not found: {reason}"))
+        })?;
     let header: &'static LibHeader = header.upgrade().map_err(|error| {
         Refusal::new(RefusalKind::AbiHeader, format!("its foundation (abi_stable) is incompatible: {error}"))
     })?;
@@ -52,7 +53,8 @@ pub(super) fn load(file: File, entry: &str, text: &str) -> Result<Module, Refusa
     let module = unsafe { header.init_root_module_with_unchecked_layout::<PluginModRef>() }
         .map_err(|error| Refusal::new(RefusalKind::Root, format!("it could not be set up: {error}")))?;
     if module.manifest().as_str() != text {
-        let message = "what is loaded carries another manifest than the file: an older image of the same file";
+        let message =
+            "what is loaded carries another manifest than the file: an older image of the same file";
         return Err(Refusal::new(RefusalKind::StaleImage, message));
     }
     Ok(Module(module))

@@ -77,7 +77,12 @@ impl Instance {
     ///
     /// # Errors
     /// What the plugin says against the arguments.
-    pub fn endpoint(&self, role: u32, scheme: &str, arguments: &mut [Given<'_>]) -> Result<ForeignEndpoint, Error> {
+    pub fn endpoint(
+        &self,
+        role: u32,
+        scheme: &str,
+        arguments: &mut [Given<'_>],
+    ) -> Result<ForeignEndpoint, Error> {
         let mut raw: Vec<RArgument> = arguments
             .iter_mut()
             .map(|argument| RArgument {

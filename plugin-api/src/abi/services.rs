@@ -28,8 +28,10 @@ pub trait Services: Send + Sync + 'static {
     /// Makes an endpoint of a role ([`CLIENT`](super::host::CLIENT) or [`SERVER`](super::host::SERVER)).
     fn endpoint(&self, role: u32, description: &[u8]) -> Result<REndpoint, Error>;
     /// Waits for a connect that is under way.
-    fn finish_connect(&self, socket: OwnedFd)
-    -> impl Future<Output = Result<Taken, Error>> + Send + 'static + use<Self>;
+    fn finish_connect(
+        &self,
+        socket: OwnedFd,
+    ) -> impl Future<Output = Result<Taken, Error>> + Send + 'static + use<Self>;
     /// Takes a connected socket over.
     fn adopt(&self, socket: OwnedFd) -> Result<Taken, Error>;
     /// Watches a descriptor that stays open and the plugin's.

@@ -291,7 +291,8 @@ fn plugins_that_cannot_be_set_up_say_why_and_let_the_host_go() {
         }
     }
     let services = Arc::new(Nothing);
-    let error = Instance::create(Constructor::of::<Refuses>(), RHost::new(Arc::clone(&services))).unwrap_err();
+    let error =
+        Instance::create(Constructor::of::<Refuses>(), RHost::new(Arc::clone(&services))).unwrap_err();
     assert_eq!((error.kind(), error.message()), (ErrorKind::Unsupported, "there is no runtime"));
     let error = Instance::create(Constructor::of::<Panics>(), RHost::new(Arc::clone(&services))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Panicked);
