@@ -357,7 +357,23 @@ impl Index {
             (_, true) => format!("no plugin provides the scheme {}: no plugin was found", shown(written)),
             (_, false) => format!("no plugin provides the scheme {}; known are {}", shown(written), known.join(", ")),
         };
+        let message = message + &self.unreadable();
         Error::new(ErrorKind::UnknownScheme, message).with_scheme(name).with_expected(known, name)
+    }
+}
+
+impl Index {
+    /// The files of which nobody can tell what they would provide, for the message about an unknown scheme.
+    fn unreadable(&self) -> String {
+        let mut refused = self.plugins.iter().filter(|listed| listed.manifest.is_none());
+        let Some((first, refusal)) = refused.next().and_then(|first| Some((first, first.provider.as_ref().err()?))) else {
+            return String::new();
+        };
+        let more = match refused.count() {
+            0 => String::new(),
+            more => format!(", and {more} more files"),
+        };
+        format!(" ({} is refused: {refusal}{more})", first.origin)
     }
 }
 
