@@ -9,9 +9,8 @@ use endpoints_plugin_api::export::BuiltIn;
 
 use crate::endpoint::{self, ClientEndpoint, RoleKind, ServerEndpoint};
 use crate::error::{Error, ErrorKind, nearest, shown};
-use crate::grammar::Description;
 use crate::loader::{self, FileSource, Place, Policy, Refusal, RefusalKind, SearchPath};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Role};
 use crate::provider::{Origin, Provider, SchemeEntry};
 use crate::services::HostServices;
 
@@ -163,6 +162,14 @@ impl Registry {
         }
         let index = self.index();
         index.schemes.get(name).cloned().ok_or_else(|| index.unknown(scheme, name))
+    }
+
+    /// The names of all arguments, of any known scheme, whose values must never be shown.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let manifests = self.index().plugins.iter().filter_map(|listed| listed.manifest.as_ref());
+        let schemes = manifests.flat_map(|manifest| &manifest.plugin.schemes);
+        let roles = schemes.flat_map(|scheme| scheme.client.iter().chain(&scheme.server));
+        roles.flat_map(Role::secrets).map(str::to_owned).collect()
     }
 
     fn index(&self) -> &Index {
@@ -524,14 +531,9 @@ pub enum PluginState {
 /// The text of a description with each byte of a secret as `*`: for errors and logs.
 pub(crate) fn masked(registry: &Registry, role: RoleKind, text: &[u8]) -> Vec<u8> {
     let mut masked = text.to_vec();
-    // A description that ends in a backslash is understood without it.
-    let head = text.strip_suffix(b"\\").unwrap_or(text);
-    let parsed = Description::parse(text).or_else(|_| Description::parse(head));
-    if let Ok(description) = parsed {
-        for span in endpoint::secret_spans(registry, role, &description) {
-            if let Some(bytes) = masked.get_mut(span) {
-                bytes.fill(b'*');
-            }
+    for span in endpoint::secret_spans(registry, role, text) {
+        if let Some(bytes) = masked.get_mut(span) {
+            bytes.fill(b'*');
         }
     }
     masked
