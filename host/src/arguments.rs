@@ -58,7 +58,7 @@ fn check_parts<'d, 'm>(description: &'d Description, role: &'m Role) -> Result<V
         for part in description.keywords() {
             let place = find(role, part)?;
             if let Some(first) = given[place].replace(part) {
-                return Err(twice(&role.parameters[place], first, part));
+                return Err(twice(&role.parameters[place], first, part, std::iter::empty()));
             }
         }
         place_positional(description, role, &mut given)?;
@@ -122,13 +122,24 @@ fn find(role: &Role, part: Part<'_>) -> Result<usize, Error> {
     .at(part.key_span().unwrap_or_else(|| part.span())))
 }
 
-fn twice(parameter: &Parameter, first: Part<'_>, second: Part<'_>) -> Error {
+/// The error for a parameter that is given twice, and `more` that are.
+fn twice<'n>(
+    parameter: &Parameter,
+    first: Part<'_>,
+    second: Part<'_>,
+    more: impl Iterator<Item = &'n str>,
+) -> Error {
     let (one, two) = (first.span(), second.span());
+    let written =
+        |part: Part<'_>| part.key().filter(|key| **key != *parameter.name).map(|key| format!(" (as {key})"));
+    let name = &parameter.name;
+    let alias = written(first).or_else(|| written(second)).unwrap_or_default();
+    let more: String = more.map(|name| format!("; so is {name}")).collect();
     let message = format!(
-        "{} is given twice, at bytes {}..{} and {}..{}; an argument counts once",
-        parameter.name, one.start, one.end, two.start, two.end
+        "{name}{alias} is given twice, at bytes {}..{} and {}..{}{more}; an argument counts once",
+        one.start, one.end, two.start, two.end
     );
-    Error::new(ErrorKind::DuplicateArgument, message).with_argument(&parameter.name).at(two)
+    Error::new(ErrorKind::DuplicateArgument, message).with_argument(name).at(two)
 }
 
 fn place_positional<'d>(
@@ -143,6 +154,7 @@ fn place_positional<'d>(
     let by_keyword = role.positions.iter().filter(|place| given[**place].is_some()).count();
     let skip = role.skip_given && count + by_keyword <= role.positions.len();
     let mut places = role.positions.iter();
+    let mut twice_given = Vec::new();
     for part in description.positional() {
         let place = loop {
             // There are enough: counted above.
@@ -152,13 +164,16 @@ fn place_positional<'d>(
             }
         };
         if let Some(keyword) = given[place].replace(part) {
-            let parameter = &role.parameters[place];
-            let mut error = twice(parameter, part, keyword);
-            if looks_like_ipv6(description) {
-                error = error.context(IPV6_HINT);
-            }
-            return Err(error);
+            twice_given.push((&role.parameters[place], part, keyword));
         }
+    }
+    if let Some(((parameter, part, keyword), more)) = twice_given.split_first() {
+        let mut error =
+            twice(parameter, *part, *keyword, more.iter().map(|(parameter, ..)| parameter.name.as_str()));
+        if looks_like_ipv6(description) {
+            error = error.context(IPV6_HINT);
+        }
+        return Err(error);
     }
     Ok(())
 }
@@ -175,7 +190,10 @@ fn too_many(description: &Description, role: &Role, count: usize, surplus: Part<
             if names.len() == 1 { "is" } else { "are" }
         ),
     };
-    let message = format!("{count} values are given by position, {takes}");
+    // It may be a secret that has lost its name.
+    let secret = role.parameters.iter().any(|parameter| parameter.secret);
+    let value = if secret { String::new() } else { format!("; {} is too many", shown(&surplus.value())) };
+    let message = format!("{count} values are given by position, {takes}{value}");
     let error =
         Error::new(ErrorKind::TooManyArguments, message).at(surplus.span()).with_expected(role.names(), "");
     if looks_like_ipv6(description) { error.context(IPV6_HINT) } else { error }

@@ -18,7 +18,7 @@ use crate::connection::{Connection, ConnectionInfo};
 use crate::error::{Error, ErrorKind};
 use crate::grammar::{Description, ParseErrorKind};
 use crate::listener::Listener;
-use crate::manifest::{ParameterType, Role, Scheme};
+use crate::manifest::{Parameter, ParameterType, Role, Scheme};
 use crate::provider::SchemeEntry;
 use crate::registry::{Registry, like_secret, masked};
 
@@ -175,50 +175,71 @@ fn make_nested(
     make_parsed(registry, role, description, depth + 1).map_err(located)
 }
 
-/// Where secrets stand in a description, on all levels. Runs no plugin code.
-pub(crate) fn secret_spans(
-    registry: &Registry,
-    role: RoleKind,
-    description: &Description,
-) -> Vec<Range<usize>> {
+/// Where secrets stand in a description, on all levels, also where it has mistakes. Runs no plugin code.
+pub(crate) fn secret_spans(registry: &Registry, role: RoleKind, text: &[u8]) -> Vec<Range<usize>> {
     let mut spans = Vec::new();
-    let Ok(entry) = registry.find(&description.scheme()) else { return spans };
-    let Some(declared) = role.of(entry.scheme()) else { return spans };
-    let secrets: Vec<String> =
-        declared.parameters.iter().filter(|parameter| parameter.secret).map(|p| p.name.clone()).collect();
+    let Some((description, before)) = parse_leniently(text) else { return spans };
+    let entry = registry.find(&description.scheme()).ok();
+    let declared = entry.as_ref().and_then(|entry| role.of(entry.scheme()));
+    // Of a scheme that nobody knows, perhaps for a typing error, any known secret may be one.
+    let secrets = match declared {
+        Some(declared) => declared.secrets().map(str::to_owned).collect(),
+        None => registry.secrets(),
+    };
+    let is_secret = |key: &str| secrets.iter().any(|name| name == key) || like_secret(key, &secrets);
     let mut position = 0;
+    let mut found =
+        |span: Range<usize>| spans.push(span.start.saturating_sub(before)..span.end.saturating_sub(before));
     for part in description.parts() {
         let parameter = match part.key() {
-            Some(key) => match declared.parameter(&key) {
-                None if like_secret(&key, &secrets) => {
-                    spans.push(part.value_span());
-                    continue;
-                }
-                found => found,
-            },
+            Some(key) => {
+                declared.and_then(|declared| declared.parameter(&key)).ok_or_else(|| is_secret(&key))
+            }
             None => {
-                let place = declared.positions.get(position);
+                let place = declared.and_then(|declared| declared.positions.get(position));
                 position += 1;
-                place.map(|place| &declared.parameters[*place])
+                // One too many may be a secret that has lost its name.
+                declared
+                    .and_then(|declared| place.map(|place| &declared.parameters[*place]))
+                    .ok_or(declared.is_some() && !secrets.is_empty())
             }
         };
-        let Some(parameter) = parameter else { continue };
-        let nested_role = match parameter.kind {
-            _ if parameter.secret => {
-                spans.push(part.value_span());
+        let nested_role = match parameter {
+            Ok(Parameter { secret: true, .. }) | Err(true) => {
+                found(part.value_span());
                 continue;
             }
-            ParameterType::Client => RoleKind::Client,
-            ParameterType::Server => RoleKind::Server,
-            ParameterType::Rest => role,
-            _ => continue,
+            Ok(parameter) => match parameter.kind {
+                ParameterType::Client => RoleKind::Client,
+                ParameterType::Server => RoleKind::Server,
+                ParameterType::Rest => role,
+                _ => continue,
+            },
+            Err(false) => continue,
         };
-        if let Ok(inner) = Description::parse(part.value().into_owned()) {
-            let inner = secret_spans(registry, nested_role, &inner);
-            spans.extend(inner.into_iter().map(|span| part.locate(span)));
+        for span in secret_spans(registry, nested_role, &part.value()) {
+            found(part.locate(span));
         }
     }
     spans
+}
+
+/// Parses a text, with what makes it no description put right, and tells how many bytes were put before it. Everything
+/// stands where it stood, apart from those.
+fn parse_leniently(text: &[u8]) -> Option<(Description, usize)> {
+    if let Ok(description) = Description::parse(text) {
+        return Some((description, 0));
+    }
+    // Keywords that are not ASCII are unknown whatever they are called, and a last backslash stands for nothing.
+    let ascii: Vec<u8> = text.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' }).collect();
+    let ascii = match Description::parse(ascii.as_slice()) {
+        Err(error) if error.kind() == ParseErrorKind::TrailingBackslash => &ascii[..ascii.len() - 1],
+        _ => &ascii[..],
+    };
+    const SCHEME: &[u8] = b"?:";
+    let with_scheme =
+        || Description::parse([SCHEME, ascii].concat()).ok().map(|parsed| (parsed, SCHEME.len()));
+    Description::parse(ascii).ok().map(|parsed| (parsed, 0)).or_else(with_scheme)
 }
 
 impl Endpoint {

@@ -292,9 +292,19 @@ impl Role {
         self.parameters.iter().find(|parameter| parameter.is_called(name))
     }
 
-    /// The names of all parameters, for a person.
+    /// The names of the parameters whose values must never be shown, aliases too.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
+        let secret = self.parameters.iter().filter(|parameter| parameter.secret);
+        secret
+            .flat_map(|parameter| std::iter::once(&parameter.name).chain(&parameter.aliases))
+            .map(String::as_str)
+    }
+
+    /// The names of all parameters, aliases too, for a person.
     pub(crate) fn names(&self) -> Vec<String> {
-        self.parameters.iter().map(|parameter| parameter.name.clone()).collect()
+        let names =
+            |parameter: &Parameter| [std::slice::from_ref(&parameter.name), &parameter.aliases].concat();
+        self.parameters.iter().flat_map(names).collect()
     }
 }
 

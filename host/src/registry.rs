@@ -9,9 +9,8 @@ use endpoints_plugin_api::export::BuiltIn;
 
 use crate::endpoint::{self, ClientEndpoint, RoleKind, ServerEndpoint};
 use crate::error::{Error, ErrorKind, nearest, shown};
-use crate::grammar::Description;
 use crate::loader::{self, FileSource, Place, Policy, Refusal, RefusalKind, SearchPath};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Role};
 use crate::provider::{Origin, Provider, SchemeEntry};
 use crate::services::HostServices;
 
@@ -162,6 +161,14 @@ impl Registry {
         }
         let index = self.index();
         index.schemes.get(name).cloned().ok_or_else(|| index.unknown(scheme, name))
+    }
+
+    /// The names of all arguments, of any known scheme, whose values must never be shown.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let manifests = self.index().plugins.iter().filter_map(|listed| listed.manifest.as_ref());
+        let schemes = manifests.flat_map(|manifest| &manifest.plugin.schemes);
+        let roles = schemes.flat_map(|scheme| scheme.client.iter().chain(&scheme.server));
+        roles.flat_map(Role::secrets).map(str::to_owned).collect()
     }
 
     fn index(&self) -> &Index {
@@ -370,7 +377,25 @@ impl Index {
                 format!("no plugin provides the scheme {}; known are {}", shown(written), known.join(", "))
             }
         };
+        let message = message + &self.unreadable();
         Error::new(ErrorKind::UnknownScheme, message).with_scheme(name).with_expected(known, name)
+    }
+}
+
+impl Index {
+    /// The files of which nobody can tell what they would provide, for the message about an unknown scheme.
+    fn unreadable(&self) -> String {
+        let mut refused = self.plugins.iter().filter(|listed| listed.manifest.is_none());
+        let Some((first, refusal)) =
+            refused.next().and_then(|first| Some((first, first.provider.as_ref().err()?)))
+        else {
+            return String::new();
+        };
+        let more = match refused.count() {
+            0 => String::new(),
+            more => format!(", and {more} more files"),
+        };
+        format!(" ({} is refused: {refusal}{more})", first.origin)
     }
 }
 
@@ -530,14 +555,9 @@ pub enum PluginState {
 /// The text of a description with each byte of a secret as `*`: for errors and logs.
 pub(crate) fn masked(registry: &Registry, role: RoleKind, text: &[u8]) -> Vec<u8> {
     let mut masked = text.to_vec();
-    // A description that ends in a backslash is understood without it.
-    let head = text.strip_suffix(b"\\").unwrap_or(text);
-    let parsed = Description::parse(text).or_else(|_| Description::parse(head));
-    if let Ok(description) = parsed {
-        for span in endpoint::secret_spans(registry, role, &description) {
-            if let Some(bytes) = masked.get_mut(span) {
-                bytes.fill(b'*');
-            }
+    for span in endpoint::secret_spans(registry, role, text) {
+        if let Some(bytes) = masked.get_mut(span) {
+            bytes.fill(b'*');
         }
     }
     masked

@@ -1,0 +1,15 @@
+//! What programs see of the host library, over real sockets of this machine.
+//!
+//! Most bodies run twice: with the built-in plugins, and with the same plugins from their files. `support.rs` has what
+//! they share.
+
+mod bare;
+mod dispatch;
+mod faults;
+mod incoming;
+mod recorded;
+mod secrets;
+mod socks;
+mod support;
+mod transport;
+mod unix;

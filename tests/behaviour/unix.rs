@@ -1,0 +1,260 @@
+//! Unix sockets: their files, and the lock that they share with other programs.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use endpoints::{Address, ErrorKind};
+use tempfile::TempDir;
+
+use crate::support::{
+    World, around, assert_kind, both_forms, dead_process, exchange, is_root, reachable, skip,
+};
+
+both_forms!(
+    both_ends_know_their_addresses,
+    the_mode_holds_at_once,
+    files_go_when_listening_ends,
+    a_live_lock_is_respected,
+    a_stale_lock_is_taken_over,
+    without_a_lock_nothing_is_removed,
+    what_is_no_lock_is_left_alone,
+    a_failed_listen_leaves_nothing,
+    another_files_place_is_not_taken,
+    check_pid_only_looks,
+    failures_are_told_apart,
+    backlog_is_how_many_wait,
+    permissions_keep_others_out,
+);
+
+/// A place for a socket.
+struct Place {
+    _folder: TempDir,
+    socket: PathBuf,
+    lock: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self { socket: folder.path().join("s"), lock: folder.path().join("s.lock"), _folder: folder }
+    }
+
+    /// The description for either role.
+    fn with(&self, more: &str) -> String {
+        format!("unix:{}{more}", endpoints::quote_str(self.socket.to_str().expect("UTF-8")))
+    }
+
+    fn is_empty(&self) -> bool {
+        !exists(&self.socket) && !exists(&self.lock)
+    }
+}
+
+/// Whether something is there, also a link that leads nowhere.
+fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+fn target(link: &Path) -> String {
+    fs::read_link(link).expect("a link").to_str().expect("UTF-8").to_owned()
+}
+
+async fn both_ends_know_their_addresses(world: &World) {
+    let place = Place::new();
+    let listener = world.listen(&place.with("")).await;
+    assert_eq!(listener.addresses(), [Address::UnixPath(place.socket.clone())]);
+    assert_eq!(reachable(&listener), format!("unix:path={}", place.socket.display()));
+    let (mut client, mut accepted) = world.pair(&listener).await;
+    exchange(&mut client, &mut accepted).await;
+    let (client, accepted) = (client.info(), accepted.info());
+    assert_eq!((client.layers().len(), client.layers()[0].scheme()), (1, "unix"));
+    assert_eq!(client.peer_addr(), Some(Address::UnixPath(place.socket.clone())));
+    assert_eq!(client.local_addr(), Some(Address::UnixUnnamed));
+    assert_eq!(accepted.local_addr(), Some(Address::UnixPath(place.socket.clone())));
+    assert_eq!(accepted.peer_addr(), Some(Address::UnixUnnamed));
+}
+
+async fn the_mode_holds_at_once(world: &World) {
+    for (argument, mode) in
+        [("", 0o666), (":mode=600", 0o600), (":777", 0o777), (":mode=0o640", 0o640), (":0", 0)]
+    {
+        let place = Place::new();
+        let _listener = world.listen(&place.with(argument)).await;
+        let metadata = fs::symlink_metadata(&place.socket).expect("a file");
+        assert!(metadata.file_type().is_socket());
+        assert_eq!(metadata.permissions().mode() & 0o7777, mode, "{argument}");
+    }
+}
+
+async fn files_go_when_listening_ends(world: &World) {
+    for wrapped in [false, true] {
+        let place = Place::new();
+        let server = if wrapped { around("pass", &place.with("")) } else { place.with("") };
+        for closing in [true, false] {
+            let listener = world.listen(&server).await;
+            assert!(exists(&place.socket));
+            assert_eq!(target(&place.lock), std::process::id().to_string());
+            if closing {
+                listener.close().await.expect("close");
+            } else {
+                drop(listener);
+            }
+            assert!(place.is_empty(), "wrapped: {wrapped}, closing: {closing}");
+        }
+        let unlocked = world.listen(&place.with(":lockfile=0")).await;
+        assert!(exists(&place.socket) && !exists(&place.lock));
+        unlocked.close().await.expect("close");
+        assert!(place.is_empty());
+    }
+}
+
+async fn a_live_lock_is_respected(world: &World) {
+    let place = Place::new();
+    let listener = world.listen(&place.with("")).await;
+    let error = world.listen_error(&place.with("")).await;
+    assert_kind(&error, ErrorKind::AddressInUse);
+    assert!(error.message().contains(&std::process::id().to_string()), "{error}");
+    let (mut client, mut accepted) = world.pair(&listener).await;
+    exchange(&mut client, &mut accepted).await;
+    drop(listener);
+
+    // The first process of all always runs.
+    symlink("1", &place.lock).expect("a lock");
+    let error = world.listen_error(&place.with("")).await;
+    assert_kind(&error, ErrorKind::AddressInUse);
+    assert!(error.message().contains("process 1"), "{error}");
+    assert_eq!(target(&place.lock), "1");
+}
+
+async fn a_stale_lock_is_taken_over(world: &World) {
+    let place = Place::new();
+    for with_socket in [true, false] {
+        if with_socket {
+            // Dropping it leaves the file, as a killed server does.
+            drop(UnixListener::bind(&place.socket).expect("bind"));
+        }
+        symlink(dead_process().to_string(), &place.lock).expect("a lock");
+        let listener = world.listen(&place.with("")).await;
+        assert_eq!(target(&place.lock), std::process::id().to_string());
+        let (mut client, mut accepted) = world.pair(&listener).await;
+        exchange(&mut client, &mut accepted).await;
+        listener.close().await.expect("close");
+        assert!(place.is_empty());
+    }
+}
+
+async fn without_a_lock_nothing_is_removed(world: &World) {
+    let place = Place::new();
+    drop(UnixListener::bind(&place.socket).expect("bind"));
+    for server in [place.with(""), place.with(":lockfile=0")] {
+        let error = world.listen_error(&server).await;
+        assert_kind(&error, ErrorKind::AddressInUse);
+        assert!(error.message().contains("remove"), "{error}");
+        assert!(exists(&place.socket) && !exists(&place.lock));
+    }
+}
+
+async fn what_is_no_lock_is_left_alone(world: &World) {
+    for content in ["link", "file"] {
+        let place = Place::new();
+        match content {
+            "link" => symlink("no-number", &place.lock).expect("a link"),
+            _ => fs::write(&place.lock, "1").expect("a file"),
+        }
+        let error = world.listen_error(&place.with("")).await;
+        assert_kind(&error, ErrorKind::AddressInUse);
+        assert!(error.message().contains("s.lock") && !error.is_retryable(), "{error}");
+        assert!(exists(&place.lock) && !exists(&place.socket));
+    }
+}
+
+async fn a_failed_listen_leaves_nothing(world: &World) {
+    let place = Place::new();
+    fs::write(&place.socket, "mine").expect("a file");
+    let error = world.listen_error(&place.with("")).await;
+    assert_kind(&error, ErrorKind::AddressInUse);
+    assert_eq!(fs::read(&place.socket).expect("the file"), b"mine");
+    assert!(!exists(&place.lock));
+
+    // A stale lock allows to remove a socket, and nothing else.
+    symlink(dead_process().to_string(), &place.lock).expect("a lock");
+    world.listen_error(&place.with("")).await;
+    assert_eq!(fs::read(&place.socket).expect("the file"), b"mine");
+}
+
+async fn another_files_place_is_not_taken(world: &World) {
+    let place = Place::new();
+    let listener = world.listen(&place.with("")).await;
+    fs::remove_file(&place.socket).expect("remove");
+    fs::write(&place.socket, "another's").expect("a file");
+    listener.close().await.expect("close");
+    assert_eq!(fs::read(&place.socket).expect("the file"), b"another's");
+    assert!(!exists(&place.lock));
+}
+
+async fn check_pid_only_looks(world: &World) {
+    let place = Place::new();
+    let listener = world.listen(&place.with("")).await;
+    let client = world.registry.client(place.with(":checkPID=1")).expect("a client");
+    client.connect().await.expect("the server lives");
+    drop(listener);
+
+    let _bare = UnixListener::bind(&place.socket).expect("bind");
+    assert_kind(&client.connect().await.expect_err("no lock"), ErrorKind::ConnectionRefused);
+    let dead = dead_process().to_string();
+    symlink(&dead, &place.lock).expect("a lock");
+    assert_kind(&client.connect().await.expect_err("a stale lock"), ErrorKind::ConnectionRefused);
+    assert_eq!(target(&place.lock), dead, "looking changes nothing");
+    world.connect(&place.with("")).await;
+}
+
+async fn failures_are_told_apart(world: &World) {
+    let place = Place::new();
+    let absent = world.connect_error(&place.with("")).await;
+    assert_kind(&absent, ErrorKind::NotFound);
+    assert!(absent.message().contains(place.socket.to_str().expect("UTF-8")), "{absent}");
+
+    drop(UnixListener::bind(&place.socket).expect("bind"));
+    assert_kind(&world.connect_error(&place.with("")).await, ErrorKind::ConnectionRefused);
+
+    let nowhere = format!("unix:{}/no/s", place.socket.parent().expect("a folder").display());
+    let error = world.listen_error(&nowhere).await;
+    assert_kind(&error, ErrorKind::NotFound);
+    assert!(error.message().contains("/no"), "{error}");
+
+    let long = format!("unix:/{}", "x".repeat(108));
+    let error = world.registry.client(long).expect_err("too long");
+    assert_kind(&error, ErrorKind::InvalidArgument);
+    assert_eq!(error.argument(), Some("path"));
+}
+
+async fn backlog_is_how_many_wait(world: &World) {
+    for backlog in [0_usize, 3] {
+        let place = Place::new();
+        let _listener = world.listen(&place.with(&format!(":backlog={backlog}"))).await;
+        let client = world.registry.client(place.with(":timeout=0")).expect("a client");
+        let mut waiting = Vec::new();
+        // Linux takes one more than it is told.
+        for _ in 0..=backlog {
+            waiting.push(client.connect().await.expect("there is room"));
+        }
+        let error = client.connect().await.expect_err("there is none");
+        assert_kind(&error, ErrorKind::TimedOut);
+        assert!(error.is_retryable());
+    }
+}
+
+async fn permissions_keep_others_out(world: &World) {
+    if is_root() {
+        return skip("permissions of Unix sockets", "nothing is forbidden to root");
+    }
+    let place = Place::new();
+    let _listener = world.listen(&place.with(":mode=0")).await;
+    assert_kind(&world.connect_error(&place.with("")).await, ErrorKind::PermissionDenied);
+    let folder = place.socket.parent().expect("a folder").join("closed");
+    fs::create_dir(&folder).expect("a folder");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o500)).expect("its mode");
+    let error = world.listen_error(&format!("unix:{}/s", folder.display())).await;
+    assert_kind(&error, ErrorKind::PermissionDenied);
+}
