@@ -9,6 +9,7 @@ use crate::manifest::{Parameter, ParameterType, Role};
 
 mod value;
 
+pub use value::parse_duration;
 pub(crate) use value::{Checked, Problem, check_value};
 
 /// An argument that was given or has a default.

@@ -33,11 +33,13 @@ mod loader;
 pub mod manifest;
 mod provider;
 mod registry;
+mod secrets;
 pub mod serve;
 mod services;
 mod stream;
 
 pub use address::Address;
+pub use arguments::parse_duration;
 pub use connection::{Connection, ConnectionInfo, Layer};
 pub use endpoint::{ClientEndpoint, ConnectContext, RoleKind, ServerEndpoint};
 pub use error::{Error, ErrorKind};

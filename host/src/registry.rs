@@ -8,7 +8,8 @@ use std::sync::{Arc, OnceLock};
 use endpoints_plugin_api::export::BuiltIn;
 
 use crate::endpoint::{self, ClientEndpoint, RoleKind, ServerEndpoint};
-use crate::error::{Error, ErrorKind, nearest, shown};
+use crate::error::{Error, ErrorKind, shown};
+use crate::grammar::Description;
 use crate::loader::{self, FileSource, Place, Policy, Refusal, RefusalKind, SearchPath};
 use crate::manifest::{Manifest, Role};
 use crate::provider::{Origin, Provider, SchemeEntry};
@@ -107,6 +108,16 @@ impl Registry {
     /// What is wrong with the description, and where; or why the plugin that provides its scheme cannot be used.
     pub fn server(&self, description: impl AsRef<[u8]>) -> Result<ServerEndpoint, Error> {
         endpoint::make(self, RoleKind::Server, description.as_ref()).map(ServerEndpoint::new)
+    }
+
+    /// Parses a description by the grammar alone: neither its scheme nor its arguments need exist.
+    ///
+    /// Unlike [`Description::parse`], the error shows the description, with what is known to be a secret masked.
+    ///
+    /// # Errors
+    /// Which rule of the grammar it breaks, and where.
+    pub fn parse(&self, description: impl AsRef<[u8]>) -> Result<Description, Error> {
+        endpoint::parse(self, description.as_ref())
     }
 
     /// All plugins that were found, usable or not, in the order in which they count. Runs no code of theirs.
@@ -550,20 +561,4 @@ pub enum PluginState {
     Shadowed,
     /// It is not used, for this reason.
     Refused(Refusal),
-}
-
-/// The text of a description with each byte of a secret as `*`: for errors and logs.
-pub(crate) fn masked(registry: &Registry, role: RoleKind, text: &[u8]) -> Vec<u8> {
-    let mut masked = text.to_vec();
-    for span in endpoint::secret_spans(registry, role, text) {
-        if let Some(bytes) = masked.get_mut(span) {
-            bytes.fill(b'*');
-        }
-    }
-    masked
-}
-
-/// Whether an unknown argument's name is close to one of a secret.
-pub(crate) fn like_secret(written: &str, secrets: &[String]) -> bool {
-    nearest(written, secrets).is_some()
 }

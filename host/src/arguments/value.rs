@@ -1,8 +1,9 @@
 //! Values against the types of parameters.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind, shown};
 use crate::manifest::{Parameter, ParameterType};
 
 /// A value that was found to be of its type, in the form that plugins get.
@@ -157,6 +158,31 @@ fn duration(value: &[u8]) -> Result<Outcome, Problem> {
     match u64::try_from(nanos) {
         Ok(nanos) if nanos < u64::MAX => Ok(Outcome::Number(nanos)),
         _ => problem(ErrorKind::BadNumber, "is longer than 584 years, the most that is accepted"),
+    }
+}
+
+/// Reads a length of time as descriptions write it: bare seconds, as in `30` or `1.5`, or with a unit, as in `250ms`,
+/// `2min` (`ns`, `us`, `ms`, `s`, `min`, `h`).
+///
+/// # Errors
+/// [`ErrorKind::BadNumber`] if it is none, or longer than 584 years.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// assert_eq!(endpoints::parse_duration("1.5")?, Duration::from_millis(1500));
+/// assert_eq!(endpoints::parse_duration("2min")?, Duration::from_secs(120));
+/// # Ok::<(), endpoints::Error>(())
+/// ```
+pub fn parse_duration(text: &str) -> Result<Duration, Error> {
+    match duration(text.as_bytes()) {
+        Ok(Outcome::Number(nanos)) => Ok(Duration::from_nanos(nanos)),
+        Ok(_) => Err(Error::new(ErrorKind::Internal, "a length of time has no number")),
+        Err(problem) => {
+            Err(Error::new(problem.kind, format!("{} {}", shown(text.as_bytes()), problem.message)))
+        }
     }
 }
 
