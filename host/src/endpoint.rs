@@ -390,12 +390,13 @@ impl ClientEndpoint {
     /// Connects.
     ///
     /// # Errors
-    /// Why there is no connection; [`Error::is_retryable`] tells whether to try again.
+    /// Why there is no connection; [`Error::is_retryable`] tells whether to try again. [`ErrorKind::Internal`] outside of
+    /// a tokio runtime.
     ///
     /// # Cancel safety
     /// Dropping the future gives the attempt up and closes what it had opened.
     pub async fn connect(&self) -> Result<Connection, Error> {
-        self.0.registry.0.services.note_runtime();
+        self.0.registry.0.services.note_runtime()?;
         self.0.connect_raw(ConnectContext::default()).await
     }
 
@@ -407,7 +408,7 @@ impl ClientEndpoint {
     /// # Cancel safety
     /// As for [`connect`](Self::connect).
     pub async fn connect_with(&self, context: ConnectContext) -> Result<Connection, Error> {
-        self.0.registry.0.services.note_runtime();
+        self.0.registry.0.services.note_runtime()?;
         let deadline = context.deadline;
         let connecting = self.0.connect_raw(context);
         let Some(deadline) = deadline else { return connecting.await };
@@ -425,12 +426,12 @@ impl ServerEndpoint {
     /// Starts to listen.
     ///
     /// # Errors
-    /// Why it cannot.
+    /// Why it cannot; [`ErrorKind::Internal`] outside of a tokio runtime.
     ///
     /// # Cancel safety
     /// Dropping the future gives it up and closes what it had opened.
     pub async fn listen(&self) -> Result<Listener, Error> {
-        self.0.registry.0.services.note_runtime();
+        self.0.registry.0.services.note_runtime()?;
         Arc::clone(&self.0).listen().await
     }
 }

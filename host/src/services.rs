@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use endpoints_plugin_api as api;
@@ -25,7 +25,7 @@ pub(crate) use sys::Watch;
 pub(crate) struct HostServices {
     registry: Weak<Inner>,
     /// The runtime that last connected or listened, for calls from threads that have none.
-    runtime: Arc<OnceLock<Handle>>,
+    runtime: Arc<Mutex<Option<Handle>>>,
     plugin: Arc<str>,
 }
 
@@ -39,20 +39,22 @@ impl HostServices {
     }
 
     /// Remembers the runtime of the caller, who connects or listens.
-    pub(crate) fn note_runtime(&self) {
-        if self.runtime.get().is_none() {
-            if let Ok(handle) = Handle::try_current() {
-                let _ = self.runtime.set(handle);
-            }
-        }
+    ///
+    /// # Errors
+    /// If the caller is in none.
+    pub(crate) fn note_runtime(&self) -> Result<(), api::Error> {
+        let handle = Handle::try_current().map_err(|_| no_runtime())?;
+        *self.runtime.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
+        Ok(())
     }
 
-    /// Calls `f` within the runtime of this thread, else the registry's own.
+    /// Calls `f` within the runtime of this thread, else the one that connected or listened last.
     fn within<R>(&self, f: impl FnOnce() -> R) -> Result<R, api::Error> {
         if Handle::try_current().is_ok() {
             return Ok(f());
         }
-        let handle = self.runtime.get().ok_or_else(no_runtime)?;
+        let handle = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let handle = handle.ok_or_else(no_runtime)?;
         let _entered = handle.enter();
         Ok(f())
     }
