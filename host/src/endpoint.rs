@@ -337,7 +337,8 @@ impl ClientEndpoint {
     /// Connects.
     ///
     /// # Errors
-    /// Why there is no connection; [`Error::is_retryable`] tells whether to try again.
+    /// Why there is no connection; [`Error::is_retryable`] tells whether to try again. [`ErrorKind::Internal`] outside of
+    /// a tokio runtime.
     ///
     /// # Cancel safety
     /// Dropping the future gives the attempt up and closes what it had opened.
@@ -372,7 +373,7 @@ impl ServerEndpoint {
     /// Starts to listen.
     ///
     /// # Errors
-    /// Why it cannot.
+    /// Why it cannot; [`ErrorKind::Internal`] outside of a tokio runtime.
     ///
     /// # Cancel safety
     /// Dropping the future gives it up and closes what it had opened.

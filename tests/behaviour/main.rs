@@ -3,11 +3,15 @@
 //! Most bodies run twice: with the built-in plugins, and with the same plugins from their files. `support.rs` has what
 //! they share.
 
+mod bad_files;
 mod bare;
 mod dispatch;
 mod faults;
 mod incoming;
+mod loader;
+mod object;
 mod recorded;
+mod runtime;
 mod secrets;
 mod socks;
 mod support;

@@ -214,7 +214,7 @@ pub(crate) fn is_root() -> bool {
 }
 
 /// A folder with all plugins; shared as long as somebody uses it, as the files are large.
-fn all_plugins() -> Arc<TempDir> {
+pub(crate) fn all_plugins() -> Arc<TempDir> {
     static SHARED: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(folder) = shared.upgrade() {

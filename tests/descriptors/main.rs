@@ -1,2 +1,247 @@
-//! x
-fn main() {}
+//! Nothing stays open behind an operation that was given up, or behind many that were not.
+//!
+//! Descriptors are counted for the whole process, so these bodies have a process of their own and run one by one.
+
+#[path = "../behaviour/support.rs"]
+#[allow(dead_code, unused_imports, unused_macros, reason = "the bodies here use a part of it")]
+mod support;
+
+use std::fs;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use endpoints::{Connection, Listener};
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+
+use support::{FullBacklog, World, around, in_time, port, reachable, rest};
+
+/// Runs a body in both forms, alone.
+fn alone(body: impl AsyncFn(&World)) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for world in [World::built_in(), World::loaded()] {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(in_time(body(&world)));
+    }
+}
+
+/// How many descriptors are open.
+fn count() -> usize {
+    fs::read_dir("/proc/self/fd").expect("the descriptors").count()
+}
+
+/// Runs a round often. After the first, which may load plugins, there must be no more descriptors than before.
+async fn leaves_nothing(what: &str, rounds: usize, round: impl AsyncFn()) {
+    round().await;
+    let before = settled(|now| now > 0).await;
+    for _ in 0..rounds {
+        round().await;
+    }
+    // The other end of a connection may be closed by another task.
+    let after = settled(|now| now <= before).await;
+    assert!(after <= before, "{what}: {before} descriptors before, {after} after {rounds} rounds");
+}
+
+async fn settled(good: impl Fn(usize) -> bool) -> usize {
+    let begun = Instant::now();
+    loop {
+        let now = count();
+        if good(now) || begun.elapsed() > Duration::from_secs(5) {
+            return now;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Polls a few times, as long as it has not ended, and drops it.
+async fn given_up<F: Future>(future: F) {
+    let mut future = Box::pin(future);
+    for _ in 0..5 {
+        assert!(poll(future.as_mut()).is_pending(), "it is not to end");
+        tokio::task::yield_now().await;
+    }
+}
+
+fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+const LOCAL: &str = "tcp:0:interface=127.0.0.1:backlog=1000";
+
+#[test]
+fn connecting_to_a_full_backlog() {
+    alone(async |world| {
+        let full = FullBacklog::new();
+        let folder = tempfile::tempdir().expect("a folder");
+        let unix = format!("unix:{}/s", folder.path().display());
+        let listener = world.listen(&format!("{unix}:backlog=0")).await;
+        let _filler = world.reach(&listener).await;
+        let tcp = full.client("");
+        let socks = format!("socks5:t.example:80:proxy={}", endpoints::quote_str(&tcp));
+        for client in [tcp.clone(), unix, around("pass", &tcp), around("pass", &around("pass", &tcp)), socks]
+        {
+            let endpoint = world.registry.client(client.as_str()).expect("a client");
+            leaves_nothing(&client, 50, async || given_up(endpoint.connect()).await).await;
+            // Given up after the name was resolved, and by a limit of its own.
+            let limited = async || {
+                let limit = Duration::from_millis(5);
+                tokio::time::timeout(limit, endpoint.connect()).await.expect_err("it is not to end");
+            };
+            leaves_nothing(&client, 10, limited).await;
+        }
+    });
+}
+
+#[test]
+fn shaking_hands() {
+    alone(async |world| {
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let tcp = format!("tcp:{}", silent.local_addr().expect("an address"));
+        let socks = format!("socks5:t.example:80:proxy={}", endpoints::quote_str(&tcp));
+        let hang = around("faulty:hang", &tcp);
+        for client in [around("pass", &hang), around("pass", &around("pass", &socks)), hang, socks] {
+            let endpoint = world.registry.client(client.as_str()).expect("a client");
+            let round = async || {
+                let mut connecting = Box::pin(endpoint.connect());
+                let (mut accepted, _) = tokio::select! {
+                    accepted = silent.accept() => accepted.expect("accept"),
+                    _ = &mut connecting => panic!("the handshake is not to end"),
+                };
+                // In the midst of it.
+                given_up(connecting).await;
+                // The peer sees that it was closed, after what was sent.
+                let mut sent = Vec::new();
+                tokio::io::AsyncReadExt::read_to_end(&mut accepted, &mut sent).await.expect("its end");
+            };
+            leaves_nothing(&client, 50, round).await;
+        }
+    });
+}
+
+#[test]
+fn resolving() {
+    alone(async |world| {
+        for client in ["tcp:no..body:80", "tcp:localhost:1", "tcp:127.0.0.1:1:bindAddress=localhost"] {
+            let endpoint = world.registry.client(client).expect("a client");
+            let round = async || {
+                // The first poll only begins the look-up.
+                let _ = poll(Box::pin(endpoint.connect()).as_mut());
+            };
+            leaves_nothing(client, 50, round).await;
+        }
+    });
+}
+
+#[test]
+fn accepting() {
+    alone(async |world| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let unix = format!("unix:{}/s", folder.path().display());
+        for server in [LOCAL.to_owned(), unix, around("pass", LOCAL), around("faulty:hang", LOCAL)] {
+            let listener = world.listen(&server).await;
+            leaves_nothing(&server, 100, async || given_up(listener.accept()).await).await;
+        }
+        // The handshake of what was accepted.
+        let listener = world.listen(&around("faulty:hang", LOCAL)).await;
+        let plain = world.registry.client(format!("tcp:127.0.0.1:{}", port(&listener))).expect("a client");
+        let round = async || {
+            let mut client = plain.connect().await.expect("connect");
+            let incoming = listener.accept().await.expect("accept");
+            given_up(incoming.into_future()).await;
+            assert_eq!(rest(&mut client).await, b"");
+        };
+        leaves_nothing("a handshake", 50, round).await;
+    });
+}
+
+#[test]
+fn listening() {
+    alone(async |world| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let unix = format!("unix:{}/s", folder.path().display());
+        for server in [LOCAL.to_owned(), around("pass", LOCAL), unix.clone(), around("pass", &unix)] {
+            let endpoint = world.registry.server(server.as_str()).expect("a server");
+            leaves_nothing(&server, 100, async || drop(endpoint.listen().await.expect("listen"))).await;
+            let closed = async || endpoint.listen().await.expect("listen").close().await.expect("close");
+            leaves_nothing(&server, 100, closed).await;
+            let listener = endpoint.listen().await.expect("listen");
+            if server == unix {
+                leaves_nothing("a taken path", 100, async || {
+                    drop(endpoint.listen().await.expect_err("taken"))
+                })
+                .await;
+            }
+            drop(listener);
+        }
+        let named = world.registry.server("tcp:0:interface=localhost").expect("a server");
+        let begun = async || {
+            let _ = poll(Box::pin(named.listen()).as_mut());
+        };
+        leaves_nothing("resolving", 50, begun).await;
+    });
+}
+
+#[test]
+fn failing() {
+    alone(async |world| {
+        let listener = world.listen(LOCAL).await;
+        let plain = format!("tcp:127.0.0.1:{}", port(&listener));
+        let refused = format!("tcp:127.0.0.1:{}", support::closed_port());
+        for client in [
+            refused.clone(),
+            around("pass", &refused),
+            around("faulty:panic-connect", &plain),
+            around("faulty:panic-await", &plain),
+            around("faulty:error", &plain),
+        ] {
+            let endpoint = world.registry.client(client.as_str()).expect("a client");
+            let round = async || {
+                endpoint.connect().await.expect_err("it fails");
+                // What got as far as connecting waits to be accepted.
+                let mut accepting = Box::pin(listener.accept());
+                while let Poll::Ready(accepted) = poll(accepting.as_mut()) {
+                    drop(accepted.expect("accept"));
+                    accepting = Box::pin(listener.accept());
+                }
+            };
+            leaves_nothing(&client, 50, round).await;
+        }
+    });
+}
+
+#[test]
+fn ten_thousand_connections() {
+    alone(async |world| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let unix = format!("unix:{}/s", folder.path().display());
+        let wrapped = around("pass", &format!("unix:{}/w", folder.path().display()));
+        // Of TCP there is a share, as each takes a port; the rest goes over sockets that take none.
+        for (server, rounds) in [(LOCAL.to_owned(), 2_000), (unix, 5_000), (wrapped, 3_000)] {
+            let listener = world.listen(&server).await;
+            let endpoint = world.registry.client(reachable(&listener)).expect("a client");
+            let round = async || {
+                let (client, accepted) = both(&endpoint, &listener).await;
+                reset(client);
+                drop(accepted);
+            };
+            leaves_nothing(&server, rounds, round).await;
+        }
+    });
+}
+
+async fn both(endpoint: &endpoints::ClientEndpoint, listener: &Listener) -> (Connection, Connection) {
+    let accepting = async { listener.accept().await.expect("accept").await.expect("handshake") };
+    let (client, accepted) = tokio::join!(endpoint.connect(), accepting);
+    (client.expect("connect"), accepted)
+}
+
+/// Closes so that its port is free at once, where it is a bare socket.
+fn reset(connection: Connection) {
+    if let Ok(socket) = connection.into_socket() {
+        let _ = rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
+    }
+}
