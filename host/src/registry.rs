@@ -174,12 +174,14 @@ impl Registry {
         index.schemes.get(name).cloned().ok_or_else(|| index.unknown(scheme, name))
     }
 
-    /// The names of all arguments, of any known scheme, whose values must never be shown.
+    /// The names of all arguments, of any known scheme, whose values must never be shown, and what secrets are mostly
+    /// called.
     pub(crate) fn secrets(&self) -> Vec<String> {
         let manifests = self.index().plugins.iter().filter_map(|listed| listed.manifest.as_ref());
         let schemes = manifests.flat_map(|manifest| &manifest.plugin.schemes);
         let roles = schemes.flat_map(|scheme| scheme.client.iter().chain(&scheme.server));
-        roles.flat_map(Role::secrets).map(str::to_owned).collect()
+        let usual = ["password", "passphrase", "secret", "token"];
+        roles.flat_map(Role::secrets).chain(usual).map(str::to_owned).collect()
     }
 
     fn index(&self) -> &Index {
