@@ -24,13 +24,15 @@ type Failure = Box<dyn std::error::Error>;
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let result = match arguments[..] {
-        ["listen", server] => listen(server).await,
-        ["once", server] => once(server).await,
-        ["connect", client, text] => connect(client, text).await,
-        ["forward", server, client] => forward(server, client).await,
-        _ => Err("usage: tour listen SERVER | once SERVER | connect CLIENT TEXT | forward SERVER CLIENT".into()),
-    };
+    let result =
+        match arguments[..] {
+            ["listen", server] => listen(server).await,
+            ["once", server] => once(server).await,
+            ["connect", client, text] => connect(client, text).await,
+            ["forward", server, client] => forward(server, client).await,
+            _ => Err("usage: tour listen SERVER | once SERVER | connect CLIENT TEXT | forward SERVER CLIENT"
+                .into()),
+        };
     let Err(failure) = result else { return ExitCode::SUCCESS };
     match failure.downcast_ref::<Error>() {
         Some(error) => report(error),

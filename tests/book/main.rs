@@ -1,0 +1,11 @@
+//! The book and the README, against what is built: a page that is not true fails here.
+//!
+//! HTML comments in the pages mark what is tested: `<!-- test: NAME -->` before a table, `<!-- file: PATH -->` before a
+//! file's content, `<!-- run -->` or `<!-- run: stderr -->` before a command and its output. With
+//! `ENDPOINTS_BOOK_UPDATE=1` the outputs in the pages are written anew instead of compared.
+
+mod console;
+mod grammar;
+mod page;
+mod plugins;
+mod tour;
