@@ -7,7 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::{Refusal, RefusalKind};
 
-const GROUP_OR_OTHERS_WRITE: u32 = 0o022;
+/// The bits with which its group, and others, can change a file.
+const WRITE: [u32; 2] = [0o020, 0o002];
+
+/// The same for a directory: adding, removing and renaming takes the right to search it too.
+const WRITE_AND_SEARCH: [u32; 2] = [0o030, 0o003];
+
 const STICKY: u32 = 0o1000;
 
 /// Checks the opened file, and every directory on the way to where it really lies.
@@ -15,7 +20,7 @@ pub(super) fn check(file: &File, path: &Path) -> Result<(), Refusal> {
     let io = |error: std::io::Error| Refusal::new(RefusalKind::Io, format!("its directory cannot be examined: {error}"));
     let metadata = file.metadata().map_err(io)?;
     let user = rustix::process::geteuid().as_raw();
-    check_one(path, &metadata, user, false)?;
+    check_one(path, &metadata, user, WRITE, false)?;
     // The real place of the very file that is open, whatever links led to it.
     let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(io)?;
     check_directories(&real, user).map_err(|refusal| match refusal {
@@ -29,12 +34,18 @@ fn check_directories(real: &Path, user: u32) -> Result<(), Result<Refusal, std::
         let metadata = std::fs::metadata(directory).map_err(Err)?;
         // Others may put files beside an ancestor in a sticky directory, but cannot replace it.
         let may_be_sticky = above > 0;
-        check_one(directory, &metadata, user, may_be_sticky).map_err(Ok)?;
+        check_one(directory, &metadata, user, WRITE_AND_SEARCH, may_be_sticky).map_err(Ok)?;
     }
     Ok(())
 }
 
-fn check_one(path: &Path, metadata: &Metadata, user: u32, may_be_sticky: bool) -> Result<(), Refusal> {
+fn check_one(
+    path: &Path,
+    metadata: &Metadata,
+    user: u32,
+    [group, others]: [u32; 2],
+    may_be_sticky: bool,
+) -> Result<(), Refusal> {
     let shown = PathBuf::from(path);
     let shown = shown.display();
     let (owner, mode) = (metadata.uid(), metadata.mode());
@@ -42,10 +53,11 @@ fn check_one(path: &Path, metadata: &Metadata, user: u32, may_be_sticky: bool) -
         let message = format!("{shown} belongs to user {owner}, who is neither root nor the running user");
         return Err(Refusal::new(RefusalKind::Untrusted, message));
     }
-    if mode & GROUP_OR_OTHERS_WRITE == 0 || (may_be_sticky && mode & STICKY != 0 && owner == 0) {
+    let (by_group, by_others) = (mode & group == group, mode & others == others);
+    if !(by_group || by_others) || (may_be_sticky && mode & STICKY != 0 && owner == 0) {
         return Ok(());
     }
-    let whom = if mode & 0o002 != 0 { "everybody" } else { "its group" };
+    let whom = if by_others { "everybody" } else { "its group" };
     let message = format!("{whom} can write to {shown} (mode {:o}): take that right away", mode & 0o7777);
     Err(Refusal::new(RefusalKind::Untrusted, message))
 }
