@@ -9,6 +9,7 @@ use crate::manifest::{Parameter, ParameterType, Role};
 
 mod value;
 
+pub use value::parse_duration;
 pub(crate) use value::{Checked, Problem, check_value};
 
 /// An argument that was given or has a default.
@@ -85,7 +86,8 @@ fn check_parts<'d, 'm>(description: &'d Description, role: &'m Role) -> Result<V
                 ParameterType::Rest => Cow::Borrowed(part.raw_tail()),
                 _ => part.value(),
             };
-            let checked = value::check(parameter, &value).map_err(|problem| bad_value(parameter, part, &value, problem))?;
+            let checked = value::check(parameter, &value)
+                .map_err(|problem| bad_value(parameter, part, &value, problem))?;
             let (value, number) = match checked {
                 value::Outcome::AsWritten => (value, 0),
                 value::Outcome::Number(number) => (value, number),
@@ -101,11 +103,9 @@ fn check_parts<'d, 'm>(description: &'d Description, role: &'m Role) -> Result<V
 }
 
 fn find(role: &Role, part: Part<'_>) -> Result<usize, Error> {
-    if let Some(place) = role
-        .parameters
-        .iter()
-        .position(|parameter| part.has_key(&parameter.name) || parameter.aliases.iter().any(|alias| part.has_key(alias)))
-    {
+    if let Some(place) = role.parameters.iter().position(|parameter| {
+        part.has_key(&parameter.name) || parameter.aliases.iter().any(|alias| part.has_key(alias))
+    }) {
         return Ok(place);
     }
     let key = part.key().unwrap_or_default();
@@ -114,10 +114,13 @@ fn find(role: &Role, part: Part<'_>) -> Result<usize, Error> {
         [] => "it takes none".to_owned(),
         names => format!("it takes {}", names.join(", ")),
     };
-    Err(Error::new(ErrorKind::UnknownArgument, format!("{} is not an argument here: {accepts}", shown(key.as_bytes())))
-        .with_argument(&key)
-        .with_expected(names, &key)
-        .at(part.key_span().unwrap_or_else(|| part.span())))
+    Err(Error::new(
+        ErrorKind::UnknownArgument,
+        format!("{} is not an argument here: {accepts}", shown(key.as_bytes())),
+    )
+    .with_argument(&key)
+    .with_expected(names, &key)
+    .at(part.key_span().unwrap_or_else(|| part.span())))
 }
 
 fn twice(parameter: &Parameter, first: Part<'_>, second: Part<'_>) -> Error {
@@ -162,10 +165,16 @@ fn place_positional<'d>(
 }
 
 fn too_many(description: &Description, role: &Role, count: usize, surplus: Part<'_>) -> Error {
-    let names: Vec<String> = role.positions.iter().map(|place| role.parameters[*place].name.clone()).collect();
+    let names: Vec<String> =
+        role.positions.iter().map(|place| role.parameters[*place].name.clone()).collect();
     let takes = match names.as_slice() {
         [] => "none is taken".to_owned(),
-        names => format!("only {} ({}) {} taken", names.len(), names.join(", "), if names.len() == 1 { "is" } else { "are" }),
+        names => format!(
+            "only {} ({}) {} taken",
+            names.len(),
+            names.join(", "),
+            if names.len() == 1 { "is" } else { "are" }
+        ),
     };
     let message = format!("{count} values are given by position, {takes}");
     let error =

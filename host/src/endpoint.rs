@@ -78,19 +78,21 @@ pub(crate) struct Endpoint {
 
 /// Makes the outermost endpoint of a text.
 pub(crate) fn make(registry: &Registry, role: RoleKind, text: Vec<u8>) -> Result<Arc<Endpoint>, Error> {
-    let about = |error: Error, text: &[u8]| error.about(masked(registry, role, text));
-    let description = match Description::parse(text.as_slice()) {
-        Ok(description) => description,
-        Err(error) => {
-            let kind = match error.kind() {
-                ParseErrorKind::TrailingBackslash => ErrorKind::TrailingBackslash,
-                ParseErrorKind::NonAsciiKey => ErrorKind::NonAsciiKey,
-                _ => ErrorKind::NoScheme,
-            };
-            return Err(about(Error::new(kind, error.to_string()).at(error.span()), &text));
-        }
-    };
-    make_parsed(registry, role, description, 0).map_err(|error| about(error, &text))
+    let description = parse(registry, text.clone())?;
+    make_parsed(registry, role, description, 0).map_err(|error| error.about(masked(registry, role, &text)))
+}
+
+/// Parses a text; the error shows it without what is a secret on either side.
+pub(crate) fn parse(registry: &Registry, text: Vec<u8>) -> Result<Description, Error> {
+    Description::parse(text.as_slice()).map_err(|error| {
+        let kind = match error.kind() {
+            ParseErrorKind::TrailingBackslash => ErrorKind::TrailingBackslash,
+            ParseErrorKind::NonAsciiKey => ErrorKind::NonAsciiKey,
+            _ => ErrorKind::NoScheme,
+        };
+        let shown = masked(registry, RoleKind::Server, &masked(registry, RoleKind::Client, &text));
+        Error::new(kind, error.to_string()).at(error.span()).about(shown)
+    })
 }
 
 /// The deepest nesting of descriptions; each level of escaping doubles the backslashes, so nobody comes near it.
@@ -175,11 +177,52 @@ fn make_nested(
     make_parsed(registry, role, description, depth + 1).map_err(located)
 }
 
-/// Where secrets stand in a description, on all levels. Runs no plugin code.
-pub(crate) fn secret_spans(registry: &Registry, role: RoleKind, description: &Description) -> Vec<Range<usize>> {
+/// Where secrets stand in a description, on all levels, however wrong it is. Runs no plugin code.
+pub(crate) fn secret_spans(registry: &Registry, role: RoleKind, text: &[u8]) -> Vec<Range<usize>> {
+    let Some((description, added)) = parse_leniently(text) else { return Vec::new() };
+    let entry = registry.find(&description.scheme()).ok();
+    let declared = entry.as_ref().and_then(|entry| role.of(entry.scheme()));
+    let spans = match declared {
+        Some(declared) => declared_secrets(registry, role, &description, declared),
+        None => likely_secrets(&description, &registry.secret_names()),
+    };
+    let moved =
+        spans.into_iter().map(|span| span.start.saturating_sub(added)..span.end.saturating_sub(added));
+    moved.collect()
+}
+
+/// Parses what breaks the grammar too: gives the description, each byte of which stands for one of `text`, and how many
+/// bytes were added before them.
+fn parse_leniently(text: &[u8]) -> Option<(Description, usize)> {
+    const NO_SCHEME: &[u8] = b"?:";
+    let mut ascii: Vec<u8> = text.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' }).collect();
+    let mut added = 0;
+    for _ in 0..3 {
+        match Description::parse(ascii.as_slice()) {
+            Ok(description) => return Some((description, added)),
+            Err(error) if error.kind() == ParseErrorKind::TrailingBackslash => drop(ascii.pop()),
+            Err(_) => {
+                added = NO_SCHEME.len();
+                ascii.splice(0..0, NO_SCHEME.iter().copied());
+            }
+        }
+    }
+    None
+}
+
+fn declared_secrets(
+    registry: &Registry,
+    role: RoleKind,
+    description: &Description,
+    declared: &Role,
+) -> Vec<Range<usize>> {
     let mut spans = Vec::new();
-    let Ok(entry) = registry.find(&description.scheme()) else { return spans };
-    let Some(declared) = role.of(entry.scheme()) else { return spans };
+    if declared.parameters.iter().any(|parameter| parameter.kind == ParameterType::Rest) {
+        let Some(first) = description.parts().next() else { return spans };
+        let start = first.span().start;
+        let inner = secret_spans(registry, role, first.raw_tail());
+        return inner.into_iter().map(|span| start + span.start..start + span.end).collect();
+    }
     let secrets: Vec<String> =
         declared.parameters.iter().filter(|parameter| parameter.secret).map(|p| p.name.clone()).collect();
     let mut position = 0;
@@ -206,12 +249,22 @@ pub(crate) fn secret_spans(registry: &Registry, role: RoleKind, description: &De
             }
             ParameterType::Client => RoleKind::Client,
             ParameterType::Server => RoleKind::Server,
-            ParameterType::Rest => role,
             _ => continue,
         };
-        if let Ok(inner) = Description::parse(part.value().into_owned()) {
-            let inner = secret_spans(registry, nested_role, &inner);
-            spans.extend(inner.into_iter().map(|span| part.locate(span)));
+        let inner = secret_spans(registry, nested_role, &part.value());
+        spans.extend(inner.into_iter().map(|span| part.locate(span)));
+    }
+    spans
+}
+
+/// Where nothing is known about a scheme, what is named as the secrets of others are is taken for one.
+fn likely_secrets(description: &Description, secrets: &[String]) -> Vec<Range<usize>> {
+    let mut spans = Vec::new();
+    for part in description.parts() {
+        if part.key().is_some_and(|key| like_secret(&key, secrets)) {
+            spans.push(part.value_span());
+        } else if let Some((inner, 0)) = parse_leniently(&part.value()) {
+            spans.extend(likely_secrets(&inner, secrets).into_iter().map(|span| part.locate(span)));
         }
     }
     spans
@@ -241,7 +294,10 @@ impl Endpoint {
         self.entry.scheme().preamble || self.nested.iter().any(|(_, inner)| inner.passes_origin_on())
     }
 
-    fn connect_raw(&self, context: ConnectContext) -> impl Future<Output = Result<Connection, Error>> + Send + use<> {
+    fn connect_raw(
+        &self,
+        context: ConnectContext,
+    ) -> impl Future<Output = Result<Connection, Error>> + Send + use<> {
         let time_left = context.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let origin = context.origin.map(|info| info.encode()).unwrap_or_default();
         let connecting = self.foreign.connect(time_left, &origin);
@@ -268,9 +324,14 @@ impl Endpoint {
 struct Nested(Arc<Endpoint>);
 
 impl Export for Nested {
-    async fn connect(self: Arc<Self>, time_left: Option<Duration>, origin: Vec<u8>) -> Result<Taken, api::Error> {
+    async fn connect(
+        self: Arc<Self>,
+        time_left: Option<Duration>,
+        origin: Vec<u8>,
+    ) -> Result<Taken, api::Error> {
         let origin = (!origin.is_empty()).then(|| ConnectionInfo::decode(origin));
-        let context = ConnectContext { deadline: time_left.and_then(|left| Instant::now().checked_add(left)), origin };
+        let context =
+            ConnectContext { deadline: time_left.and_then(|left| Instant::now().checked_add(left)), origin };
         let connection = self.0.connect_raw(context).await.map_err(|error| error.to_api())?;
         Ok(connection.into_taken())
     }

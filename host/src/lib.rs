@@ -38,6 +38,7 @@ mod services;
 mod stream;
 
 pub use address::Address;
+pub use arguments::parse_duration;
 pub use connection::{Connection, ConnectionInfo, Layer};
 pub use endpoint::{ClientEndpoint, ConnectContext, RoleKind, ServerEndpoint};
 pub use error::{Error, ErrorKind};

@@ -111,6 +111,16 @@ impl Registry {
         endpoint::make(self, RoleKind::Server, description.into()).map(ServerEndpoint::new)
     }
 
+    /// Parses a description by the grammar alone: neither its scheme nor its arguments need exist.
+    ///
+    /// Unlike [`Description::parse`], the error shows the description, with what is known to be a secret masked.
+    ///
+    /// # Errors
+    /// Which rule of the grammar it breaks, and where.
+    pub fn parse(&self, description: impl Into<Vec<u8>>) -> Result<Description, Error> {
+        endpoint::parse(self, description.into())
+    }
+
     /// All plugins that were found, usable or not, in the order in which they count. Runs no code of theirs.
     #[must_use]
     pub fn plugins(&self) -> Vec<PluginReport> {
@@ -165,6 +175,16 @@ impl Registry {
         index.schemes.get(name).cloned().ok_or_else(|| index.unknown(scheme, name))
     }
 
+    /// The names of all secrets that plugins declare, those of refused ones too.
+    pub(crate) fn secret_names(&self) -> Vec<String> {
+        let manifests = self.index().plugins.iter().filter_map(|listed| listed.manifest.as_ref());
+        let roles = manifests
+            .flat_map(|manifest| &manifest.plugin.schemes)
+            .flat_map(|scheme| [&scheme.client, &scheme.server]);
+        let parameters = roles.flatten().flat_map(|role| &role.parameters);
+        parameters.filter(|parameter| parameter.secret).map(|parameter| parameter.name.clone()).collect()
+    }
+
     fn index(&self) -> &Index {
         self.0.index.get_or_init(|| Index::build(&self.0.settings, &self.0.built_in))
     }
@@ -173,7 +193,9 @@ impl Registry {
 impl Default for Registry {
     /// All built-in plugins, and files from the documented places.
     fn default() -> Self {
-        Self::builder().build().unwrap_or_else(|error| unreachable!("no preference, so nothing to refuse: {error}"))
+        Self::builder()
+            .build()
+            .unwrap_or_else(|error| unreachable!("no preference, so nothing to refuse: {error}"))
     }
 }
 
@@ -262,7 +284,9 @@ impl RegistryBuilder {
 
 impl fmt::Debug for RegistryBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RegistryBuilder").field("plugin_path", &self.settings.search.given).finish_non_exhaustive()
+        f.debug_struct("RegistryBuilder")
+            .field("plugin_path", &self.settings.search.given)
+            .finish_non_exhaustive()
     }
 }
 
@@ -305,7 +329,10 @@ fn built_ins() -> Vec<Listed> {
             Err(problem) => Listed {
                 origin: Origin::BuiltIn,
                 manifest: None,
-                provider: Err(Refusal::new(RefusalKind::BadManifest, format!("its manifest is unsound: {problem}"))),
+                provider: Err(Refusal::new(
+                    RefusalKind::BadManifest,
+                    format!("its manifest is unsound: {problem}"),
+                )),
                 lost: Vec::new(),
             },
         })
@@ -345,9 +372,14 @@ impl Index {
 
     fn unknown(&self, written: &[u8], name: &str) -> Error {
         let refused = self.plugins.iter().find(|listed| listed.provider.is_err() && listed.provides(name));
-        if let Some((listed, refusal)) = refused.and_then(|listed| Some((listed, listed.provider.as_ref().err()?))) {
-            let message =
-                format!("the plugin {} ({}), which provides {name}, is refused: {refusal}", listed.name(), listed.origin);
+        if let Some((listed, refusal)) =
+            refused.and_then(|listed| Some((listed, listed.provider.as_ref().err()?)))
+        {
+            let message = format!(
+                "the plugin {} ({}), which provides {name}, is refused: {refusal}",
+                listed.name(),
+                listed.origin
+            );
             return Error::new(ErrorKind::PluginRefused, message).with_scheme(name);
         }
         let mut known: Vec<String> = self.schemes.keys().cloned().collect();
@@ -355,7 +387,9 @@ impl Index {
         let message = match (name, known.is_empty()) {
             ("", _) => "a description begins with a scheme, as in tcp:host=example.com:port=80".to_owned(),
             (_, true) => format!("no plugin provides the scheme {}: no plugin was found", shown(written)),
-            (_, false) => format!("no plugin provides the scheme {}; known are {}", shown(written), known.join(", ")),
+            (_, false) => {
+                format!("no plugin provides the scheme {}; known are {}", shown(written), known.join(", "))
+            }
         };
         Error::new(ErrorKind::UnknownScheme, message).with_scheme(name).with_expected(known, name)
     }
@@ -374,7 +408,9 @@ fn list_file(path: &std::path::Path, settings: &Settings, plugins: &mut Vec<List
     for found in checked.plugins {
         let twin = plugins.iter().find(|listed| {
             let name = found.manifest.as_ref().map(|manifest| manifest.build.name.as_str());
-            listed.origin != Origin::BuiltIn && listed.provider.is_ok() && Some(listed.name().as_str()) == name
+            listed.origin != Origin::BuiltIn
+                && listed.provider.is_ok()
+                && Some(listed.name().as_str()) == name
         });
         let duplicate = twin.map(|twin| {
             let message = format!("a plugin of this name was found before, at {}", twin.origin);
@@ -422,7 +458,10 @@ impl Listed {
     }
 
     fn scheme_names(&self) -> impl Iterator<Item = String> {
-        self.manifest.iter().flat_map(|manifest| &manifest.plugin.schemes).map(|scheme| scheme.name.to_string())
+        self.manifest
+            .iter()
+            .flat_map(|manifest| &manifest.plugin.schemes)
+            .map(|scheme| scheme.name.to_string())
     }
 
     fn provides(&self, scheme: &str) -> bool {
@@ -436,7 +475,11 @@ impl Listed {
     }
 
     /// Takes the schemes that nobody has yet; gives those that somebody has.
-    fn claim(&self, settings: &Settings, schemes: &mut HashMap<String, SchemeEntry>) -> Vec<(String, String)> {
+    fn claim(
+        &self,
+        settings: &Settings,
+        schemes: &mut HashMap<String, SchemeEntry>,
+    ) -> Vec<(String, String)> {
         let mut lost = Vec::new();
         let left_out = |scheme: &str| match &settings.built_in {
             BuiltIns::Without(schemes) if self.origin == Origin::BuiltIn => {
@@ -508,14 +551,9 @@ pub enum PluginState {
 /// The text of a description with each byte of a secret as `*`: for errors and logs.
 pub(crate) fn masked(registry: &Registry, role: RoleKind, text: &[u8]) -> Vec<u8> {
     let mut masked = text.to_vec();
-    // A description that ends in a backslash is understood without it.
-    let head = text.strip_suffix(b"\\").unwrap_or(text);
-    let parsed = Description::parse(text).or_else(|_| Description::parse(head));
-    if let Ok(description) = parsed {
-        for span in endpoint::secret_spans(registry, role, &description) {
-            if let Some(bytes) = masked.get_mut(span) {
-                bytes.fill(b'*');
-            }
+    for span in endpoint::secret_spans(registry, role, text) {
+        if let Some(bytes) = masked.get_mut(span) {
+            bytes.fill(b'*');
         }
     }
     masked
