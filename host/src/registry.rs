@@ -175,14 +175,14 @@ impl Registry {
         index.schemes.get(name).cloned().ok_or_else(|| index.unknown(scheme, name))
     }
 
-    /// The names of all secrets that plugins declare, those of refused ones too.
+    /// The names of all secrets that plugins declare, those of refused ones too, and what secrets are mostly called.
     pub(crate) fn secret_names(&self) -> Vec<String> {
         let manifests = self.index().plugins.iter().filter_map(|listed| listed.manifest.as_ref());
-        let roles = manifests
-            .flat_map(|manifest| &manifest.plugin.schemes)
-            .flat_map(|scheme| [&scheme.client, &scheme.server]);
-        let parameters = roles.flatten().flat_map(|role| &role.parameters);
-        parameters.filter(|parameter| parameter.secret).map(|parameter| parameter.name.clone()).collect()
+        let schemes = manifests.flat_map(|manifest| &manifest.plugin.schemes);
+        let roles = schemes.flat_map(|scheme| [&scheme.client, &scheme.server]).flatten();
+        let secrets = roles.flat_map(|role| &role.parameters).filter(|parameter| parameter.secret);
+        let usual = ["password", "passphrase", "secret", "token"].map(str::to_owned);
+        secrets.map(|parameter| parameter.name.clone()).chain(usual).collect()
     }
 
     fn index(&self) -> &Index {

@@ -92,7 +92,11 @@ async fn relay(
     service::ready();
     let stats = stats.map(|listener| tokio::spawn(serve_statistics(listener, Arc::clone(&statistics))));
     let progress = options.progress.then(|| tokio::spawn(progress::show(Arc::clone(&statistics))));
-    let served = set_up(listener, client, options, workers, &statistics, events).run(signals.stop()).await;
+    let mut forward = set_up(listener, client, options, workers, &statistics, events);
+    if stats.is_some() || progress.is_some() {
+        forward = forward.meter(Arc::clone(&statistics.meter));
+    }
+    let served = forward.run(signals.stop()).await;
     for task in stats.into_iter().chain(progress) {
         task.abort();
         // Until it has let go of its listener.
@@ -117,9 +121,6 @@ fn set_up(
             counted.count(event);
             events.tell(event);
         });
-    if options.stats.is_some() || options.progress {
-        forward = forward.meter(Arc::clone(&statistics.meter));
-    }
     if let Some(most) = options.max_connections {
         let when_full = match options.when_full {
             Full::Wait => WhenFull::Wait,

@@ -20,7 +20,7 @@ pub(crate) fn report(error: clap::Error, arguments: &[OsString]) -> ExitCode {
         let written = io::stdout().lock().write_all(text.as_bytes());
         return if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let error = without_values(error);
+    let error = without_values(error, given.json);
     if given.json {
         let _ = writeln!(io::stderr(), "{}", as_json(&error));
     } else {
@@ -62,7 +62,7 @@ impl Given {
 }
 
 /// The error without an argument that is out of place: it may be part of a description, and its secret.
-fn without_values(error: clap::Error) -> clap::Error {
+fn without_values(error: clap::Error, json: bool) -> clap::Error {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.as_str(),
         _ => "",
@@ -74,6 +74,7 @@ fn without_values(error: clap::Error) -> clap::Error {
         ErrorKind::InvalidSubcommand if text(ContextKind::InvalidSubcommand).contains([':', '=']) => {
             "a command comes before descriptions: see --help"
         }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if json => "a command is missing: see --help",
         _ => return error,
     };
     Cli::command().error(error.kind(), message)
@@ -118,9 +119,8 @@ mod tests {
     use clap::Parser;
 
     fn error(arguments: &[&str]) -> clap::Error {
-        without_values(
-            Cli::try_parse_from([&["endpoints"], arguments].concat()).expect_err("wrong arguments"),
-        )
+        let error = Cli::try_parse_from([&["endpoints"], arguments].concat()).expect_err("wrong arguments");
+        without_values(error, true)
     }
 
     #[test]
