@@ -5,6 +5,7 @@
 //! `ENDPOINTS_BOOK_UPDATE=1` the outputs in the pages are written anew instead of compared. The compiler and the target
 //! of a build appear in them as `…`.
 
+mod boundary;
 mod console;
 mod grammar;
 mod links;
