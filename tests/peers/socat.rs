@@ -37,8 +37,8 @@ impl Family {
 /// The patience of a socat that has seen one direction end with the other; by itself it is half a second.
 const PATIENT: [&str; 2] = ["-t", "60"];
 
-/// A socat that listens, and runs a line of shell for each connection, its two directions apart from each other.
-fn server(family: Family, line: &str, folder: &Path) -> (Peer, Description) {
+/// A socat that listens, and joins each connection to `other`, an address in its own language.
+fn server(family: Family, other: &str, folder: &Path) -> (Peer, Description) {
     let socket = folder.join("theirs");
     let listen = match family {
         Family::Tcp => "TCP4-LISTEN:0,bind=127.0.0.1,fork".to_owned(),
@@ -46,7 +46,7 @@ fn server(family: Family, line: &str, folder: &Path) -> (Peer, Description) {
         Family::Unix => format!("UNIX-LISTEN:{},fork,unlink-early", socket.display()),
     };
     let mut command = Command::new(program("socat"));
-    command.args(PATIENT).arg(listen).arg(format!("SYSTEM:{line},pipes")).current_dir(folder);
+    command.args(PATIENT).arg(listen).arg(other).current_dir(folder);
     let mut peer = Peer::start(command.stdin(Stdio::null()), folder);
     let reachable = match family {
         Family::Tcp => {
@@ -77,7 +77,9 @@ fn send(reachable: &Description, extra: &[&str], file: &Path) -> Vec<u8> {
 }
 
 fn folder() -> TempDir {
-    tempfile::tempdir().expect("a folder")
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("goodbye"), "goodbye\n").expect("a file");
+    folder
 }
 
 #[test]
@@ -103,7 +105,7 @@ fn we_connect_and_end_our_direction_first() {
     let (folder, plugins) = (folder(), Plugins::BuiltIn.folder());
     let registry = Plugins::BuiltIn.registry(plugins.path());
     for family in Family::ALL {
-        let (_peer, reachable) = server(family, "cat; echo goodbye", folder.path());
+        let (_peer, reachable) = server(family, "SYSTEM:cat; echo goodbye", folder.path());
         let client = registry.client(reachable.into_text()).expect("a description");
         let sent = noise(5 * MEGABYTE, 7);
         let received = wait(async { exchange(client.connect().await.expect("a connection"), &sent).await });
@@ -133,29 +135,31 @@ fn socat_ends_its_direction_first_and_listens_on() {
                 connection.write_all(&fs::read(&file).expect("the file")).await.expect("sending");
                 connection.shutdown().await.expect("ending our direction too");
             });
-            assert_eq!(hash_received(folder.path()), hash(&file), "{family:?}");
+            assert_eq!(hash_received(folder.path(), 2 * MEGABYTE), hash(&file), "{family:?}");
         }
     }
 }
 
-/// Ends its own direction with a word, and keeps the hash of what comes after that.
-const GOODBYE_FIRST: &str = "echo goodbye; exec >&-; sha256sum >received.part; mv received.part received";
+/// Ends its own direction after a word, and keeps what comes.
+const GOODBYE_FIRST: &str = "OPEN:goodbye,rdonly!!OPEN:received,creat,trunc,wronly";
 
-/// The hash that the shell behind socat has found, as soon as it is there.
-fn hash_received(folder: &Path) -> String {
+/// The hash of what socat has received, as soon as all of it is there.
+fn hash_received(folder: &Path, length: usize) -> String {
     let path = folder.join("received");
-    let line = wait_for(|| fs::read_to_string(&path).ok()).expect("a hash in time");
-    fs::remove_file(path).expect("the hash");
-    line.split_whitespace().next().expect("a hash").to_owned()
+    let all = || fs::metadata(&path).is_ok_and(|metadata| metadata.len() >= length as u64).then_some(());
+    assert!(wait_for(all).is_some(), "only {:?} came", fs::metadata(&path));
+    let found = hash(&path);
+    fs::remove_file(path).expect("the file");
+    found
 }
 
 /// From where to where relays are tested.
 const ROUTES: [(Family, Family); 3] =
     [(Family::Tcp, Family::Tcp6), (Family::Tcp6, Family::Unix), (Family::Unix, Family::Tcp)];
 
-/// Starts a relay in front of a socat that runs `line`.
-fn relay(by: By, plugins: Plugins, route: (Family, Family), line: &str, folder: &Path) -> (Peer, Relay) {
-    let (peer, behind) = server(route.1, line, folder);
+/// Starts a relay in front of a socat that joins connections to `other`.
+fn relay(by: By, plugins: Plugins, route: (Family, Family), other: &str, folder: &Path) -> (Peer, Relay) {
+    let (peer, behind) = server(route.1, other, folder);
     (peer, Relay::start(by, plugins, &route.0.server(folder), &behind.to_string()))
 }
 
@@ -180,11 +184,11 @@ fn relays_both_directions_at_once(by: By) {
     let back = noise_file(folder.path(), "back", LENGTH, 10);
     let received: PathBuf = folder.path().join("received.back");
     for (route, plugins) in ROUTES.into_iter().zip([Plugins::BuiltIn, Plugins::Loaded, Plugins::BuiltIn]) {
-        let line = "cat back & sha256sum >received.part; wait; mv received.part received";
-        let (_peer, relay) = relay(by, plugins, route, line, folder.path());
+        let other = "OPEN:back,rdonly!!OPEN:received,creat,trunc,wronly";
+        let (_peer, relay) = relay(by, plugins, route, other, folder.path());
         fs::write(&received, send(&relay.reachable, &[], &forth)).expect("a file");
         assert_eq!(hash(&received), hash(&back), "{route:?}");
-        assert_eq!(hash_received(folder.path()), hash(&forth), "{route:?}");
+        assert_eq!(hash_received(folder.path(), LENGTH), hash(&forth), "{route:?}");
         stop(relay, LENGTH, LENGTH);
     }
 }
@@ -205,11 +209,11 @@ fn relays_half_closing(by: By) {
             connection.write_all(&fs::read(&file).expect("the file")).await.expect("sending");
             connection.shutdown().await.expect("ending our direction too");
         });
-        assert_eq!(hash_received(folder.path()), hash(&file), "{route:?}");
+        assert_eq!(hash_received(folder.path(), 2 * MEGABYTE), hash(&file), "{route:?}");
         stop(front, 2 * MEGABYTE, "goodbye\n".len());
 
         // The client's direction ends first: only then is there an answer.
-        let (_peer, front) = relay(by, Plugins::BuiltIn, route, "sha256sum", folder.path());
+        let (_peer, front) = relay(by, Plugins::BuiltIn, route, "SYSTEM:sha256sum", folder.path());
         let said = send(&front.reachable, &[], &file);
         assert_eq!(
             String::from_utf8_lossy(&said).split_whitespace().next(),
@@ -226,7 +230,7 @@ fn relays_single_bytes(by: By) {
     let folder = folder();
     let file = noise_file(folder.path(), "file", LENGTH, 12);
     for route in ROUTES {
-        let (_peer, relay) = relay(by, Plugins::BuiltIn, route, "cat", folder.path());
+        let (_peer, relay) = relay(by, Plugins::BuiltIn, route, "SYSTEM:cat", folder.path());
         let received = send(&relay.reachable, &["-b", "1"], &file);
         assert!(received == fs::read(&file).expect("the file"), "{route:?}: other bytes came back");
         stop(relay, LENGTH, LENGTH);
