@@ -24,6 +24,8 @@ struct Nginx {
     process: Peer,
     folder: TempDir,
     port: u16,
+    /// The hash of the large file.
+    large: String,
 }
 
 impl Nginx {
@@ -31,7 +33,7 @@ impl Nginx {
         let folder = tempfile::tempdir().expect("a folder");
         let (files, small) = (folder.path().join("files"), folder.path().join("files/small"));
         fs::create_dir_all(&small).expect("a folder for files");
-        noise_file(&files, "large", LARGE, 1);
+        let large = hash(&noise_file(&files, "large", LARGE, 1));
         for number in 1..=SMALL {
             fs::write(small.join(number.to_string()), small_file(number)).expect("a small file");
         }
@@ -40,7 +42,7 @@ impl Nginx {
             let mut process = Self::run(folder.path(), port);
             if process.try_port().is_some() {
                 process.wait_for_socket(&folder.path().join("socket"));
-                return Self { process, folder, port };
+                return Self { process, folder, port, large };
             }
             // Somebody else was faster.
             assert!(process.log().contains("Address already in use"), "nginx:\n{}", process.log());
@@ -154,7 +156,8 @@ fn browse(nginx: &Nginx, relay: Relay) {
 
     let got = nginx.folder.path().join("got");
     run(curl.command("large").arg("--output").arg(&got), None).expect("a download");
-    assert_eq!(hash(&got), hash(&nginx.file("large")));
+    assert_eq!(hash(&got), nginx.large);
+    fs::remove_file(&got).expect("the download");
     relay.wait_for("closed", 1);
     let [closed] = relay.named("closed").try_into().expect("one connection");
     assert!(closed["bytes_out"].as_u64().is_some_and(|bytes| bytes > LARGE as u64), "{closed}");
@@ -176,6 +179,7 @@ fn browse(nginx: &Nginx, relay: Relay) {
     run(curl.command("upload/it").arg("--upload-file").arg(&sent), None).expect("an upload");
     assert_eq!(hash(&nginx.file("upload/it")), hash(&sent));
     fs::remove_file(nginx.file("upload/it")).expect("the upload");
+    fs::remove_file(&sent).expect("the file that was uploaded");
 
     let accepted = relay.named("accepted").len();
     let events = relay.stop();
@@ -254,7 +258,7 @@ browse! {
 }
 
 fn goes_on_after_a_restart(by: By) {
-    need!("nginx", "curl");
+    need!("nginx", "curl", "sha256sum");
     let mut nginx = Nginx::start();
     let relay = Relay::start(by, Plugins::BuiltIn, "tcp:0:interface=127.0.0.1", &nginx.over_tcp());
     let curl = Curl::to(&relay);
