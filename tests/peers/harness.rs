@@ -37,8 +37,9 @@ pub(crate) fn is_missing(program: &str) -> bool {
         assert!(!required, "{program} is not installed: run tests/install-peers");
         let test = thread::current();
         let test = test.name().unwrap_or("a test");
-        // Not by a macro: what those print is shown only for tests that fail.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {program} is not installed");
+        // Not by a macro: what those print is shown only for tests that fail. In one piece, as tests run side by side.
+        let line = format!("\nSKIPPED: {test}: {program} is not installed\n");
+        let _ = std::io::stderr().write_all(line.as_bytes());
     }
     missing
 }
