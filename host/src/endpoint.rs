@@ -77,20 +77,20 @@ pub(crate) struct Endpoint {
 }
 
 /// Makes the outermost endpoint of a text.
-pub(crate) fn make(registry: &Registry, role: RoleKind, text: Vec<u8>) -> Result<Arc<Endpoint>, Error> {
-    let description = parse(registry, text.clone())?;
-    make_parsed(registry, role, description, 0).map_err(|error| error.about(masked(registry, role, &text)))
+pub(crate) fn make(registry: &Registry, role: RoleKind, text: &[u8]) -> Result<Arc<Endpoint>, Error> {
+    let description = parse(registry, text)?;
+    make_parsed(registry, role, description, 0).map_err(|error| error.about(masked(registry, role, text)))
 }
 
 /// Parses a text; the error shows it without what is a secret on either side.
-pub(crate) fn parse(registry: &Registry, text: Vec<u8>) -> Result<Description, Error> {
-    Description::parse(text.as_slice()).map_err(|error| {
+pub(crate) fn parse(registry: &Registry, text: &[u8]) -> Result<Description, Error> {
+    Description::parse(text).map_err(|error| {
         let kind = match error.kind() {
             ParseErrorKind::TrailingBackslash => ErrorKind::TrailingBackslash,
             ParseErrorKind::NonAsciiKey => ErrorKind::NonAsciiKey,
             _ => ErrorKind::NoScheme,
         };
-        let shown = masked(registry, RoleKind::Server, &masked(registry, RoleKind::Client, &text));
+        let shown = masked(registry, RoleKind::Server, &masked(registry, RoleKind::Client, text));
         Error::new(kind, error.to_string()).at(error.span()).about(shown)
     })
 }

@@ -100,7 +100,7 @@ impl Registry {
     /// # Errors
     /// What is wrong with the description, and where; or why the plugin that provides its scheme cannot be used.
     pub fn client(&self, description: impl Into<Vec<u8>>) -> Result<ClientEndpoint, Error> {
-        endpoint::make(self, RoleKind::Client, description.into()).map(ClientEndpoint::new)
+        endpoint::make(self, RoleKind::Client, &description.into()).map(ClientEndpoint::new)
     }
 
     /// Makes a server endpoint: its description is checked through and through, nothing is opened.
@@ -108,7 +108,7 @@ impl Registry {
     /// # Errors
     /// What is wrong with the description, and where; or why the plugin that provides its scheme cannot be used.
     pub fn server(&self, description: impl Into<Vec<u8>>) -> Result<ServerEndpoint, Error> {
-        endpoint::make(self, RoleKind::Server, description.into()).map(ServerEndpoint::new)
+        endpoint::make(self, RoleKind::Server, &description.into()).map(ServerEndpoint::new)
     }
 
     /// Parses a description by the grammar alone: neither its scheme nor its arguments need exist.
@@ -118,7 +118,7 @@ impl Registry {
     /// # Errors
     /// Which rule of the grammar it breaks, and where.
     pub fn parse(&self, description: impl Into<Vec<u8>>) -> Result<Description, Error> {
-        endpoint::parse(self, description.into())
+        endpoint::parse(self, &description.into())
     }
 
     /// All plugins that were found, usable or not, in the order in which they count. Runs no code of theirs.
