@@ -15,7 +15,7 @@ const ANY: &str = "tcp:0:interface=127.0.0.1";
 
 #[test]
 fn echo_serves_every_connection_and_tells_events() {
-    let service = Service::start(["listen", ANY, "--echo", "--json"]);
+    let mut service = Service::start(["listen", ANY, "--echo", "--json"]);
     let listening = service.event("listening");
     assert_eq!(
         listening,
@@ -39,7 +39,7 @@ fn echo_serves_every_connection_and_tells_events() {
     service.signal(Signal::TERM);
     assert_eq!(service.event("draining"), json!({ "event": "draining" }));
     assert_eq!(service.event("stopped"), json!({ "event": "stopped" }));
-    service.stop();
+    assert_eq!(service.wait(), Some(0));
 }
 
 #[test]

@@ -27,20 +27,21 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(context: &Context, options: Options) -> Outcome {
+    let Options { refused, why, skip_built_in } = options;
     let registry = context.registry()?;
-    if let Some(scheme) = &options.why {
-        return why::run(context, &registry, scheme);
+    if let Some(scheme) = why {
+        return why::run(context, &registry, &scheme);
     }
     let mut plugins = registry.plugins();
     plugins.retain(|plugin| {
-        let wanted = !options.refused || matches!(plugin.state, PluginState::Refused(_));
-        wanted && !(options.skip_built_in && plugin.origin == Origin::BuiltIn)
+        let wanted = !refused || matches!(plugin.state, PluginState::Refused(_));
+        wanted && !(skip_built_in && plugin.origin == Origin::BuiltIn)
     });
     if context.json() {
         let plugins: Vec<Value> = plugins.iter().map(as_json).collect();
         print_json(&json!({ "abi": major_minor(endpoints::PLUGIN_API), "plugins": plugins }))?;
     } else if plugins.is_empty() {
-        let none = if options.refused { "no plugin is refused\n" } else { "no plugin was found\n" };
+        let none = if refused { "no plugin is refused\n" } else { "no plugin was found\n" };
         print(none.as_bytes())?;
     } else {
         let mut rows = vec![["name", "version", "schemes", "from", "state"].map(str::to_owned).to_vec()];

@@ -1,7 +1,7 @@
 //! `endpoints quote`: text that stands for itself in a description.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -17,7 +17,8 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(context: &Context, options: Options) -> Outcome {
-    let quoted = endpoints::quote(options.text.as_bytes());
+    let text = options.text.into_vec();
+    let quoted = endpoints::quote(&text);
     if context.json() {
         print_json(&bytes_json(&quoted))?;
     } else {

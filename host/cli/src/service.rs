@@ -72,10 +72,11 @@ fn tell_manager(state: &NotifyState<'_>) {
 /// Allows the process as many descriptors as it may have. Not where commands are run: what they inherit stays as it was.
 pub(crate) fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some() && limit.current != limit.maximum {
-        if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-            tracing::debug!(%error, "the limit of descriptors stays as it is");
-        }
+    if limit.current.is_none() || limit.current == limit.maximum {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::debug!(%error, "the limit of descriptors stays as it is");
     }
 }
 
