@@ -20,7 +20,9 @@ async fn refusal(make: impl FnOnce(&Path)) -> Refusal {
     make(&bad);
     let registry = files(&[folder.path()]);
     let listed = registry.plugins().into_iter().find(|plugin| plugin.origin.path() == Some(&bad));
-    let PluginState::Refused(refusal) = listed.expect("it is listed").state else { panic!("it is not refused") };
+    let PluginState::Refused(refusal) = listed.expect("it is listed").state else {
+        panic!("it is not refused")
+    };
     assert!(!refusal.message.is_empty() && !refusal.message.contains('\n'), "{refusal}");
     let inspected = match registry.inspect_file(&bad) {
         Ok(plugins) => match plugins.into_iter().next().expect("a plugin").state {
@@ -63,7 +65,11 @@ fn assert_refused(refusal: &Refusal, kind: RefusalKind, mention: &str) {
 async fn what_is_no_object() {
     assert_refused(&of_bytes(b"").await, RefusalKind::NotAnObject, "no shared object");
     assert_refused(&of_bytes(b"\x7fELF").await, RefusalKind::NotAnObject, "no shared object");
-    assert_refused(&of_bytes(b"#!/bin/sh\necho a script\n").await, RefusalKind::NotAnObject, "no shared object");
+    assert_refused(
+        &of_bytes(b"#!/bin/sh\necho a script\n").await,
+        RefusalKind::NotAnObject,
+        "no shared object",
+    );
     assert_refused(&of_bytes(&[b'x'; 100_000]).await, RefusalKind::NotAnObject, "no shared object");
 }
 
@@ -127,7 +133,8 @@ async fn other_machines_and_sorts_of_files() {
 
 #[tokio::test]
 async fn objects_without_a_manifest() {
-    let renamed = of(|bytes| replaced(bytes, ".epplugin\0", ".epplugout\0".strip_suffix('\0').unwrap_or(""), 1)).await;
+    let renamed =
+        of(|bytes| replaced(bytes, ".epplugin\0", ".epplugout\0".strip_suffix('\0').unwrap_or(""), 1)).await;
     assert_refused(&renamed, RefusalKind::NoManifest, "no section");
     let unmagic = refusal(|file| patched(PASS, file, |bytes| in_record(bytes, 0, b"endpoints-plugon"))).await;
     assert_refused(&unmagic, RefusalKind::NoManifest, "no record");
@@ -190,7 +197,8 @@ async fn versions_and_policies() {
 async fn entries_that_are_missing() {
     // In the manifest alone: the symbol itself is kept.
     let named = |entry: &str| format!(r#""entry":"endpoints_plugin_v1_{entry}""#);
-    let missing = of(|bytes| replaced(bytes, &named("endpoints_plugin_tcp"), &named("endpoints_plugin_tcq"), 2)).await;
+    let missing =
+        of(|bytes| replaced(bytes, &named("endpoints_plugin_tcp"), &named("endpoints_plugin_tcq"), 2)).await;
     assert_refused(&missing, RefusalKind::NoEntry, "endpoints_plugin_v1_endpoints_plugin_tcq");
 }
 
@@ -290,5 +298,9 @@ fn folders_that_others_could_have_written() {
     if is_root() {
         assert_eq!(in_folders(0o755, 0o1777), PluginState::Available);
     }
-    assert_eq!(in_folders(0o755, 0o760), PluginState::Available, "nobody can write without the right to search");
+    assert_eq!(
+        in_folders(0o755, 0o760),
+        PluginState::Available,
+        "nobody can write without the right to search"
+    );
 }

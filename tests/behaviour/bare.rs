@@ -69,8 +69,15 @@ async fn facts_stand_in_layers(world: &World) {
     assert_eq!(socks.peer_addr(), Some(Address::Name("t.example:80".into())));
     assert_eq!(socks.fact("socks5.bound"), Some(&b"192.0.2.7:8080"[..]));
     assert_eq!(tcp.peer_addr(), Some(Address::Ip(address)));
-    assert_eq!(info.peer_addr().map(|peer| peer.to_string()), Some("t.example:80".into()), "the outermost counts");
-    assert_eq!((info.local_addr(), info.peer_addr().and_then(|peer| peer.port())), (tcp.local_addr(), Some(80)));
+    assert_eq!(
+        info.peer_addr().map(|peer| peer.to_string()),
+        Some("t.example:80".into()),
+        "the outermost counts"
+    );
+    assert_eq!(
+        (info.local_addr(), info.peer_addr().and_then(|peer| peer.port())),
+        (tcp.local_addr(), Some(80))
+    );
 
     let (address, _task) = proxy(Script::GOOD).await;
     let client = world.connect(&through(address, "192.0.2.9:80", "")).await;
@@ -219,7 +226,8 @@ async fn proxies_are_chained(world: &World) {
         let mut client = world.connect(&outer).await;
         assert!(client.is_socket());
         let info = client.info();
-        let peers: Vec<_> = info.layers().iter().map(|layer| layer.peer_addr().expect("a peer").to_string()).collect();
+        let peers: Vec<_> =
+            info.layers().iter().map(|layer| layer.peer_addr().expect("a peer").to_string()).collect();
         assert_eq!(peers, ["t.example:80".to_owned(), "second.example:1080".into(), address.to_string()]);
         client.write_all(b"!").await.expect("write");
         assert_eq!(client.read_u8().await.expect("read"), b'!');

@@ -68,8 +68,20 @@ const WRONG: [(RoleKind, &str, ErrorKind, Option<&str>, &str); 36] = [
     (Client, r"faulty:hagn:tcp\:h\:1", ErrorKind::InvalidArgument, Some("mode"), "hagn"),
     // What a plugin finds itself.
     (Client, "tcp:h:80:bindAddress=[", ErrorKind::InvalidArgument, Some("bindAddress"), "bindAddress=["),
-    (Server, "tcp6:0:interface=10.0.0.1", ErrorKind::InvalidArgument, Some("interface"), "interface=10.0.0.1"),
-    (Client, r"socks5:h:80:tcp\:p\:1:username=me", ErrorKind::InvalidArgument, Some("username"), "username=me"),
+    (
+        Server,
+        "tcp6:0:interface=10.0.0.1",
+        ErrorKind::InvalidArgument,
+        Some("interface"),
+        "interface=10.0.0.1",
+    ),
+    (
+        Client,
+        r"socks5:h:80:tcp\:p\:1:username=me",
+        ErrorKind::InvalidArgument,
+        Some("username"),
+        "username=me",
+    ),
 ];
 
 async fn errors_point_at_what_is_wrong(world: &World) {
@@ -195,11 +207,16 @@ async fn nested_endpoints_are_explained(world: &World) {
     let explanation = world.registry.client(text.as_str()).expect("a client").explain();
     assert_eq!((explanation.scheme.as_str(), explanation.role), ("pass", Client));
     assert_eq!(explanation.plugin, "endpoints-fixture-pass");
-    assert!(matches!(&explanation.origin, Origin::File(path) if path.ends_with("libendpoints_fixture_pass.so")));
+    assert!(
+        matches!(&explanation.origin, Origin::File(path) if path.ends_with("libendpoints_fixture_pass.so"))
+    );
     let [(name, second)] = explanation.inner.as_slice() else { panic!("{explanation:?}") };
     assert_eq!((name.as_str(), second.scheme.as_str()), ("endpoint", "pass"));
     let [(name, third)] = second.inner.as_slice() else { panic!("{explanation:?}") };
-    assert_eq!((name.as_str(), third.scheme.as_str(), third.plugin.as_str()), ("endpoint", "tcp", "endpoints-plugin-tcp"));
+    assert_eq!(
+        (name.as_str(), third.scheme.as_str(), third.plugin.as_str()),
+        ("endpoint", "tcp", "endpoints-plugin-tcp")
+    );
     let origin = world.registry.manifest("tcp").expect("tcp").1;
     assert_eq!((&third.origin, third.version.as_str()), (&origin, env!("CARGO_PKG_VERSION")));
     assert!(third.inner.is_empty());
@@ -224,7 +241,8 @@ fn settings_that_make_no_sense_are_refused() {
     let left_out = plain().without_built_in("tpc").build().expect_err("there is no tpc");
     assert_kind(&left_out, ErrorKind::InvalidSetting);
     assert_eq!(left_out.suggestion(), Some("tcp"));
-    let preferred = plain().prefer("tcp", "endpoints-plugin-unix").build().expect_err("it provides unix alone");
+    let preferred =
+        plain().prefer("tcp", "endpoints-plugin-unix").build().expect_err("it provides unix alone");
     assert_kind(&preferred, ErrorKind::InvalidSetting);
     assert_eq!(preferred.expected(), ["endpoints-plugin-tcp"]);
 }

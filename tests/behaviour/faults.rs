@@ -31,7 +31,11 @@ async fn panics_while_connecting_are_errors(world: &World) {
     let made = world.registry.server(faulty("panic-endpoint", LOCAL)).expect_err("it panics");
     assert_kind(&made, ErrorKind::PluginPanicked);
     for mode in ["panic-connect", "panic-await"] {
-        for client in [faulty(mode, &plain), around("pass", &faulty(mode, &plain)), faulty("none", &faulty(mode, &plain))] {
+        for client in [
+            faulty(mode, &plain),
+            around("pass", &faulty(mode, &plain)),
+            faulty("none", &faulty(mode, &plain)),
+        ] {
             let error = world.connect_error(&client).await;
             assert_kind(&error, ErrorKind::PluginPanicked);
             assert!(!error.is_retryable(), "{error}");
@@ -123,8 +127,17 @@ async fn every_kind_of_error_crosses_the_boundary(world: &World) {
             let error = world.connect_error(&client).await;
             assert_eq!(error.kind().name(), expected);
             assert!(error.message().contains("told to"), "{error}");
-            let retryable = ["address-in-use", "not-found", "connection-refused", "connection-reset", "unreachable",
-                "timed-out", "name-resolution", "resource-exhausted"].contains(&kind.as_str());
+            let retryable = [
+                "address-in-use",
+                "not-found",
+                "connection-refused",
+                "connection-reset",
+                "unreachable",
+                "timed-out",
+                "name-resolution",
+                "resource-exhausted",
+            ]
+            .contains(&kind.as_str());
             assert_eq!(error.is_retryable(), retryable, "{kind}");
         }
         let server = world.listen(&format!("{}:kind={kind}", faulty("error", LOCAL))).await;

@@ -1,8 +1,10 @@
 //! Plugins in files: where they are found, which one counts, and when they are loaded.
 
+use std::env;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use endpoints::{ErrorKind, Origin, PlaceOutcome, PlaceSource, PluginState, RefusalKind, Registry};
 
@@ -124,7 +126,9 @@ fn preferences_turn_the_order_round() {
     }
     let registry = builder().prefer("tcp", "endpoints-plugin-tcp").build().expect("a registry");
     assert_eq!(provider(&registry, "tcp"), Origin::BuiltIn, "the first of that name");
-    for (scheme, plugin) in [("tcp", "nobody"), ("unix", "endpoints-plugin-tcq"), ("nope", "endpoints-plugin-tcp")] {
+    for (scheme, plugin) in
+        [("tcp", "nobody"), ("unix", "endpoints-plugin-tcq"), ("nope", "endpoints-plugin-tcp")]
+    {
         assert_kind(&builder().prefer(scheme, plugin).build().expect_err(plugin), ErrorKind::InvalidSetting);
     }
 }
@@ -156,7 +160,9 @@ fn files_are_read_without_being_listed() {
     let reports = registry.inspect_file(built(UNIX)).map_err(|refusal| refusal.kind);
     // The target folder's rights are its owner's affair.
     match reports {
-        Ok(reports) => assert_eq!(reports[0].manifest.as_ref().expect("one").build.name, "endpoints-plugin-unix"),
+        Ok(reports) => {
+            assert_eq!(reports[0].manifest.as_ref().expect("one").build.name, "endpoints-plugin-unix")
+        }
         Err(kind) => assert_eq!(kind, RefusalKind::Untrusted),
     }
     assert_eq!(registry.inspect_file("/no/such.so").expect_err("absent").kind, RefusalKind::Io);
@@ -201,7 +207,10 @@ async fn a_changed_file_is_not_loaded() {
     fs::rename(&swapped, &file).expect("rename");
     let error = registry.client("tcp:h:80").expect_err("it is another file");
     assert_kind(&error, ErrorKind::PluginRefused);
-    assert!(error.message().contains("changed") && error.message().contains(file.to_str().expect("UTF-8")), "{error}");
+    assert!(
+        error.message().contains("changed") && error.message().contains(file.to_str().expect("UTF-8")),
+        "{error}"
+    );
     assert!(!is_mapped(&file));
     registry.server("unix:/a").expect("another plugin");
     // A registry that lists it anew takes it.
@@ -250,4 +259,46 @@ async fn versions_of_a_plugin_live_side_by_side() {
     let mut accepted = listener.accept().await.expect("accept").await.expect("handshake");
     exchange(&mut client, &mut accepted).await;
     old.client("tcp:h:80").expect("the old one is as it was");
+}
+
+/// What tells the test below that it is the child, and what it is to find.
+const EXPECTED: &str = "ENDPOINTS_TEST_EXPECTED_PLACES";
+
+#[test]
+fn the_environment_names_places() {
+    if let Some(expected) = env::var_os(EXPECTED) {
+        let registry = Registry::builder().plugin_path("/given").build().expect("a registry");
+        let places = registry.places();
+        let found: Vec<_> =
+            places.iter().map(|place| (place.directory.as_path(), place.source.name())).collect();
+        let folders: Vec<_> = env::split_paths(&expected).collect();
+        let sources =
+            ["given", "ENDPOINTS_PLUGIN_PATH", "ENDPOINTS_PLUGIN_PATH", "user data", "system", "system"];
+        let expected: Vec<_> = folders.iter().map(PathBuf::as_path).zip(sources).collect();
+        assert_eq!(found, expected);
+        assert_eq!(
+            provider(&registry, "pass"),
+            Origin::File(folders[1].join(file_name(PASS))),
+            "the first wins"
+        );
+        assert_eq!(provider(&registry, "tcp"), Origin::BuiltIn);
+        registry.client("pass:tcp\\:h\\:80").expect("it can be used");
+        return;
+    }
+    // A process of its own, as the environment belongs to all threads.
+    let (first, second, data) = (folder_with(&[PASS]), folder_with(&[PASS]), folder_with(&[]));
+    let [first, second, data] = [&first, &second, &data].map(|folder| folder.path());
+    let system = ["/usr/local/lib/endpoints/plugins", "/usr/lib/endpoints/plugins"].map(Path::new);
+    let user = data.join("endpoints/plugins");
+    let expected = [Path::new("/given"), first, second, &user, system[0], system[1]];
+    let child = Command::new(env::current_exe().expect("this test"))
+        .args(["--exact", "loader::the_environment_names_places"])
+        .env(EXPECTED, env::join_paths(expected).expect("paths"))
+        // The empty part would be the working directory.
+        .env("ENDPOINTS_PLUGIN_PATH", env::join_paths([first, Path::new(""), second]).expect("paths"))
+        .env("XDG_DATA_HOME", data)
+        .current_dir(second)
+        .output()
+        .expect("the child");
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
 }

@@ -84,7 +84,9 @@ fn check(case: &Value, made: Result<Explanation, Error>) -> Result<(), String> {
         Some("error") => return is_error(want, made),
         // What Twisted makes of it stays what we want, unless `want` says otherwise.
         _ if want["endpoint"].is_object() => &want["endpoint"],
-        Some("ok") if !case["endpoint"].is_object() => return made.map(drop).map_err(|error| error.to_string()),
+        Some("ok") if !case["endpoint"].is_object() => {
+            return made.map(drop).map_err(|error| error.to_string());
+        }
         _ => &case["endpoint"],
     };
     if expected.is_object() { is_endpoint(expected, made) } else { is_error(&case["error"], made) }
@@ -92,7 +94,9 @@ fn check(case: &Value, made: Result<Explanation, Error>) -> Result<(), String> {
 
 fn not_true(made: Result<Explanation, Error>) -> Result<(), String> {
     match made {
-        Ok(explanation) if value(&explanation, "checkPID").as_deref() == Some("1") => Err("the flag is on".into()),
+        Ok(explanation) if value(&explanation, "checkPID").as_deref() == Some("1") => {
+            Err("the flag is on".into())
+        }
         _ => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use endpoints::{Connection, ConnectContext, ErrorKind};
+use endpoints::{ConnectContext, Connection, ErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
 
@@ -17,7 +17,10 @@ use crate::support::{
 
 fn runtimes() -> [Runtime; 2] {
     let [mut one, mut many] = [Builder::new_current_thread(), Builder::new_multi_thread()];
-    [one.enable_all().build().expect("a runtime"), many.worker_threads(2).enable_all().build().expect("a runtime")]
+    [
+        one.enable_all().build().expect("a runtime"),
+        many.worker_threads(2).enable_all().build().expect("a runtime"),
+    ]
 }
 
 fn worlds() -> [World; 2] {
@@ -96,7 +99,8 @@ fn polled_outside_a_runtime_it_uses_the_latest_one() {
         let mut pending = 0;
         for _ in 0..50 {
             let mut connecting = Box::pin(client.connect());
-            let begun = second.block_on(async { pin!(&mut connecting).poll(&mut Context::from_waker(Waker::noop())) });
+            let begun = second
+                .block_on(async { pin!(&mut connecting).poll(&mut Context::from_waker(Waker::noop())) });
             let connected = match begun {
                 Poll::Ready(connected) => connected,
                 Poll::Pending => {
@@ -135,7 +139,10 @@ fn without_a_runtime_there_is_an_error() {
         runtime.block_on(in_time(talk(&world, SERVERS[0])));
         drop(runtime);
         assert_kind(&drive(server.listen()).map(drop).expect_err("no runtime"), ErrorKind::Internal);
-        assert_kind(&drive(client.connect_with(context)).map(drop).expect_err("no runtime"), ErrorKind::Internal);
+        assert_kind(
+            &drive(client.connect_with(context)).map(drop).expect_err("no runtime"),
+            ErrorKind::Internal,
+        );
     }
 }
 

@@ -47,7 +47,9 @@ async fn errors_hide_secrets(world: &World) {
         (format!("password={SECRET}:host=h"), ErrorKind::NoScheme),
         (format!(r"password={SECRET}:host=h\"), ErrorKind::TrailingBackslash),
     ] {
-        for text in [description.clone(), around("pass", &description), around("pass", &around("pass", &description))] {
+        for text in
+            [description.clone(), around("pass", &description), around("pass", &around("pass", &description))]
+        {
             let error = world.registry.client(text.as_str()).expect_err(&text);
             assert_hidden(&error, &text);
             if text == description {
@@ -71,7 +73,8 @@ async fn endpoints_hide_secrets(world: &World) {
         assert!(whole.contains(SECRET), "the description itself stays what it was");
     }
     let explanation = world.registry.client(text).expect("a client").explain();
-    let password = explanation.arguments.iter().find(|argument| argument.name == "password").expect("it is listed");
+    let password =
+        explanation.arguments.iter().find(|argument| argument.name == "password").expect("it is listed");
     assert_eq!((&password.value, password.given), (&None, true));
 }
 

@@ -39,7 +39,8 @@ impl World {
 
     fn from(builder: RegistryBuilder) -> Self {
         let plugins = all_plugins();
-        let registry = builder.default_plugin_path(false).plugin_path(plugins.path()).build().expect("a registry");
+        let registry =
+            builder.default_plugin_path(false).plugin_path(plugins.path()).build().expect("a registry");
         Self { registry, _plugins: plugins }
     }
 

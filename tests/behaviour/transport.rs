@@ -7,7 +7,8 @@ use endpoints::{Address, Connection, ErrorKind, Listener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
-    FullBacklog, World, around, assert_kind, both_forms, closed_port, echo, exchange, port, reachable, rest, say,
+    FullBacklog, World, around, assert_kind, both_forms, closed_port, echo, exchange, port, reachable, rest,
+    say,
 };
 
 both_forms!(
@@ -109,7 +110,8 @@ async fn both_ends_know_their_addresses(world: &World) {
 }
 
 async fn wildcards_are_reached_on_the_loopback(world: &World) {
-    for (server, host) in [("tcp:0", "127.0.0.1"), ("tcp6:0", r"\:\:1"), (r"tcp:0:interface=\:\:", r"\:\:1")] {
+    for (server, host) in [("tcp:0", "127.0.0.1"), ("tcp6:0", r"\:\:1"), (r"tcp:0:interface=\:\:", r"\:\:1")]
+    {
         let listener = world.listen(server).await;
         assert_eq!(reachable(&listener), format!("tcp:host={host}:port={}", port(&listener)));
         let (mut client, mut accepted) = world.pair(&listener).await;
@@ -145,11 +147,15 @@ async fn a_deadline_ends_an_attempt(world: &World) {
 }
 
 async fn refusals_and_other_failures_are_told_apart(world: &World) {
-    let refused = world.connect_error(&format!("tcp:127.0.0.1:{}", closed_port())).await;
-    assert_kind(&refused, ErrorKind::ConnectionRefused);
-    assert!(refused.is_retryable() && refused.message().contains("127.0.0.1"), "{refused}");
-    assert_eq!(refused.scheme(), Some("tcp"));
-    assert_eq!(refused.raw_os_error(), Some(rustix::io::Errno::CONNREFUSED.raw_os_error()));
+    let refused = format!("tcp:127.0.0.1:{}", closed_port());
+    for client in [refused.clone(), around("pass", &refused), around("pass", &around("pass", &refused))] {
+        let refused = world.connect_error(&client).await;
+        assert_kind(&refused, ErrorKind::ConnectionRefused);
+        assert!(refused.is_retryable() && refused.message().contains("127.0.0.1"), "{refused}");
+        assert_eq!(refused.scheme(), client.split(':').next());
+        let number = rustix::io::Errno::CONNREFUSED.raw_os_error();
+        assert_eq!(refused.raw_os_error(), Some(number), "{client}");
+    }
 
     // An empty label is in no name, so nobody outside of this machine is asked.
     let unresolved = world.connect_error("tcp:no..body:80").await;
@@ -223,7 +229,8 @@ async fn backlog_is_how_many_wait(world: &World) {
     // Linux takes one more than it is told.
     for backlog in [0_usize, 3] {
         let listener = world.listen(&format!("tcp:0:interface=127.0.0.1:backlog={backlog}")).await;
-        let client = world.registry.client(format!("{}:timeout=200ms", reachable(&listener))).expect("a client");
+        let client =
+            world.registry.client(format!("{}:timeout=200ms", reachable(&listener))).expect("a client");
         let mut waiting = Vec::new();
         for _ in 0..=backlog {
             waiting.push(client.connect().await.expect("there is room"));

@@ -76,7 +76,9 @@ async fn both_ends_know_their_addresses(world: &World) {
 }
 
 async fn the_mode_holds_at_once(world: &World) {
-    for (argument, mode) in [("", 0o666), (":mode=600", 0o600), (":777", 0o777), (":mode=0o640", 0o640), (":0", 0)] {
+    for (argument, mode) in
+        [("", 0o666), (":mode=600", 0o600), (":777", 0o777), (":mode=0o640", 0o640), (":0", 0)]
+    {
         let place = Place::new();
         let _listener = world.listen(&place.with(argument)).await;
         let metadata = fs::symlink_metadata(&place.socket).expect("a file");

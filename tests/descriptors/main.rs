@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use endpoints::{Connection, Listener};
+use endpoints::{Connection, ErrorKind, Listener};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
@@ -82,7 +82,8 @@ fn connecting_to_a_full_backlog() {
         let _filler = world.reach(&listener).await;
         let tcp = full.client("");
         let socks = format!("socks5:t.example:80:proxy={}", endpoints::quote_str(&tcp));
-        for client in [tcp.clone(), unix, around("pass", &tcp), around("pass", &around("pass", &tcp)), socks] {
+        for client in [tcp.clone(), unix, around("pass", &tcp), around("pass", &around("pass", &tcp)), socks]
+        {
             let endpoint = world.registry.client(client.as_str()).expect("a client");
             leaves_nothing(&client, 50, async || given_up(endpoint.connect()).await).await;
             // Given up after the name was resolved, and by a limit of its own.
@@ -169,7 +170,10 @@ fn listening() {
             leaves_nothing(&server, 100, closed).await;
             let listener = endpoint.listen().await.expect("listen");
             if server == unix {
-                leaves_nothing("a taken path", 100, async || drop(endpoint.listen().await.expect_err("taken"))).await;
+                leaves_nothing("a taken path", 100, async || {
+                    drop(endpoint.listen().await.expect_err("taken"))
+                })
+                .await;
             }
             drop(listener);
         }
@@ -205,6 +209,45 @@ fn failing() {
                 }
             };
             leaves_nothing(&client, 50, round).await;
+        }
+    });
+}
+
+#[test]
+fn running_out() {
+    alone(async |world| {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        for server in [LOCAL.to_owned(), around("pass", LOCAL)] {
+            let listener = world.listen(&server).await;
+            let endpoint = world.registry.client(reachable(&listener)).expect("a client");
+            let mut client = endpoint.connect().await.expect("connect");
+            let before = getrlimit(Resource::Nofile);
+            let open = fs::File::open("/dev/null").expect("one more");
+            // What the limit counts is the number of a descriptor: from the highest on there are none.
+            let highest = fs::read_dir("/proc/self/fd")
+                .expect("the descriptors")
+                .filter_map(|entry| entry.expect("an entry").file_name().to_str()?.parse::<u64>().ok());
+            let highest = highest.max().expect("a descriptor");
+            drop(open);
+            let mut fillers = Vec::new();
+            setrlimit(Resource::Nofile, Rlimit { current: Some(highest + 1), ..before })
+                .expect("a lower limit");
+            while let Ok(filler) = fs::File::open("/dev/null") {
+                fillers.push(filler);
+            }
+            let accepting = listener.accept().await;
+            let connecting = endpoint.connect().await;
+            drop(fillers);
+            setrlimit(Resource::Nofile, before).expect("the limit of before");
+            for error in
+                [accepting.map(drop).expect_err("no room"), connecting.map(drop).expect_err("no room")]
+            {
+                assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{error}");
+                assert!(error.is_retryable(), "{error}");
+            }
+            // Nothing is lost: it waits still.
+            let mut accepted = listener.accept().await.expect("accept").await.expect("handshake");
+            support::exchange(&mut client, &mut accepted).await;
         }
     });
 }
