@@ -161,7 +161,7 @@ fn files_are_read_without_being_listed() {
     // The target folder's rights are its owner's affair.
     match reports {
         Ok(reports) => {
-            assert_eq!(reports[0].manifest.as_ref().expect("one").build.name, "endpoints-plugin-unix")
+            assert_eq!(reports[0].manifest.as_ref().expect("one").build.name, "endpoints-plugin-unix");
         }
         Err(kind) => assert_eq!(kind, RefusalKind::Untrusted),
     }
@@ -287,7 +287,7 @@ fn the_environment_names_places() {
     }
     // A process of its own, as the environment belongs to all threads.
     let (first, second, data) = (folder_with(&[PASS]), folder_with(&[PASS]), folder_with(&[]));
-    let [first, second, data] = [&first, &second, &data].map(|folder| folder.path());
+    let [first, second, data] = [&first, &second, &data].map(tempfile::TempDir::path);
     let system = ["/usr/local/lib/endpoints/plugins", "/usr/lib/endpoints/plugins"].map(Path::new);
     let user = data.join("endpoints/plugins");
     let expected = [Path::new("/given"), first, second, &user, system[0], system[1]];
