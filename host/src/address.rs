@@ -65,7 +65,9 @@ impl Address {
     pub(crate) fn to_fact(&self, local: bool) -> (&'static str, Vec<u8>) {
         let unix = if local { name::LOCAL_UNIX } else { name::PEER_UNIX };
         match self {
-            Self::Ip(address) => (if local { name::LOCAL_IP } else { name::PEER_IP }, address.to_string().into_bytes()),
+            Self::Ip(address) => {
+                (if local { name::LOCAL_IP } else { name::PEER_IP }, address.to_string().into_bytes())
+            }
             Self::UnixPath(path) => (unix, path.as_os_str().as_bytes().to_vec()),
             Self::UnixAbstract(abstract_name) => (unix, [&[0], abstract_name.as_slice()].concat()),
             Self::UnixUnnamed => (unix, Vec::new()),

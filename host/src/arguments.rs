@@ -9,6 +9,7 @@ use crate::manifest::{Parameter, ParameterType, Role};
 
 mod value;
 
+pub use value::parse_duration;
 pub(crate) use value::{Checked, Problem, check_value};
 
 /// An argument that was given or has a default.
@@ -85,7 +86,8 @@ fn check_parts<'d, 'm>(description: &'d Description, role: &'m Role) -> Result<V
                 ParameterType::Rest => Cow::Borrowed(part.raw_tail()),
                 _ => part.value(),
             };
-            let checked = value::check(parameter, &value).map_err(|problem| bad_value(parameter, part, &value, problem))?;
+            let checked = value::check(parameter, &value)
+                .map_err(|problem| bad_value(parameter, part, &value, &problem))?;
             let (value, number) = match checked {
                 value::Outcome::AsWritten => (value, 0),
                 value::Outcome::Number(number) => (value, number),
@@ -101,11 +103,9 @@ fn check_parts<'d, 'm>(description: &'d Description, role: &'m Role) -> Result<V
 }
 
 fn find(role: &Role, part: Part<'_>) -> Result<usize, Error> {
-    if let Some(place) = role
-        .parameters
-        .iter()
-        .position(|parameter| part.has_key(&parameter.name) || parameter.aliases.iter().any(|alias| part.has_key(alias)))
-    {
+    if let Some(place) = role.parameters.iter().position(|parameter| {
+        part.has_key(&parameter.name) || parameter.aliases.iter().any(|alias| part.has_key(alias))
+    }) {
         return Ok(place);
     }
     let key = part.key().unwrap_or_default();
@@ -114,16 +114,25 @@ fn find(role: &Role, part: Part<'_>) -> Result<usize, Error> {
         [] => "it takes none".to_owned(),
         names => format!("it takes {}", names.join(", ")),
     };
-    Err(Error::new(ErrorKind::UnknownArgument, format!("{} is not an argument here: {accepts}", shown(key.as_bytes())))
-        .with_argument(&key)
-        .with_expected(names, &key)
-        .at(part.key_span().unwrap_or_else(|| part.span())))
+    Err(Error::new(
+        ErrorKind::UnknownArgument,
+        format!("{} is not an argument here: {accepts}", shown(key.as_bytes())),
+    )
+    .with_argument(&key)
+    .with_expected(names, &key)
+    .at(part.key_span().unwrap_or_else(|| part.span())))
 }
 
 /// The error for a parameter that is given twice, and `more` that are.
-fn twice<'n>(parameter: &Parameter, first: Part<'_>, second: Part<'_>, more: impl Iterator<Item = &'n str>) -> Error {
+fn twice<'n>(
+    parameter: &Parameter,
+    first: Part<'_>,
+    second: Part<'_>,
+    more: impl Iterator<Item = &'n str>,
+) -> Error {
     let (one, two) = (first.span(), second.span());
-    let written = |part: Part<'_>| part.key().filter(|key| **key != *parameter.name).map(|key| format!(" (as {key})"));
+    let written =
+        |part: Part<'_>| part.key().filter(|key| **key != *parameter.name).map(|key| format!(" (as {key})"));
     let name = &parameter.name;
     let alias = written(first).or_else(|| written(second)).unwrap_or_default();
     let more: String = more.map(|name| format!("; so is {name}")).collect();
@@ -160,7 +169,8 @@ fn place_positional<'d>(
         }
     }
     if let Some(((parameter, part, keyword), more)) = twice_given.split_first() {
-        let mut error = twice(parameter, *part, *keyword, more.iter().map(|(parameter, ..)| parameter.name.as_str()));
+        let mut error =
+            twice(parameter, *part, *keyword, more.iter().map(|(parameter, ..)| parameter.name.as_str()));
         if looks_like_ipv6(description) {
             error = error.context(IPV6_HINT);
         }
@@ -170,10 +180,16 @@ fn place_positional<'d>(
 }
 
 fn too_many(description: &Description, role: &Role, count: usize, surplus: Part<'_>) -> Error {
-    let names: Vec<String> = role.positions.iter().map(|place| role.parameters[*place].name.clone()).collect();
+    let names: Vec<String> =
+        role.positions.iter().map(|place| role.parameters[*place].name.clone()).collect();
     let takes = match names.as_slice() {
         [] => "none is taken".to_owned(),
-        names => format!("only {} ({}) {} taken", names.len(), names.join(", "), if names.len() == 1 { "is" } else { "are" }),
+        names => format!(
+            "only {} ({}) {} taken",
+            names.len(),
+            names.join(", "),
+            if names.len() == 1 { "is" } else { "are" }
+        ),
     };
     // It may be a secret that has lost its name.
     let secret = role.parameters.iter().any(|parameter| parameter.secret);
@@ -204,7 +220,7 @@ fn looks_like_ipv6(description: &Description) -> bool {
     empty > 0 && hexadecimal > 0
 }
 
-fn bad_value(parameter: &Parameter, part: Part<'_>, value: &[u8], problem: Problem) -> Error {
+fn bad_value(parameter: &Parameter, part: Part<'_>, value: &[u8], problem: &Problem) -> Error {
     let shown = if parameter.secret { "its value".to_owned() } else { shown(value) };
     let message = format!("{}: {shown} {}", parameter.name, problem.message);
     let span = if part.value_span().is_empty() { part.span() } else { part.value_span() };

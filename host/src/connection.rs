@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::address::Address;
 use crate::error::{Error, ErrorKind};
-use crate::stream::{Carried, Carrier, Stream, uncarry};
+use crate::stream::{Carried, Carrier, Stream, uncarry, within_budget};
 
 /// An established connection.
 ///
@@ -72,9 +72,11 @@ impl Layer {
     }
 
     fn address(&self, names: &[&str]) -> Option<Address> {
-        self.facts.iter().find_map(|(name, value)| {
-            if names.contains(&name) { Address::from_fact(name, value) } else { None }
-        })
+        self.facts.iter().find_map(
+            |(name, value)| {
+                if names.contains(&name) { Address::from_fact(name, value) } else { None }
+            },
+        )
     }
 }
 
@@ -162,10 +164,16 @@ impl Connection {
                 Err(stream) => Self::new(Stream::new(Carrier::Plugin(stream)), None),
             },
             Body::Pair { .. } => {
-                return Err(Error::new(ErrorKind::Unsupported, "this host does not take pairs of descriptors"));
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "this host does not take pairs of descriptors",
+                ));
             }
             Body::Handshake(_) => {
-                return Err(Error::new(ErrorKind::Internal, "a plugin handed over a handshake in place of a connection"));
+                return Err(Error::new(
+                    ErrorKind::Internal,
+                    "a plugin handed over a handshake in place of a connection",
+                ));
             }
         };
         connection.stream.put_back(taken.leftover.as_slice());
@@ -175,7 +183,11 @@ impl Connection {
 
     /// Lends the connection to a plugin.
     pub(crate) fn into_taken(self) -> Taken {
-        Taken { body: Body::Stream(Carried(self).into_foreign()), facts: RBytes::EMPTY, leftover: RBytes::EMPTY }
+        Taken {
+            body: Body::Stream(Carried(self).into_foreign()),
+            facts: RBytes::EMPTY,
+            leftover: RBytes::EMPTY,
+        }
     }
 
     /// What is known about the connection.
@@ -230,17 +242,42 @@ impl ExtendAddress for Facts {
     }
 }
 
+impl Connection {
+    /// The stream, to be polled without a budget of its own: the outermost connection has one.
+    #[inline]
+    pub(crate) fn stream(&mut self) -> Pin<&mut Stream> {
+        Pin::new(&mut self.stream)
+    }
+
+    /// Sockets have a budget of their own; see [`within_budget`].
+    #[inline]
+    fn budgeted<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut Stream>, &mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        if self.stream.is_socket() {
+            return poll(self.stream(), cx);
+        }
+        within_budget(cx, |cx| poll(self.stream(), cx))
+    }
+}
+
 impl AsyncRead for Connection {
     #[inline]
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.budgeted(cx, |stream, cx| stream.poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Connection {
     #[inline]
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        self.budgeted(cx, |stream, cx| stream.poll_write(cx, buf))
     }
 
     #[inline]
@@ -249,7 +286,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        self.budgeted(cx, |stream, cx| stream.poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -258,11 +295,11 @@ impl AsyncWrite for Connection {
 
     #[inline]
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.budgeted(cx, AsyncWrite::poll_flush)
     }
 
     #[inline]
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.budgeted(cx, AsyncWrite::poll_shutdown)
     }
 }

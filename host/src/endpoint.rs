@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,9 +17,10 @@ use crate::connection::{Connection, ConnectionInfo};
 use crate::error::{Error, ErrorKind};
 use crate::grammar::{Description, ParseErrorKind};
 use crate::listener::Listener;
-use crate::manifest::{Parameter, ParameterType, Role, Scheme};
+use crate::manifest::{ParameterType, Role, Scheme};
 use crate::provider::SchemeEntry;
-use crate::registry::{Registry, like_secret, masked};
+use crate::registry::Registry;
+use crate::secrets::masked;
 
 /// Which side of a connection an endpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,20 +77,22 @@ pub(crate) struct Endpoint {
 }
 
 /// Makes the outermost endpoint of a text.
-pub(crate) fn make(registry: &Registry, role: RoleKind, text: Vec<u8>) -> Result<Arc<Endpoint>, Error> {
-    let about = |error: Error, text: &[u8]| error.about(masked(registry, role, text));
-    let description = match Description::parse(text.as_slice()) {
-        Ok(description) => description,
-        Err(error) => {
-            let kind = match error.kind() {
-                ParseErrorKind::TrailingBackslash => ErrorKind::TrailingBackslash,
-                ParseErrorKind::NonAsciiKey => ErrorKind::NonAsciiKey,
-                _ => ErrorKind::NoScheme,
-            };
-            return Err(about(Error::new(kind, error.to_string()).at(error.span()), &text));
-        }
-    };
-    make_parsed(registry, role, description, 0).map_err(|error| about(error, &text))
+pub(crate) fn make(registry: &Registry, role: RoleKind, text: &[u8]) -> Result<Arc<Endpoint>, Error> {
+    let description = parse(registry, text)?;
+    make_parsed(registry, role, description, 0).map_err(|error| error.about(masked(registry, role, text)))
+}
+
+/// Parses a text; the error shows it without what is a secret on either side.
+pub(crate) fn parse(registry: &Registry, text: &[u8]) -> Result<Description, Error> {
+    Description::parse(text).map_err(|error| {
+        let kind = match error.kind() {
+            ParseErrorKind::TrailingBackslash => ErrorKind::TrailingBackslash,
+            ParseErrorKind::NonAsciiKey => ErrorKind::NonAsciiKey,
+            _ => ErrorKind::NoScheme,
+        };
+        let shown = masked(registry, RoleKind::Server, &masked(registry, RoleKind::Client, text));
+        Error::new(kind, error.to_string()).at(error.span()).about(shown)
+    })
 }
 
 /// The deepest nesting of descriptions; each level of escaping doubles the backslashes, so nobody comes near it.
@@ -175,69 +177,6 @@ fn make_nested(
     make_parsed(registry, role, description, depth + 1).map_err(located)
 }
 
-/// Where secrets stand in a description, on all levels, also where it has mistakes. Runs no plugin code.
-pub(crate) fn secret_spans(registry: &Registry, role: RoleKind, text: &[u8]) -> Vec<Range<usize>> {
-    let mut spans = Vec::new();
-    let Some((description, before)) = parse_leniently(text) else { return spans };
-    let entry = registry.find(&description.scheme()).ok();
-    let declared = entry.as_ref().and_then(|entry| role.of(entry.scheme()));
-    // Of a scheme that nobody knows, perhaps for a typing error, any known secret may be one.
-    let secrets = match declared {
-        Some(declared) => declared.secrets().map(str::to_owned).collect(),
-        None => registry.secrets(),
-    };
-    let is_secret = |key: &str| secrets.iter().any(|name| name == key) || like_secret(key, &secrets);
-    let mut position = 0;
-    let mut found = |span: Range<usize>| spans.push(span.start.saturating_sub(before)..span.end.saturating_sub(before));
-    for part in description.parts() {
-        let parameter = match part.key() {
-            Some(key) => declared.and_then(|declared| declared.parameter(&key)).ok_or_else(|| is_secret(&key)),
-            None => {
-                let place = declared.and_then(|declared| declared.positions.get(position));
-                position += 1;
-                // One too many may be a secret that has lost its name.
-                declared
-                    .and_then(|declared| place.map(|place| &declared.parameters[*place]))
-                    .ok_or(declared.is_some() && !secrets.is_empty())
-            }
-        };
-        let nested_role = match parameter {
-            Ok(Parameter { secret: true, .. }) | Err(true) => {
-                found(part.value_span());
-                continue;
-            }
-            Ok(parameter) => match parameter.kind {
-                ParameterType::Client => RoleKind::Client,
-                ParameterType::Server => RoleKind::Server,
-                ParameterType::Rest => role,
-                _ => continue,
-            },
-            Err(false) => continue,
-        };
-        for span in secret_spans(registry, nested_role, &part.value()) {
-            found(part.locate(span));
-        }
-    }
-    spans
-}
-
-/// Parses a text, with what makes it no description put right, and tells how many bytes were put before it. Everything
-/// stands where it stood, apart from those.
-fn parse_leniently(text: &[u8]) -> Option<(Description, usize)> {
-    if let Ok(description) = Description::parse(text) {
-        return Some((description, 0));
-    }
-    // Keywords that are not ASCII are unknown whatever they are called, and a last backslash stands for nothing.
-    let ascii: Vec<u8> = text.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' }).collect();
-    let ascii = match Description::parse(ascii.as_slice()) {
-        Err(error) if error.kind() == ParseErrorKind::TrailingBackslash => &ascii[..ascii.len() - 1],
-        _ => &ascii[..],
-    };
-    const SCHEME: &[u8] = b"?:";
-    let with_scheme = || Description::parse([SCHEME, ascii].concat()).ok().map(|parsed| (parsed, SCHEME.len()));
-    Description::parse(ascii).ok().map(|parsed| (parsed, 0)).or_else(with_scheme)
-}
-
 impl Endpoint {
     pub(crate) fn scheme(&self) -> &Arc<str> {
         &self.entry.scheme().name
@@ -262,7 +201,10 @@ impl Endpoint {
         self.entry.scheme().preamble || self.nested.iter().any(|(_, inner)| inner.passes_origin_on())
     }
 
-    fn connect_raw(&self, context: ConnectContext) -> impl Future<Output = Result<Connection, Error>> + Send + use<> {
+    fn connect_raw(
+        &self,
+        context: ConnectContext,
+    ) -> impl Future<Output = Result<Connection, Error>> + Send + use<> {
         let time_left = context.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let origin = context.origin.map(|info| info.encode()).unwrap_or_default();
         let connecting = self.foreign.connect(time_left, &origin);
@@ -289,9 +231,14 @@ impl Endpoint {
 struct Nested(Arc<Endpoint>);
 
 impl Export for Nested {
-    async fn connect(self: Arc<Self>, time_left: Option<Duration>, origin: Vec<u8>) -> Result<Taken, api::Error> {
+    async fn connect(
+        self: Arc<Self>,
+        time_left: Option<Duration>,
+        origin: Vec<u8>,
+    ) -> Result<Taken, api::Error> {
         let origin = (!origin.is_empty()).then(|| ConnectionInfo::decode(origin));
-        let context = ConnectContext { deadline: time_left.and_then(|left| Instant::now().checked_add(left)), origin };
+        let context =
+            ConnectContext { deadline: time_left.and_then(|left| Instant::now().checked_add(left)), origin };
         let connection = self.0.connect_raw(context).await.map_err(|error| error.to_api())?;
         Ok(connection.into_taken())
     }

@@ -65,7 +65,7 @@ fn explain(endpoint: &Arc<Endpoint>) -> Explanation {
                 None
             } else if let Some((_, inner)) = endpoint.nested.iter().find(|(nested, _)| *nested == name) {
                 // The inner description's own secrets stay hidden too.
-                Some(crate::registry::masked(&inner.registry, inner.role, inner.description.text()))
+                Some(crate::secrets::masked(&inner.registry, inner.role, inner.description.text()))
             } else {
                 Some(described.get(&name).map_or_else(|| argument.value.into_owned(), <[u8]>::to_vec))
             };

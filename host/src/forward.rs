@@ -16,7 +16,8 @@ use crate::serve::{Event, Observer, Outcome, Serve, WhenFull};
 
 mod relay;
 
-pub use relay::{Traffic, relay};
+use relay::relay_metered;
+pub use relay::{Meter, Traffic, relay};
 
 /// Relays between a listener and a client endpoint.
 ///
@@ -41,12 +42,13 @@ pub struct Forward {
     client: ClientEndpoint,
     connect_timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
+    meter: Option<Arc<Meter>>,
 }
 
 impl Forward {
     /// Relays what `listener` accepts to `client`.
     pub fn new(listener: Listener, client: ClientEndpoint) -> Self {
-        Self { serve: Serve::new(listener), client, connect_timeout: None, idle_timeout: None }
+        Self { serve: Serve::new(listener), client, connect_timeout: None, idle_timeout: None, meter: None }
     }
 
     /// Gives connecting the client endpoint at most so much time, beside the description's own limit.
@@ -85,6 +87,12 @@ impl Forward {
         self
     }
 
+    /// Adds the bytes of all connections to `meter`, as they move.
+    pub fn meter(mut self, meter: Arc<Meter>) -> Self {
+        self.meter = Some(meter);
+        self
+    }
+
     /// Calls `observe` for every event, in the tasks where they happen: it must not block.
     pub fn on_event(mut self, observe: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
         self.serve = self.serve.on_event(observe);
@@ -101,6 +109,7 @@ impl Forward {
             client: self.client,
             connect_timeout: self.connect_timeout,
             idle_timeout: self.idle_timeout,
+            meter: self.meter,
             observer: self.serve.observer(),
         });
         let handle = move |id, incoming| {
@@ -113,7 +122,10 @@ impl Forward {
 
 impl fmt::Debug for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Forward").field("serve", &self.serve).field("client", &self.client).finish_non_exhaustive()
+        f.debug_struct("Forward")
+            .field("serve", &self.serve)
+            .field("client", &self.client)
+            .finish_non_exhaustive()
     }
 }
 
@@ -122,6 +134,7 @@ struct Each {
     client: ClientEndpoint,
     connect_timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
+    meter: Option<Arc<Meter>>,
     /// Whether the client endpoint passes on where the accepted connection came from.
     wants_origin: bool,
     observer: Observer,
@@ -142,7 +155,8 @@ impl Each {
         let mut accepted = incoming.await?;
         let mut connected = self.connect(&accepted).await?;
         self.observer.tell(&Event::Connected { id });
-        let relayed = relay(&mut accepted, &mut connected, self.idle_timeout, traffic).await;
+        let meter = self.meter.as_deref();
+        let relayed = relay_metered(&mut accepted, &mut connected, self.idle_timeout, traffic, meter).await;
         relayed.map_err(|error| api::Error::from(error).into())
     }
 

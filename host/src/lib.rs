@@ -33,11 +33,13 @@ mod loader;
 pub mod manifest;
 mod provider;
 mod registry;
+mod secrets;
 pub mod serve;
 mod services;
 mod stream;
 
 pub use address::Address;
+pub use arguments::parse_duration;
 pub use connection::{Connection, ConnectionInfo, Layer};
 pub use endpoint::{ClientEndpoint, ConnectContext, RoleKind, ServerEndpoint};
 pub use error::{Error, ErrorKind};
@@ -55,7 +57,7 @@ pub const PLUGIN_API: &str = endpoints_plugin_api::VERSION;
 ///
 /// # Errors
 /// As [`Registry::client`].
-pub fn client(description: impl Into<Vec<u8>>) -> Result<ClientEndpoint, Error> {
+pub fn client(description: impl AsRef<[u8]>) -> Result<ClientEndpoint, Error> {
     Registry::global().client(description)
 }
 
@@ -63,6 +65,6 @@ pub fn client(description: impl Into<Vec<u8>>) -> Result<ClientEndpoint, Error> 
 ///
 /// # Errors
 /// As [`Registry::server`].
-pub fn server(description: impl Into<Vec<u8>>) -> Result<ServerEndpoint, Error> {
+pub fn server(description: impl AsRef<[u8]>) -> Result<ServerEndpoint, Error> {
     Registry::global().server(description)
 }

@@ -48,7 +48,8 @@ impl Listener {
         let reachable = Reachable::decode(&Facts::from_bytes(foreign.reachable().as_slice().to_vec()));
         let Some(socket) = foreign.take_socket() else {
             let facts = Facts::from_bytes(foreign.addresses().as_slice().to_vec());
-            let addresses = facts.iter().filter_map(|(name, value)| Address::from_fact(name, value)).collect();
+            let addresses =
+                facts.iter().filter_map(|(name, value)| Address::from_fact(name, value)).collect();
             let acceptor = Acceptor::Plugin(Mutex::new(foreign));
             return Ok(Self { acceptor, keeper: None, reachable, addresses, endpoint });
         };
@@ -78,7 +79,9 @@ impl Listener {
             },
             Acceptor::Unix(listener) => loop {
                 match listener.accept().await {
-                    Ok((stream, peer)) => return Ok(self.socket(Carrier::Unix(stream), Address::from_unix(&peer))),
+                    Ok((stream, peer)) => {
+                        return Ok(self.socket(Carrier::Unix(stream), Address::from_unix(&peer)));
+                    }
                     Err(error) if is_about_the_peer(&error) => {}
                     Err(error) => return Err(self.accept_error(&error)),
                 }
@@ -202,7 +205,8 @@ fn listening(socket: OwnedFd) -> Result<(Acceptor, Address), Error> {
         Error::from(api::Error::from_io("the plugin's socket cannot be listened on", &error))
     };
     let flags = rustix::fs::fcntl_getfl(&socket).map_err(|error| io(error.into()))?;
-    rustix::fs::fcntl_setfl(&socket, flags | rustix::fs::OFlags::NONBLOCK).map_err(|error| io(error.into()))?;
+    rustix::fs::fcntl_setfl(&socket, flags | rustix::fs::OFlags::NONBLOCK)
+        .map_err(|error| io(error.into()))?;
     let domain = rustix::net::sockopt::socket_domain(&socket).map_err(|error| io(error.into()))?;
     if domain == rustix::net::AddressFamily::UNIX {
         let listener = UnixListener::from_std(socket.into()).map_err(io)?;

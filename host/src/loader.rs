@@ -159,7 +159,9 @@ fn check_record(record: record::Record, policy: Policy) -> FoundPlugin {
             // A plugin of a later API may declare what this version cannot read: say that, where it is so.
             let refusal = record::api_of(&record.text)
                 .and_then(|(api, requires)| check_api(&api, &requires).err())
-                .unwrap_or_else(|| Refusal::new(RefusalKind::BadManifest, format!("its manifest is unsound: {problem}")));
+                .unwrap_or_else(|| {
+                    Refusal::new(RefusalKind::BadManifest, format!("its manifest is unsound: {problem}"))
+                });
             return FoundPlugin { text: record.text, manifest: None, refusal: Some(refusal) };
         }
     };
@@ -190,7 +192,9 @@ fn check_api(api: &Version, requires: &Version) -> Result<(), Refusal> {
     let message = if api.major == host.major {
         format!("it needs version {requires} of the plugin API, and this host has {host}: use a newer host")
     } else {
-        format!("it is built for version {api} of the plugin API, and this host has {host}: another major version")
+        format!(
+            "it is built for version {api} of the plugin API, and this host has {host}: another major version"
+        )
     };
     Err(Refusal::new(RefusalKind::ApiVersion, message))
 }

@@ -250,8 +250,12 @@ impl Role {
         for parameter in &mut self.parameters {
             let name = &parameter.name;
             for name in std::iter::once(name).chain(&parameter.aliases) {
-                if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
-                    return Err(format!("{name:?} cannot be a parameter: ASCII letters, digits, '-' and '_'"));
+                if name.is_empty()
+                    || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+                {
+                    return Err(format!(
+                        "{name:?} cannot be a parameter: ASCII letters, digits, '-' and '_'"
+                    ));
                 }
                 if !names.insert(name.clone()) {
                     return Err(format!("the parameter {name} is declared twice"));
@@ -291,12 +295,15 @@ impl Role {
     /// The names of the parameters whose values must never be shown, aliases too.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
         let secret = self.parameters.iter().filter(|parameter| parameter.secret);
-        secret.flat_map(|parameter| std::iter::once(&parameter.name).chain(&parameter.aliases)).map(String::as_str)
+        secret
+            .flat_map(|parameter| std::iter::once(&parameter.name).chain(&parameter.aliases))
+            .map(String::as_str)
     }
 
     /// The names of all parameters, aliases too, for a person.
     pub(crate) fn names(&self) -> Vec<String> {
-        let names = |parameter: &Parameter| [std::slice::from_ref(&parameter.name), &parameter.aliases].concat();
+        let names =
+            |parameter: &Parameter| [std::slice::from_ref(&parameter.name), &parameter.aliases].concat();
         self.parameters.iter().flat_map(names).collect()
     }
 }

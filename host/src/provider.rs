@@ -91,19 +91,24 @@ impl Provider {
     }
 
     fn set_up(&self, services: &HostServices) -> Result<Instance, Error> {
-        let create = match &self.source {
-            Source::BuiltIn(plugin) => plugin.create(),
+        let constructor = match &self.source {
+            Source::BuiltIn(plugin) => plugin.constructor(),
             Source::File(file) => {
-                let load = || file.load(&self.manifest).map(Module::create);
+                let load = || file.load(&self.manifest).map(Module::constructor);
                 load().map_err(|refusal| {
-                    let message = format!("the plugin {} cannot be loaded from {}: {refusal}", self.name(), self.origin);
+                    let message = format!(
+                        "the plugin {} cannot be loaded from {}: {refusal}",
+                        self.name(),
+                        self.origin
+                    );
                     Error::new(ErrorKind::PluginRefused, message)
                 })?
             }
         };
         tracing::debug!(plugin = self.name(), origin = %self.origin, "set up");
         let host = RHost::new(Arc::new(services.for_plugin(self.name())));
-        Instance::create(create, host)
-            .map_err(|error| Error::from(error).context(format_args!("the plugin {} cannot be set up", self.name())))
+        Instance::create(constructor, host).map_err(|error| {
+            Error::from(error).context(format_args!("the plugin {} cannot be set up", self.name()))
+        })
     }
 }

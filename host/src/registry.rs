@@ -8,7 +8,8 @@ use std::sync::{Arc, OnceLock};
 use endpoints_plugin_api::export::BuiltIn;
 
 use crate::endpoint::{self, ClientEndpoint, RoleKind, ServerEndpoint};
-use crate::error::{Error, ErrorKind, nearest, shown};
+use crate::error::{Error, ErrorKind, shown};
+use crate::grammar::Description;
 use crate::loader::{self, FileSource, Place, Policy, Refusal, RefusalKind, SearchPath};
 use crate::manifest::{Manifest, Role};
 use crate::provider::{Origin, Provider, SchemeEntry};
@@ -76,7 +77,6 @@ enum BuiltIns {
 
 impl Registry {
     /// A registry to be set up otherwise than the default one.
-    #[must_use]
     pub fn builder() -> RegistryBuilder {
         RegistryBuilder {
             settings: Settings {
@@ -98,16 +98,26 @@ impl Registry {
     ///
     /// # Errors
     /// What is wrong with the description, and where; or why the plugin that provides its scheme cannot be used.
-    pub fn client(&self, description: impl Into<Vec<u8>>) -> Result<ClientEndpoint, Error> {
-        endpoint::make(self, RoleKind::Client, description.into()).map(ClientEndpoint::new)
+    pub fn client(&self, description: impl AsRef<[u8]>) -> Result<ClientEndpoint, Error> {
+        endpoint::make(self, RoleKind::Client, description.as_ref()).map(ClientEndpoint::new)
     }
 
     /// Makes a server endpoint: its description is checked through and through, nothing is opened.
     ///
     /// # Errors
     /// What is wrong with the description, and where; or why the plugin that provides its scheme cannot be used.
-    pub fn server(&self, description: impl Into<Vec<u8>>) -> Result<ServerEndpoint, Error> {
-        endpoint::make(self, RoleKind::Server, description.into()).map(ServerEndpoint::new)
+    pub fn server(&self, description: impl AsRef<[u8]>) -> Result<ServerEndpoint, Error> {
+        endpoint::make(self, RoleKind::Server, description.as_ref()).map(ServerEndpoint::new)
+    }
+
+    /// Parses a description by the grammar alone: neither its scheme nor its arguments need exist.
+    ///
+    /// Unlike [`Description::parse`], the error shows the description, with what is known to be a secret masked.
+    ///
+    /// # Errors
+    /// Which rule of the grammar it breaks, and where.
+    pub fn parse(&self, description: impl AsRef<[u8]>) -> Result<Description, Error> {
+        endpoint::parse(self, description.as_ref())
     }
 
     /// All plugins that were found, usable or not, in the order in which they count. Runs no code of theirs.
@@ -164,12 +174,14 @@ impl Registry {
         index.schemes.get(name).cloned().ok_or_else(|| index.unknown(scheme, name))
     }
 
-    /// The names of all arguments, of any known scheme, whose values must never be shown.
+    /// The names of all arguments, of any known scheme, whose values must never be shown, and what secrets are mostly
+    /// called.
     pub(crate) fn secrets(&self) -> Vec<String> {
         let manifests = self.index().plugins.iter().filter_map(|listed| listed.manifest.as_ref());
         let schemes = manifests.flat_map(|manifest| &manifest.plugin.schemes);
         let roles = schemes.flat_map(|scheme| scheme.client.iter().chain(&scheme.server));
-        roles.flat_map(Role::secrets).map(str::to_owned).collect()
+        let usual = ["password", "passphrase", "secret", "token"];
+        roles.flat_map(Role::secrets).chain(usual).map(str::to_owned).collect()
     }
 
     fn index(&self) -> &Index {
@@ -180,7 +192,9 @@ impl Registry {
 impl Default for Registry {
     /// All built-in plugins, and files from the documented places.
     fn default() -> Self {
-        Self::builder().build().unwrap_or_else(|error| unreachable!("no preference, so nothing to refuse: {error}"))
+        Self::builder()
+            .build()
+            .unwrap_or_else(|error| unreachable!("no preference, so nothing to refuse: {error}"))
     }
 }
 
@@ -269,7 +283,9 @@ impl RegistryBuilder {
 
 impl fmt::Debug for RegistryBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RegistryBuilder").field("plugin_path", &self.settings.search.given).finish_non_exhaustive()
+        f.debug_struct("RegistryBuilder")
+            .field("plugin_path", &self.settings.search.given)
+            .finish_non_exhaustive()
     }
 }
 
@@ -312,7 +328,10 @@ fn built_ins() -> Vec<Listed> {
             Err(problem) => Listed {
                 origin: Origin::BuiltIn,
                 manifest: None,
-                provider: Err(Refusal::new(RefusalKind::BadManifest, format!("its manifest is unsound: {problem}"))),
+                provider: Err(Refusal::new(
+                    RefusalKind::BadManifest,
+                    format!("its manifest is unsound: {problem}"),
+                )),
                 lost: Vec::new(),
             },
         })
@@ -352,9 +371,14 @@ impl Index {
 
     fn unknown(&self, written: &[u8], name: &str) -> Error {
         let refused = self.plugins.iter().find(|listed| listed.provider.is_err() && listed.provides(name));
-        if let Some((listed, refusal)) = refused.and_then(|listed| Some((listed, listed.provider.as_ref().err()?))) {
-            let message =
-                format!("the plugin {} ({}), which provides {name}, is refused: {refusal}", listed.name(), listed.origin);
+        if let Some((listed, refusal)) =
+            refused.and_then(|listed| Some((listed, listed.provider.as_ref().err()?)))
+        {
+            let message = format!(
+                "the plugin {} ({}), which provides {name}, is refused: {refusal}",
+                listed.name(),
+                listed.origin
+            );
             return Error::new(ErrorKind::PluginRefused, message).with_scheme(name);
         }
         let mut known: Vec<String> = self.schemes.keys().cloned().collect();
@@ -362,7 +386,9 @@ impl Index {
         let message = match (name, known.is_empty()) {
             ("", _) => "a description begins with a scheme, as in tcp:host=example.com:port=80".to_owned(),
             (_, true) => format!("no plugin provides the scheme {}: no plugin was found", shown(written)),
-            (_, false) => format!("no plugin provides the scheme {}; known are {}", shown(written), known.join(", ")),
+            (_, false) => {
+                format!("no plugin provides the scheme {}; known are {}", shown(written), known.join(", "))
+            }
         };
         let message = message + &self.unreadable();
         Error::new(ErrorKind::UnknownScheme, message).with_scheme(name).with_expected(known, name)
@@ -373,7 +399,9 @@ impl Index {
     /// The files of which nobody can tell what they would provide, for the message about an unknown scheme.
     fn unreadable(&self) -> String {
         let mut refused = self.plugins.iter().filter(|listed| listed.manifest.is_none());
-        let Some((first, refusal)) = refused.next().and_then(|first| Some((first, first.provider.as_ref().err()?))) else {
+        let Some((first, refusal)) =
+            refused.next().and_then(|first| Some((first, first.provider.as_ref().err()?)))
+        else {
             return String::new();
         };
         let more = match refused.count() {
@@ -397,7 +425,9 @@ fn list_file(path: &std::path::Path, settings: &Settings, plugins: &mut Vec<List
     for found in checked.plugins {
         let twin = plugins.iter().find(|listed| {
             let name = found.manifest.as_ref().map(|manifest| manifest.build.name.as_str());
-            listed.origin != Origin::BuiltIn && listed.provider.is_ok() && Some(listed.name().as_str()) == name
+            listed.origin != Origin::BuiltIn
+                && listed.provider.is_ok()
+                && Some(listed.name().as_str()) == name
         });
         let duplicate = twin.map(|twin| {
             let message = format!("a plugin of this name was found before, at {}", twin.origin);
@@ -445,7 +475,10 @@ impl Listed {
     }
 
     fn scheme_names(&self) -> impl Iterator<Item = String> {
-        self.manifest.iter().flat_map(|manifest| &manifest.plugin.schemes).map(|scheme| scheme.name.to_string())
+        self.manifest
+            .iter()
+            .flat_map(|manifest| &manifest.plugin.schemes)
+            .map(|scheme| scheme.name.to_string())
     }
 
     fn provides(&self, scheme: &str) -> bool {
@@ -459,7 +492,11 @@ impl Listed {
     }
 
     /// Takes the schemes that nobody has yet; gives those that somebody has.
-    fn claim(&self, settings: &Settings, schemes: &mut HashMap<String, SchemeEntry>) -> Vec<(String, String)> {
+    fn claim(
+        &self,
+        settings: &Settings,
+        schemes: &mut HashMap<String, SchemeEntry>,
+    ) -> Vec<(String, String)> {
         let mut lost = Vec::new();
         let left_out = |scheme: &str| match &settings.built_in {
             BuiltIns::Without(schemes) if self.origin == Origin::BuiltIn => {
@@ -526,20 +563,4 @@ pub enum PluginState {
     Shadowed,
     /// It is not used, for this reason.
     Refused(Refusal),
-}
-
-/// The text of a description with each byte of a secret as `*`: for errors and logs.
-pub(crate) fn masked(registry: &Registry, role: RoleKind, text: &[u8]) -> Vec<u8> {
-    let mut masked = text.to_vec();
-    for span in endpoint::secret_spans(registry, role, text) {
-        if let Some(bytes) = masked.get_mut(span) {
-            bytes.fill(b'*');
-        }
-    }
-    masked
-}
-
-/// Whether an unknown argument's name is close to one of a secret.
-pub(crate) fn like_secret(written: &str, secrets: &[String]) -> bool {
-    nearest(written, secrets).is_some()
 }

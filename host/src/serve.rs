@@ -208,10 +208,10 @@ impl Serve {
             take_over(ended, &mut open, &mut error);
         }
         let deadline = Instant::now().checked_add(self.drain_timeout);
-        if let Some(shared) = Arc::into_inner(shared) {
-            if let Err(error) = shared.listener.close().await {
-                observer.tell(&Event::Error { id: None, error: &error });
-            }
+        if let Some(shared) = Arc::into_inner(shared)
+            && let Err(error) = shared.listener.close().await
+        {
+            observer.tell(&Event::Error { id: None, error: &error });
         }
         let cut = drain(open, deadline).await;
         observer.tell(&Event::Stopped);
@@ -326,7 +326,8 @@ where
             }
             Err(error) => {
                 shared.observer.tell(&Event::Error { id: None, error: &error });
-                if matches!(error.kind(), ErrorKind::Closed | ErrorKind::PluginPanicked | ErrorKind::Internal) {
+                if matches!(error.kind(), ErrorKind::Closed | ErrorKind::PluginPanicked | ErrorKind::Internal)
+                {
                     return (open, Some(error));
                 }
                 tokio::select! {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use endpoints_plugin_api as api;
@@ -25,7 +25,7 @@ pub(crate) use sys::Watch;
 pub(crate) struct HostServices {
     registry: Weak<Inner>,
     /// The runtime that last connected or listened, for calls from threads that have none.
-    runtime: Arc<Mutex<Option<Handle>>>,
+    runtime: Arc<RwLock<Option<Handle>>>,
     plugin: Arc<str>,
 }
 
@@ -44,7 +44,13 @@ impl HostServices {
     /// If the caller is in none.
     pub(crate) fn note_runtime(&self) -> Result<(), api::Error> {
         let handle = Handle::try_current().map_err(|_| no_runtime())?;
-        *self.runtime.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
+        let known = |known: &Option<Handle>| known.as_ref().is_some_and(|known| known.id() == handle.id());
+        if !self.runtime.read().is_ok_and(|runtime| known(&runtime)) {
+            // Where several runtimes connect at once any of them will do, so nobody waits for the lock.
+            if let Ok(mut runtime) = self.runtime.try_write() {
+                *runtime = Some(handle);
+            }
+        }
         Ok(())
     }
 
@@ -53,7 +59,7 @@ impl HostServices {
         if Handle::try_current().is_ok() {
             return Ok(f());
         }
-        let handle = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let handle = self.runtime.read().unwrap_or_else(PoisonError::into_inner).clone();
         let handle = handle.ok_or_else(no_runtime)?;
         let _entered = handle.enter();
         Ok(f())
@@ -75,7 +81,7 @@ impl Services for HostServices {
         let internal = |message: &str| api::Error::new(api::ErrorKind::Internal, message);
         let role = RoleKind::from_code(role).ok_or_else(|| internal("there is no such role"))?;
         let inner = self.registry.upgrade().ok_or_else(|| internal("the registry is gone"))?;
-        let made = endpoint::make(&Registry(inner), role, description.to_vec());
+        let made = endpoint::make(&Registry(inner), role, description);
         made.map(endpoint::export).map_err(|error| error.to_api())
     }
 

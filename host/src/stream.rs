@@ -29,10 +29,9 @@ pub(crate) enum Carrier {
 pub(crate) struct Stream {
     carrier: Carrier,
     /// Bytes that were read already and come first.
-    leftover: Leftover,
+    leftover: Option<Box<Leftover>>,
 }
 
-#[derive(Default)]
 struct Leftover {
     bytes: Vec<u8>,
     taken: usize,
@@ -40,7 +39,7 @@ struct Leftover {
 
 impl Stream {
     pub(crate) fn new(carrier: Carrier) -> Self {
-        Self { carrier, leftover: Leftover::default() }
+        Self { carrier, leftover: None }
     }
 
     /// Takes over a stream socket: its type is looked at, and it is made non-blocking and closed on exec.
@@ -51,7 +50,8 @@ impl Stream {
         if kind != rustix::net::SocketType::STREAM {
             return Err(internal("a socket that is no stream"));
         }
-        let io = |error: rustix::io::Errno| Error::from(endpoints_plugin_api::Error::from(io::Error::from(error)));
+        let io =
+            |error: rustix::io::Errno| Error::from(endpoints_plugin_api::Error::from(io::Error::from(error)));
         let flags = rustix::fs::fcntl_getfl(&socket).map_err(io)?;
         if !flags.contains(rustix::fs::OFlags::NONBLOCK) {
             rustix::fs::fcntl_setfl(&socket, flags | rustix::fs::OFlags::NONBLOCK).map_err(io)?;
@@ -66,8 +66,9 @@ impl Stream {
     /// Takes over a stream socket that is non-blocking already. Needs a runtime.
     pub(crate) fn from_nonblocking(socket: OwnedFd) -> Result<Self, Error> {
         let io = |error: io::Error| Error::from(endpoints_plugin_api::Error::from(error));
-        let domain = rustix::net::sockopt::socket_domain(&socket)
-            .map_err(|error| Error::new(ErrorKind::Internal, format!("a plugin handed over no socket: {error}")))?;
+        let domain = rustix::net::sockopt::socket_domain(&socket).map_err(|error| {
+            Error::new(ErrorKind::Internal, format!("a plugin handed over no socket: {error}"))
+        })?;
         let carrier = if domain == rustix::net::AddressFamily::UNIX {
             Carrier::Unix(UnixStream::from_std(socket.into()).map_err(io)?)
         } else {
@@ -94,13 +95,13 @@ impl Stream {
 
     pub(crate) fn put_back(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
-            self.leftover = Leftover { bytes: bytes.to_vec(), taken: 0 };
+            self.leftover = Some(Box::new(Leftover { bytes: bytes.to_vec(), taken: 0 }));
         }
     }
 
     /// The socket, where the stream is one and nothing was read ahead.
     pub(crate) fn into_socket(self) -> Result<OwnedFd, Self> {
-        if !self.leftover.is_empty() {
+        if self.leftover.is_some() {
             return Err(self);
         }
         match self.carrier {
@@ -116,6 +117,7 @@ impl Stream {
         }
     }
 
+    #[inline]
     pub(crate) fn is_socket(&self) -> bool {
         !matches!(self.carrier, Carrier::Plugin(_))
     }
@@ -135,24 +137,27 @@ impl Stream {
     }
 }
 
-impl Leftover {
-    fn is_empty(&self) -> bool {
-        self.taken == self.bytes.len()
-    }
-
-    fn read(&mut self, buf: &mut ReadBuf<'_>) {
-        let left = &self.bytes[self.taken..];
-        let count = left.len().min(buf.remaining());
-        buf.put_slice(&left[..count]);
-        self.taken += count;
-        if self.is_empty() {
-            *self = Self::default();
+impl Stream {
+    #[cold]
+    fn read_leftover(&mut self, buf: &mut ReadBuf<'_>) {
+        if let Some(leftover) = &mut self.leftover {
+            let left = &leftover.bytes[leftover.taken..];
+            let count = left.len().min(buf.remaining());
+            buf.put_slice(&left[..count]);
+            leftover.taken += count;
+            if leftover.taken == leftover.bytes.len() {
+                self.leftover = None;
+            }
         }
     }
 }
 
-/// Polls a plugin's stream within the task's budget: one that is always ready must not keep the others from running.
-fn within_budget<T>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+/// Polls within the task's budget: a plugin's stream that is always ready must not keep other tasks from running.
+#[inline]
+pub(crate) fn within_budget<T>(
+    cx: &mut Context<'_>,
+    poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+) -> Poll<T> {
     let budget = ready!(coop::poll_proceed(cx));
     let polled = poll(cx);
     if polled.is_ready() {
@@ -163,15 +168,19 @@ fn within_budget<T>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) ->
 
 impl AsyncRead for Stream {
     #[inline]
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.leftover.is_empty() {
-            self.leftover.read(buf);
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.leftover.is_some() {
+            self.read_leftover(buf);
             return Poll::Ready(Ok(()));
         }
         match &mut self.carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Carrier::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            Carrier::Plugin(stream) => within_budget(cx, |cx| Pin::new(stream).poll_read(cx, buf)),
+            Carrier::Plugin(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -182,7 +191,7 @@ impl AsyncWrite for Stream {
         match &mut self.carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Carrier::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-            Carrier::Plugin(stream) => within_budget(cx, |cx| Pin::new(stream).poll_write(cx, buf)),
+            Carrier::Plugin(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -195,7 +204,7 @@ impl AsyncWrite for Stream {
         match &mut self.carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Carrier::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Carrier::Plugin(stream) => within_budget(cx, |cx| Pin::new(stream).poll_write_vectored(cx, bufs)),
+            Carrier::Plugin(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -212,7 +221,7 @@ impl AsyncWrite for Stream {
         match &mut self.carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Carrier::Unix(stream) => Pin::new(stream).poll_flush(cx),
-            Carrier::Plugin(stream) => within_budget(cx, |cx| Pin::new(stream).poll_flush(cx)),
+            Carrier::Plugin(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -221,7 +230,7 @@ impl AsyncWrite for Stream {
         match &mut self.carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Carrier::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Carrier::Plugin(stream) => within_budget(cx, |cx| Pin::new(stream).poll_shutdown(cx)),
+            Carrier::Plugin(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -29,6 +29,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs `call`, giving `fallback` when it panics: no panic may reach an `extern "C"` frame.
+#[inline]
 pub(crate) fn guard<T>(fallback: T, call: impl FnOnce() -> T) -> T {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(value) => value,

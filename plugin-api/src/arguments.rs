@@ -44,7 +44,10 @@ impl<'a> Arguments<'a> {
 
     fn need<T>(name: &str, value: Option<T>) -> Result<T, Error> {
         value.ok_or_else(|| {
-            Error::new(ErrorKind::Internal, format!("the plugin asks for the argument {name}, which is absent"))
+            Error::new(
+                ErrorKind::Internal,
+                format!("the plugin asks for the argument {name}, which is absent"),
+            )
         })
     }
 
@@ -125,8 +128,9 @@ impl<'a> Arguments<'a> {
     /// If it is absent, or of another type.
     pub fn port(&self, name: &str) -> Result<u16, Error> {
         let number = self.integer(name)?;
-        u16::try_from(number)
-            .map_err(|_| Error::new(ErrorKind::Internal, format!("the argument {name} is not declared as a port")))
+        u16::try_from(number).map_err(|_| {
+            Error::new(ErrorKind::Internal, format!("the argument {name} is not declared as a port"))
+        })
     }
 
     /// A flag.
@@ -159,7 +163,10 @@ impl<'a> Arguments<'a> {
         self.opt_text(name)?
             .map(|text| {
                 text.parse().map_err(|_| {
-                    Error::new(ErrorKind::Internal, format!("the argument {name} is not declared as an address"))
+                    Error::new(
+                        ErrorKind::Internal,
+                        format!("the argument {name} is not declared as an address"),
+                    )
                 })
             })
             .transpose()

@@ -96,7 +96,9 @@ impl Connection {
     fn stream(&mut self) -> io::Result<Pin<&mut Stream>> {
         match &mut self.body {
             Carrier::Stream(stream) => Ok(Pin::new(stream)),
-            _ => Err(io::Error::other("a descriptor must be adopted with Host::adopt before it is read or written")),
+            _ => Err(io::Error::other(
+                "a descriptor must be adopted with Host::adopt before it is read or written",
+            )),
         }
     }
 
@@ -106,7 +108,10 @@ impl Connection {
             Body::Pair { read, write, inherited } => Carrier::Pair { read, write, inherited },
             Body::Stream(stream) => Carrier::Stream(Stream(stream)),
             Body::Handshake(_) => {
-                return Err(Error::new(ErrorKind::Internal, "a handshake was handed over in place of a connection"));
+                return Err(Error::new(
+                    ErrorKind::Internal,
+                    "a handshake was handed over in place of a connection",
+                ));
             }
         };
         let leftover = taken.leftover.as_slice().to_vec();

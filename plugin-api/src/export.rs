@@ -1,7 +1,6 @@
 //! The macro that makes a crate a plugin.
 
-use crate::abi::host::RHost;
-use crate::abi::module::RCreated;
+use crate::abi::instance::Constructor;
 
 /// Makes the crate a plugin: `export!(TYPE, "plugin.json")`, once in the crate's root.
 ///
@@ -46,7 +45,8 @@ macro_rules! export {
             #[used]
             #[unsafe(link_section = ".epplugin")]
             #[unsafe(export_name = concat!("endpoints_manifest_", env!("CARGO_CRATE_NAME")))]
-            pub static RECORD: [u8; LENGTH + manifest::HEAD] = manifest::record(&manifest::join::<LENGTH>(PARTS));
+            pub static RECORD: [u8; LENGTH + manifest::HEAD] =
+                manifest::record(&manifest::join::<LENGTH>(PARTS));
 
             fn text() -> &'static str {
                 ::core::str::from_utf8(&TEXT).unwrap_or("")
@@ -71,7 +71,7 @@ macro_rules! export {
                 };
 
             $crate::__private::inventory::submit! {
-                $crate::__private::BuiltIn::new(text, $crate::abi::module::create::<$plugin>)
+                $crate::__private::BuiltIn::new::<$plugin>(text)
             }
         };
     };
@@ -81,14 +81,14 @@ macro_rules! export {
 #[derive(Debug)]
 pub struct BuiltIn {
     manifest: fn() -> &'static str,
-    create: extern "C" fn(RHost) -> RCreated,
+    constructor: Constructor,
 }
 
 impl BuiltIn {
     #[doc(hidden)]
     #[must_use]
-    pub const fn new(manifest: fn() -> &'static str, create: extern "C" fn(RHost) -> RCreated) -> Self {
-        Self { manifest, create }
+    pub const fn new<P: crate::Plugin>(manifest: fn() -> &'static str) -> Self {
+        Self { manifest, constructor: Constructor::of::<P>() }
     }
 
     /// The text of its manifest record.
@@ -97,10 +97,10 @@ impl BuiltIn {
         (self.manifest)()
     }
 
-    /// Makes an instance of it.
+    /// What makes instances of it.
     #[must_use]
-    pub fn create(&self) -> extern "C" fn(RHost) -> RCreated {
-        self.create
+    pub fn constructor(&self) -> Constructor {
+        self.constructor
     }
 
     /// All plugins that are compiled into this program, in no particular order.

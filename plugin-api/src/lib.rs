@@ -71,8 +71,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub mod __private {
     use abi_stable::std_types::RStr;
 
-    pub use crate::export::BuiltIn;
     use crate::abi::module::{PluginMod, PluginModRef, create};
+    pub use crate::export::BuiltIn;
     pub use abi_stable;
     pub use inventory;
 

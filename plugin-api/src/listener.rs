@@ -259,7 +259,9 @@ impl Reachable {
                 match name.strip_prefix('@') {
                     None => last.arguments.push((name.to_owned(), Argument::Value(value.to_vec()))),
                     Some(name) => {
-                        if let Some(inner) = Self::decode(&Facts::from_bytes(value.to_vec())).into_iter().next() {
+                        if let Some(inner) =
+                            Self::decode(&Facts::from_bytes(value.to_vec())).into_iter().next()
+                        {
                             last.arguments.push((name.to_owned(), Argument::Nested(inner)));
                         }
                     }
@@ -298,7 +300,10 @@ struct SocketListener<G> {
 
 impl<G: Send + 'static> Export for SocketListener<G> {
     fn poll_accept(&mut self, _cx: &mut Context<'_>) -> Poll<Result<Taken, Error>> {
-        Poll::Ready(Err(Error::new(ErrorKind::Internal, "the host accepts from this listener's socket itself")))
+        Poll::Ready(Err(Error::new(
+            ErrorKind::Internal,
+            "the host accepts from this listener's socket itself",
+        )))
     }
 
     fn addresses(&self) -> Vec<u8> {

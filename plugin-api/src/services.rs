@@ -173,25 +173,31 @@ impl Host {
     ///
     /// # Cancel safety
     /// Work that has begun is done even when the future is dropped.
-    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
         let shared = std::sync::Arc::new(Blocking::default());
         let begun = {
-            let shared = std::sync::Arc::clone(&shared);
+            let finish = Finish(std::sync::Arc::clone(&shared));
             let task: Box<dyn FnOnce() + Send> = Box::new(move || {
-                let done = guard(Err(()), || Ok(work()));
-                shared.finish(done);
+                let done = guard(Err(Unfinished::Panicked), || Ok(work()));
+                finish.0.finish(done);
             });
             let data = Box::into_raw(Box::new(task)).cast();
-            // SAFETY: a valid handle; the host calls the function once with the pointer.
-            let error = unsafe { (self.vt().spawn_blocking)(self.0.data, run_task, data) };
+            // SAFETY: a valid handle; the host calls one of the functions once with the pointer.
+            let error = unsafe { (self.vt().spawn_blocking)(self.0.data, run_task, discard_task, data) };
             error.into_error()
         };
         if let Some(error) = begun {
             return Err(error);
         }
-        poll_fn(|cx| shared.poll(cx))
-            .await
-            .map_err(|()| Error::new(ErrorKind::Panicked, "the plugin panicked in blocking work"))
+        poll_fn(|cx| shared.poll(cx)).await.map_err(|unfinished| match unfinished {
+            Unfinished::Panicked => Error::new(ErrorKind::Panicked, "the plugin panicked in blocking work"),
+            Unfinished::Discarded => {
+                Error::new(ErrorKind::Cancelled, "the runtime ended before the work began")
+            }
+        })
     }
 
     /// The socket addresses of a host name or IP address, in the order of the system's resolver.
@@ -388,7 +394,9 @@ impl<T, R, F: FnMut(&T) -> io::Result<R>> Call<'_, T, R, F> {
         let result = guard(None, || Some((call.operation)(call.io)))
             .unwrap_or_else(|| Err(io::Error::other("the operation panicked")));
         match result {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => IoPoll { tag: IoPoll::PENDING, val: 0 },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                IoPoll { tag: IoPoll::PENDING, val: 0 }
+            }
             result => {
                 call.result = Some(result);
                 IoPoll { tag: IoPoll::READY, val: 0 }
@@ -403,24 +411,51 @@ unsafe extern "C" fn run_task(data: *mut ()) {
     guard((), task);
 }
 
+unsafe extern "C" fn discard_task(data: *mut ()) {
+    // SAFETY: the box of `Host::blocking`, handed over once.
+    guard((), || drop(unsafe { Box::from_raw(data.cast::<Box<dyn FnOnce() + Send>>()) }));
+}
+
+/// Why blocking work has no result.
+#[derive(Clone, Copy)]
+enum Unfinished {
+    Panicked,
+    Discarded,
+}
+
+/// Tells who waits that the work is discarded, unless it has a result by then.
+struct Finish<T>(std::sync::Arc<Blocking<T>>);
+
+impl<T> Drop for Finish<T> {
+    fn drop(&mut self) {
+        self.0.finish(Err(Unfinished::Discarded));
+    }
+}
+
 /// Where blocking work leaves its result.
 struct Blocking<T>(std::sync::Mutex<BlockingState<T>>);
 
 struct BlockingState<T> {
-    result: Option<Result<T, ()>>,
+    result: Option<Result<T, Unfinished>>,
     waker: Option<std::task::Waker>,
+    /// The first result counts.
+    done: bool,
 }
 
 impl<T> Default for Blocking<T> {
     fn default() -> Self {
-        Self(std::sync::Mutex::new(BlockingState { result: None, waker: None }))
+        Self(std::sync::Mutex::new(BlockingState { result: None, waker: None, done: false }))
     }
 }
 
 impl<T> Blocking<T> {
-    fn finish(&self, result: Result<T, ()>) {
+    fn finish(&self, result: Result<T, Unfinished>) {
         let waker = {
             let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if state.done {
+                return;
+            }
+            state.done = true;
             state.result = Some(result);
             state.waker.take()
         };
@@ -429,7 +464,7 @@ impl<T> Blocking<T> {
         }
     }
 
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<T, ()>> {
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<T, Unfinished>> {
         let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(result) = state.result.take() {
             return Poll::Ready(result);

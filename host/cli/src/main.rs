@@ -1,3 +1,56 @@
-//! The `endpoints` command.
+//! The `endpoints` command. What it does, a program can do with a few calls of the library of the same name.
 
-fn main() {}
+mod caret;
+mod connect;
+mod context;
+mod events;
+mod exec;
+mod explain;
+mod failure;
+mod forward;
+mod inspect;
+mod list_plugins;
+mod listen;
+mod options;
+mod output;
+mod parse;
+mod progress;
+mod quote;
+mod service;
+mod statistics;
+mod stdio;
+mod usage;
+mod why;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Args, Parser};
+
+use crate::context::Context;
+use crate::failure::Outcome;
+use crate::options::{Cli, Command, Global, With};
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let Cli { global, command } = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage::report(error, &arguments),
+    };
+    match command {
+        Command::ListPlugins(with) => run(global, with, list_plugins::run),
+        Command::Inspect(with) => run(global, with, inspect::run),
+        Command::Parse(with) => run(global, with, parse::run),
+        Command::Quote(with) => run(global, with, quote::run),
+        Command::Explain(with) => run(global, with, explain::run),
+        Command::Connect(with) => run(global, with, connect::run),
+        Command::Listen(with) => run(global, with, listen::run),
+        Command::Forward(with) => run(global, with, forward::run),
+    }
+}
+
+fn run<T: Args>(outer: Global, with: With<T>, command: fn(&Context, T) -> Outcome) -> ExitCode {
+    let context = Context::new(outer.and(with.global));
+    context.set_up_log(false);
+    command(&context, with.own).unwrap_or_else(|failure| failure.report(&context))
+}

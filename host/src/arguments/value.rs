@@ -1,8 +1,9 @@
 //! Values against the types of parameters.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind, shown};
 use crate::manifest::{Parameter, ParameterType};
 
 /// A value that was found to be of its type, in the form that plugins get.
@@ -81,7 +82,10 @@ fn host(value: &[u8]) -> Result<Outcome, Problem> {
         return problem(ErrorKind::MissingArgument, "names no host: it is empty");
     }
     if text.contains(|c: char| c.is_control() || c.is_whitespace()) {
-        return problem(ErrorKind::InvalidArgument, "is no host name: it has white space or a control character");
+        return problem(
+            ErrorKind::InvalidArgument,
+            "is no host name: it has white space or a control character",
+        );
     }
     Ok(Outcome::AsWritten)
 }
@@ -113,10 +117,8 @@ fn integer(parameter: &Parameter, value: &[u8]) -> Result<Outcome, Problem> {
 
 fn port(value: &[u8]) -> Result<Outcome, Problem> {
     const RANGE: &str = "is no port: 0 to 65535 is accepted";
-    if let Some(positive) = value.strip_prefix(b"-") {
-        if digits(positive).is_ok() {
-            return problem(ErrorKind::BadPort, RANGE);
-        }
+    if value.strip_prefix(b"-").is_some_and(|positive| digits(positive).is_ok()) {
+        return problem(ErrorKind::BadPort, RANGE);
     }
     match digits(value)? {
         number @ 0..=65_535 => Ok(Outcome::Number(number)),
@@ -134,7 +136,8 @@ const UNITS: [(&str, u64); 6] = [
 ];
 
 fn duration(value: &[u8]) -> Result<Outcome, Problem> {
-    const FORM: &str = "is not a length of time; write seconds, as in 30 or 1.5, or a unit, as in 250ms or 2min";
+    const FORM: &str =
+        "is not a length of time; write seconds, as in 30 or 1.5, or a unit, as in 250ms or 2min";
     let bad = || Problem { kind: ErrorKind::BadNumber, message: FORM.into() };
     let text = std::str::from_utf8(value).map_err(|_| bad())?;
     let (number, unit) = UNITS
@@ -158,6 +161,31 @@ fn duration(value: &[u8]) -> Result<Outcome, Problem> {
     }
 }
 
+/// Reads a length of time as descriptions write it: bare seconds, as in `30` or `1.5`, or with a unit, as in `250ms`,
+/// `2min` (`ns`, `us`, `ms`, `s`, `min`, `h`).
+///
+/// # Errors
+/// [`ErrorKind::BadNumber`] if it is none, or longer than 584 years.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// assert_eq!(endpoints::parse_duration("1.5")?, Duration::from_millis(1500));
+/// assert_eq!(endpoints::parse_duration("2min")?, Duration::from_secs(120));
+/// # Ok::<(), endpoints::Error>(())
+/// ```
+pub fn parse_duration(text: &str) -> Result<Duration, Error> {
+    match duration(text.as_bytes()) {
+        Ok(Outcome::Number(nanos)) => Ok(Duration::from_nanos(nanos)),
+        Ok(_) => Err(Error::new(ErrorKind::Internal, "a length of time has no number")),
+        Err(problem) => {
+            Err(Error::new(problem.kind, format!("{} {}", shown(text.as_bytes()), problem.message)))
+        }
+    }
+}
+
 fn flag(value: &[u8]) -> Result<Outcome, Problem> {
     match value {
         b"1" | b"true" => Ok(Outcome::Number(1)),
@@ -169,7 +197,8 @@ fn flag(value: &[u8]) -> Result<Outcome, Problem> {
 fn mode(value: &[u8]) -> Result<Outcome, Problem> {
     let octal = value.strip_prefix(b"0o").unwrap_or(value);
     let valid = !octal.is_empty() && octal.iter().all(|byte| matches!(byte, b'0'..=b'7'));
-    let number = std::str::from_utf8(octal).ok().filter(|_| valid).and_then(|text| u64::from_str_radix(text, 8).ok());
+    let number =
+        std::str::from_utf8(octal).ok().filter(|_| valid).and_then(|text| u64::from_str_radix(text, 8).ok());
     match number {
         Some(number @ 0..=0o7777) => Ok(Outcome::Number(number)),
         Some(_) => problem(ErrorKind::BadOctal, "has more bits than a mode; 0 to 7777 is accepted"),
@@ -181,7 +210,9 @@ fn ip(value: &[u8]) -> Result<Outcome, Problem> {
     let address: Option<IpAddr> = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
     match address {
         Some(address) => Ok(Outcome::Normalized(address.to_string().into_bytes())),
-        None => problem(ErrorKind::InvalidArgument, "is no IP address; write one as in 192.0.2.1 or 2001:db8::1"),
+        None => {
+            problem(ErrorKind::InvalidArgument, "is no IP address; write one as in 192.0.2.1 or 2001:db8::1")
+        }
     }
 }
 

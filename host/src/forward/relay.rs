@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,6 +19,31 @@ pub struct Traffic {
     pub bytes_in: u64,
     /// From the second stream to the first.
     pub bytes_out: u64,
+}
+
+/// Counts the bytes of many relayed connections, as they move.
+#[derive(Debug, Default)]
+pub struct Meter {
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+}
+
+impl Meter {
+    /// What has moved so far.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        Traffic {
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+        }
+    }
+
+    fn add(&self, before: Traffic, now: Traffic) {
+        if now != before {
+            self.bytes_in.fetch_add(now.bytes_in - before.bytes_in, Ordering::Relaxed);
+            self.bytes_out.fetch_add(now.bytes_out - before.bytes_out, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Copies between `a` and `b`, both ways, until both directions have ended; counts in `traffic` as it goes.
@@ -41,6 +67,21 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
+    relay_metered(a, b, idle_timeout, traffic, None).await
+}
+
+/// [`relay`] that adds what moves to `meter` too.
+pub(super) async fn relay_metered<A, B>(
+    a: &mut A,
+    b: &mut B,
+    idle_timeout: Option<Duration>,
+    traffic: &mut Traffic,
+    meter: Option<&Meter>,
+) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
     let mut forth = Direction::default();
     let mut back = Direction::default();
     let mut idle = idle_timeout.map(Idle::new);
@@ -48,6 +89,9 @@ where
         let before = *traffic;
         let there = forth.poll(cx, a, b, &mut traffic.bytes_in);
         let here = back.poll(cx, b, a, &mut traffic.bytes_out);
+        if let Some(meter) = meter {
+            meter.add(before, *traffic);
+        }
         let broken = forth.source_failed || back.source_failed;
         if broken || (there.is_ready() && here.is_ready()) {
             return Poll::Ready(forth.result().and(back.result()));

@@ -6,9 +6,9 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, IntoRawFd};
 
 use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
-use abi_stable::library::{AbiHeaderRef, LibHeader, RootModule};
-use endpoints_plugin_api::abi::host::RHost;
-use endpoints_plugin_api::abi::module::{PluginModRef, RCreated};
+use abi_stable::library::{AbiHeaderRef, LibHeader};
+use endpoints_plugin_api::abi::instance::Constructor;
+use endpoints_plugin_api::abi::module::PluginModRef;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 use super::{Refusal, RefusalKind};
@@ -18,9 +18,10 @@ use super::{Refusal, RefusalKind};
 pub(crate) struct Module(PluginModRef);
 
 impl Module {
-    /// The function that makes an instance.
-    pub(crate) fn create(self) -> extern "C" fn(RHost) -> RCreated {
-        self.0.create()
+    /// What makes instances of it.
+    pub(crate) fn constructor(self) -> Constructor {
+        // SAFETY: `load` has checked the module.
+        unsafe { Constructor::new(self.0.create()) }
     }
 }
 
@@ -39,10 +40,11 @@ pub(super) fn load(file: File, entry: &str, text: &str) -> Result<Module, Refusa
     // Never unloaded, whatever comes now: threads and thread-locals of it may live on.
     let library = std::mem::ManuallyDrop::new(library);
     // SAFETY: a symbol of that name with the documented prefix is a `LibHeader`; `upgrade` tests that by its magic.
-    let header: AbiHeaderRef = *unsafe { library.get::<AbiHeaderRef>(entry.as_bytes()) }.map_err(|error| {
-        let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-        Refusal::new(RefusalKind::NoEntry, format!("its entry {entry} is not found: {reason}"))
-    })?;
+    let header: AbiHeaderRef =
+        *unsafe { library.get::<AbiHeaderRef>(entry.as_bytes()) }.map_err(|error| {
+            let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+            Refusal::new(RefusalKind::NoEntry, format!("its entry {entry} is not found: {reason}"))
+        })?;
     let header: &'static LibHeader = header.upgrade().map_err(|error| {
         Refusal::new(RefusalKind::AbiHeader, format!("its foundation (abi_stable) is incompatible: {error}"))
     })?;
@@ -51,7 +53,8 @@ pub(super) fn load(file: File, entry: &str, text: &str) -> Result<Module, Refusa
     let module = unsafe { header.init_root_module_with_unchecked_layout::<PluginModRef>() }
         .map_err(|error| Refusal::new(RefusalKind::Root, format!("it could not be set up: {error}")))?;
     if module.manifest().as_str() != text {
-        let message = "what is loaded carries another manifest than the file: an older image of the same file";
+        let message =
+            "what is loaded carries another manifest than the file: an older image of the same file";
         return Err(Refusal::new(RefusalKind::StaleImage, message));
     }
     Ok(Module(module))
@@ -63,7 +66,6 @@ fn check_layout(header: &'static LibHeader) -> Result<(), Refusal> {
         return Err(Refusal::new(RefusalKind::Layout, "it does not say how its tables are laid out"));
     };
     let ours = <PluginModRef as abi_stable::StableAbi>::LAYOUT;
-    let _ = PluginModRef::VERSION_STRINGS;
     match check_layout_compatibility(ours, theirs) {
         Ok(()) => Ok(()),
         Err(error) => check_layout_compatibility(theirs, ours).map_err(|_| {

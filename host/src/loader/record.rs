@@ -6,7 +6,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use endpoints_plugin_api::manifest::{FORMAT, HEAD, MAGIC, MAX_TEXT, SECTION};
-use object::{Architecture, Object as _, ObjectKind, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _};
+use object::{
+    Architecture, Object as _, ObjectKind, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _,
+};
 use semver::Version;
 
 use super::{Refusal, RefusalKind};
@@ -33,7 +35,9 @@ pub(super) fn open(path: &Path) -> Result<(File, Metadata), Refusal> {
 
 /// Reads all records of a shared object for this machine.
 pub(super) fn read(file: &File, len: u64) -> Result<Vec<Record>, Refusal> {
-    let damaged = |error: object::Error| Refusal::new(RefusalKind::NotAnObject, format!("it is no shared object: {error}"));
+    let damaged = |error: object::Error| {
+        Refusal::new(RefusalKind::NotAnObject, format!("it is no shared object: {error}"))
+    };
     let cache = object::ReadCache::new(file);
     let object = object::File::parse(&cache).map_err(damaged)?;
     if object.architecture() != architecture() || object.is_64() != cfg!(target_pointer_width = "64") {
@@ -41,22 +45,31 @@ pub(super) fn read(file: &File, len: u64) -> Result<Vec<Record>, Refusal> {
         return Err(Refusal::new(RefusalKind::WrongTarget, message));
     }
     if object.kind() != ObjectKind::Dynamic {
-        return Err(Refusal::new(RefusalKind::NotAnObject, "it is no shared object but another kind of ELF file"));
+        return Err(Refusal::new(
+            RefusalKind::NotAnObject,
+            "it is no shared object but another kind of ELF file",
+        ));
     }
     // The dynamic loader maps segments beyond the end of a truncated file, and dies of it later.
     for segment in object.segments() {
         let (start, size) = segment.file_range();
         if start.checked_add(size).is_none_or(|end| end > len) {
-            return Err(Refusal::new(RefusalKind::NotAnObject, "it is truncated: a segment lies beyond its end"));
+            return Err(Refusal::new(
+                RefusalKind::NotAnObject,
+                "it is truncated: a segment lies beyond its end",
+            ));
         }
     }
     let Some(section) = object.section_by_name(SECTION) else {
-        return Err(Refusal::new(RefusalKind::NoManifest, format!("it is no endpoint plugin: no section {SECTION}")));
+        return Err(Refusal::new(
+            RefusalKind::NoManifest,
+            format!("it is no endpoint plugin: no section {SECTION}"),
+        ));
     };
     let data = section.data().map_err(damaged)?;
     let symbols: HashSet<String> = object
         .dynamic_symbols()
-        .filter(|symbol| symbol.is_definition())
+        .filter(object::ObjectSymbol::is_definition)
         .filter_map(|symbol| symbol.name().ok().map(str::to_owned))
         .collect();
     let mut records = Vec::new();
@@ -94,7 +107,9 @@ pub(super) fn texts(data: &[u8]) -> Result<Vec<String>, Refusal> {
     let bad = |message: String| Refusal::new(RefusalKind::BadManifest, message);
     let mut texts = Vec::new();
     let mut at = 0;
-    while let Some(found) = data.get(at..).and_then(|rest| rest.windows(MAGIC.len()).position(|bytes| bytes == MAGIC)) {
+    while let Some(found) =
+        data.get(at..).and_then(|rest| rest.windows(MAGIC.len()).position(|bytes| bytes == MAGIC))
+    {
         let start = at + found;
         let number = |place: usize| -> Option<u32> {
             data.get(start + place..start + place + 4)?.try_into().ok().map(u32::from_le_bytes)
@@ -103,7 +118,9 @@ pub(super) fn texts(data: &[u8]) -> Result<Vec<String>, Refusal> {
             return Err(bad("its manifest record is cut off".into()));
         };
         if format != FORMAT {
-            return Err(bad(format!("its manifest record is of the form {format}, and this host reads {FORMAT}")));
+            return Err(bad(format!(
+                "its manifest record is of the form {format}, and this host reads {FORMAT}"
+            )));
         }
         let length = length as usize;
         if length > MAX_TEXT {

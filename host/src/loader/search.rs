@@ -125,7 +125,9 @@ fn default_places(environment: Option<&Environment>) -> Vec<(PathBuf, PlaceSourc
 pub(crate) fn plugin_files(directory: &Path) -> (Vec<PathBuf>, PlaceOutcome) {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return (Vec::new(), PlaceOutcome::Absent),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return (Vec::new(), PlaceOutcome::Absent);
+        }
         Err(error) => return (Vec::new(), PlaceOutcome::Unreadable(error.to_string())),
     };
     let mut files: Vec<PathBuf> = entries
@@ -144,10 +146,14 @@ mod tests {
 
     #[test]
     fn places_come_in_the_documented_order() {
-        let environment =
-            Environment { plugin_path: Some("/a::/b".into()), data_home: Some("/home/u/.local/share".into()) };
-        let places: Vec<_> =
-            default_places(Some(&environment)).into_iter().map(|(path, _)| path.display().to_string()).collect();
+        let environment = Environment {
+            plugin_path: Some("/a::/b".into()),
+            data_home: Some("/home/u/.local/share".into()),
+        };
+        let places: Vec<_> = default_places(Some(&environment))
+            .into_iter()
+            .map(|(path, _)| path.display().to_string())
+            .collect();
         assert_eq!(
             places,
             [

@@ -17,7 +17,9 @@ const STICKY: u32 = 0o1000;
 
 /// Checks the opened file, and every directory on the way to where it really lies.
 pub(super) fn check(file: &File, path: &Path) -> Result<(), Refusal> {
-    let io = |error: std::io::Error| Refusal::new(RefusalKind::Io, format!("its directory cannot be examined: {error}"));
+    let io = |error: std::io::Error| {
+        Refusal::new(RefusalKind::Io, format!("its directory cannot be examined: {error}"))
+    };
     let metadata = file.metadata().map_err(io)?;
     let user = rustix::process::geteuid().as_raw();
     check_one(path, &metadata, user, WRITE, false)?;

@@ -95,7 +95,10 @@ impl RConn {
             _ => {
                 return Err(self.error.into_error().unwrap_or_else(|| {
                     let kind = self.kind;
-                    Error::new(ErrorKind::Internal, format!("a connection of the unknown kind {kind} was handed over"))
+                    Error::new(
+                        ErrorKind::Internal,
+                        format!("a connection of the unknown kind {kind} was handed over"),
+                    )
                 }));
             }
         };

@@ -48,6 +48,7 @@ pub struct RContext {
 }
 
 /// Calls `f` with `cx` in the form that crosses the boundary.
+#[inline]
 pub fn lend<R>(cx: &mut Context<'_>, f: impl FnOnce(*const RContext) -> R) -> R {
     let waker = cx.waker();
     let vtable: *const RawWakerVTable = waker.vtable();
@@ -71,6 +72,7 @@ pub fn lend<R>(cx: &mut Context<'_>, f: impl FnOnce(*const RContext) -> R) -> R 
 ///
 /// # Safety
 /// `raw` is a valid context, lent for the length of this call.
+#[inline]
 pub unsafe fn enter<R>(raw: *const RContext, cache: &WakerCache, f: impl FnOnce(&mut Context<'_>) -> R) -> R {
     // SAFETY: valid by contract.
     let waker = unsafe { &(*raw).waker };
@@ -94,7 +96,10 @@ impl WakerCache {
     fn keep(&self, waker: &RWaker) -> Arc<Kept> {
         // Compared with the words of the kept clone: it is alive, so equal words mean the same waker.
         if let Some(kept) = &*self.lock() {
-            if kept.0.data == waker.data && kept.0.aux == waker.aux && std::ptr::eq(kept.0.vtable, waker.vtable) {
+            if kept.0.data == waker.data
+                && kept.0.aux == waker.aux
+                && std::ptr::eq(kept.0.vtable, waker.vtable)
+            {
                 return Arc::clone(kept);
             }
         }
@@ -219,6 +224,3 @@ unsafe extern "C" fn own_drop(waker: *mut RWaker) {
     let waker = unsafe { std_waker(&*waker) };
     guard((), || drop(waker));
 }
-
-
-

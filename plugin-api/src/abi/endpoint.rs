@@ -174,7 +174,8 @@ impl Foreign {
         time_left: Option<std::time::Duration>,
         origin: &[u8],
     ) -> impl Future<Output = Result<Taken, Error>> + Send + 'static + use<> {
-        let time_left = time_left.map_or(u64::MAX, |left| u64::try_from(left.as_nanos()).unwrap_or(u64::MAX - 1));
+        let time_left =
+            time_left.map_or(u64::MAX, |left| u64::try_from(left.as_nanos()).unwrap_or(u64::MAX - 1));
         let context =
             RConnectContext { size: size_of::<RConnectContext>(), time_left, origin: RSlice::new(origin) };
         // SAFETY: valid by the contract of `new`; the context is lent for the call.

@@ -66,8 +66,7 @@ struct FutureBox<F> {
 }
 
 impl<R: Sized0, F: Future<Output = R>> FutureBox<F> {
-    const VT: FutureVt =
-        FutureVt { size: size_of::<FutureVt>(), poll: poll::<R, F>, drop: drop_box::<Self> };
+    const VT: FutureVt = FutureVt { size: size_of::<FutureVt>(), poll: poll::<R, F>, drop: drop_box::<Self> };
 }
 
 unsafe extern "C" fn poll<R: Sized0, F: Future<Output = R>>(

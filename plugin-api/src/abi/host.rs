@@ -44,8 +44,15 @@ pub struct HostVt {
     pub sleep: unsafe extern "C" fn(*const (), u64) -> RFuture,
     /// Drives a future of an [`RUnit`](super::future::RUnit) to its end.
     pub spawn: unsafe extern "C" fn(*const (), RFuture) -> RError,
-    /// Calls the function once with the pointer, on a thread where blocking is allowed.
-    pub spawn_blocking: unsafe extern "C" fn(*const (), unsafe extern "C" fn(*mut ()), *mut ()) -> RError,
+    /// Calls the first function with the pointer, on a thread where blocking is allowed; or the second one, where that
+    /// will not come to pass, be it because of the error that is returned or because the runtime ends. One of them is
+    /// called, once.
+    pub spawn_blocking: unsafe extern "C" fn(
+        *const (),
+        unsafe extern "C" fn(*mut ()),
+        unsafe extern "C" fn(*mut ()),
+        *mut (),
+    ) -> RError,
     /// A future of an [`RBytesResult`](super::future::RBytesResult): the socket addresses of a name, as text, one a line, in
     /// the order of the resolver.
     pub resolve: unsafe extern "C" fn(*const (), RSlice, u16) -> RFuture,

@@ -6,6 +6,7 @@ use super::endpoint::{Foreign as ForeignEndpoint, REndpoint, REndpointResult};
 use super::host::RHost;
 use super::module::{PluginVt, RArgument, RCreated};
 use crate::error::{Error, ErrorKind};
+use crate::plugin::Plugin;
 
 /// An instance of a plugin, made for one host.
 #[derive(Debug)]
@@ -18,6 +19,27 @@ pub struct Instance {
 unsafe impl Send for Instance {}
 // SAFETY: likewise.
 unsafe impl Sync for Instance {}
+
+/// The function that makes instances of a plugin.
+#[derive(Clone, Copy, Debug)]
+pub struct Constructor(extern "C" fn(RHost) -> RCreated);
+
+impl Constructor {
+    /// That of a plugin that is compiled in.
+    #[must_use]
+    pub const fn of<P: Plugin>() -> Self {
+        Self(super::module::create::<P>)
+    }
+
+    /// The function that a plugin gives.
+    ///
+    /// # Safety
+    /// It keeps the contract of [`PluginMod::create`](super::module::PluginMod): it is of a module whose layout was checked.
+    #[must_use]
+    pub const unsafe fn new(create: extern "C" fn(RHost) -> RCreated) -> Self {
+        Self(create)
+    }
+}
 
 /// An argument as the host gives it.
 #[derive(Debug)]
@@ -35,12 +57,12 @@ pub struct Given<'a> {
 }
 
 impl Instance {
-    /// Makes an instance with the function of a plugin that is compiled in, or of a module that was checked.
+    /// Makes an instance.
     ///
     /// # Errors
     /// What the plugin says against it.
-    pub fn create(create: extern "C" fn(RHost) -> RCreated, host: RHost) -> Result<Self, Error> {
-        let created = create(host);
+    pub fn create(constructor: Constructor, host: RHost) -> Result<Self, Error> {
+        let created = (constructor.0)(host);
         if let Some(error) = created.error.into_error() {
             return Err(error);
         }
@@ -55,7 +77,12 @@ impl Instance {
     ///
     /// # Errors
     /// What the plugin says against the arguments.
-    pub fn endpoint(&self, role: u32, scheme: &str, arguments: &mut [Given<'_>]) -> Result<ForeignEndpoint, Error> {
+    pub fn endpoint(
+        &self,
+        role: u32,
+        scheme: &str,
+        arguments: &mut [Given<'_>],
+    ) -> Result<ForeignEndpoint, Error> {
         let mut raw: Vec<RArgument> = arguments
             .iter_mut()
             .map(|argument| RArgument {

@@ -36,6 +36,7 @@ impl IoPoll {
     }
 
     /// Puts a poll into this form; an error that has a text of its own is left in `kept`.
+    #[inline]
     pub fn lower(polled: Poll<io::Result<usize>>, kept: &mut Option<io::Error>) -> Self {
         match polled {
             Poll::Pending => Self { tag: Self::PENDING, val: 0 },

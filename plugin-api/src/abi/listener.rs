@@ -95,9 +95,10 @@ unsafe extern "C" fn poll_accept<L: Export>(data: *mut (), cx: *const RContext, 
     if this.panicked {
         return super::future::PANICKED;
     }
-    // SAFETY: the context is lent for this call.
-    let polled =
-        guard(None, || Some(unsafe { enter(cx, &this.cache, |cx| this.listener.poll_accept(cx)) }.map(RConn::from)));
+    let polled = guard(None, || {
+        // SAFETY: the context is lent for this call.
+        Some(unsafe { enter(cx, &this.cache, |cx| this.listener.poll_accept(cx)) }.map(RConn::from))
+    });
     match polled {
         Some(Poll::Pending) => super::future::PENDING,
         Some(Poll::Ready(conn)) => {

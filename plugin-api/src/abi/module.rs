@@ -102,8 +102,7 @@ pub extern "C" fn create<P: Plugin>(host: RHost) -> RCreated {
     // SAFETY: the host hands over a counted handle.
     let host = unsafe { Host::from_raw(host) };
     let made = guard(Err(panicked("while it was set up")), || P::new(host).map(Box::new));
-    let values =
-        RValues { slice: RSlice { ptr: std::ptr::null(), len: 0 }, bytes: RBytes::EMPTY };
+    let values = RValues { slice: RSlice { ptr: std::ptr::null(), len: 0 }, bytes: RBytes::EMPTY };
     match made {
         Ok(plugin) => {
             RCreated { error: RError::NONE, data: Box::into_raw(plugin).cast(), vt: &Table::<P>::VT, values }

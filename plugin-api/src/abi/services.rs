@@ -28,8 +28,10 @@ pub trait Services: Send + Sync + 'static {
     /// Makes an endpoint of a role ([`CLIENT`](super::host::CLIENT) or [`SERVER`](super::host::SERVER)).
     fn endpoint(&self, role: u32, description: &[u8]) -> Result<REndpoint, Error>;
     /// Waits for a connect that is under way.
-    fn finish_connect(&self, socket: OwnedFd)
-    -> impl Future<Output = Result<Taken, Error>> + Send + 'static + use<Self>;
+    fn finish_connect(
+        &self,
+        socket: OwnedFd,
+    ) -> impl Future<Output = Result<Taken, Error>> + Send + 'static + use<Self>;
     /// Takes a connected socket over.
     fn adopt(&self, socket: OwnedFd) -> Result<Taken, Error>;
     /// Watches a descriptor that stays open and the plugin's.
@@ -190,11 +192,12 @@ unsafe extern "C" fn spawn<S: Services>(data: *const (), future: RFuture) -> REr
 unsafe extern "C" fn spawn_blocking<S: Services>(
     data: *const (),
     work: unsafe extern "C" fn(*mut ()),
+    discard: unsafe extern "C" fn(*mut ()),
     argument: *mut (),
 ) -> RError {
     // SAFETY: a live handle.
     let services = unsafe { services::<S>(data) };
-    let work = Work { work, argument };
+    let work = Work { work, discard, argument };
     let spawned = guard(Err(panicked()), || services.spawn_blocking(move || work.run()));
     spawned.err().map_or(RError::NONE, RError::from)
 }
@@ -202,6 +205,7 @@ unsafe extern "C" fn spawn_blocking<S: Services>(
 /// A plugin's function and what it is called with.
 struct Work {
     work: unsafe extern "C" fn(*mut ()),
+    discard: unsafe extern "C" fn(*mut ()),
     argument: *mut (),
 }
 
@@ -210,8 +214,16 @@ unsafe impl Send for Work {}
 
 impl Work {
     fn run(self) {
-        // SAFETY: called once, as the contract says.
-        unsafe { (self.work)(self.argument) }
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: called once, as the contract says; nothing is discarded now.
+        unsafe { (this.work)(this.argument) }
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        // SAFETY: it was not run, and never will be.
+        unsafe { (self.discard)(self.argument) }
     }
 }
 

@@ -70,6 +70,7 @@ pub trait Export: AsyncRead + AsyncWrite + Send + 'static {
 pub(crate) struct Anonymous<S>(pub(crate) S);
 
 impl<S> Anonymous<S> {
+    #[inline]
     fn project(self: Pin<&mut Self>) -> Pin<&mut S> {
         // SAFETY: the only field, pinned with its owner.
         unsafe { self.map_unchecked_mut(|this| &mut this.0) }
@@ -77,24 +78,29 @@ impl<S> Anonymous<S> {
 }
 
 impl<S: AsyncRead> AsyncRead for Anonymous<S> {
+    #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.project().poll_read(cx, buf)
     }
 }
 
 impl<S: AsyncWrite> AsyncWrite for Anonymous<S> {
+    #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.project().poll_write(cx, buf)
     }
 
+    #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.project().poll_flush(cx)
     }
 
+    #[inline]
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.project().poll_shutdown(cx)
     }
 
+    #[inline]
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -125,8 +131,7 @@ impl RStream {
             error: None,
             panicked: false,
         };
-        let vt: &'static StreamVt =
-            if vectored { &StreamBox::<S>::VECTORED } else { &StreamBox::<S>::PLAIN };
+        let vt: &'static StreamVt = if vectored { &StreamBox::<S>::VECTORED } else { &StreamBox::<S>::PLAIN };
         Self { data: Box::into_raw(Box::new(state)).cast(), vt }
     }
 
@@ -220,7 +225,9 @@ impl<S: Export> StreamBox<S> {
             // Behind the guard too, as it may drop an earlier error.
             IoPoll::lower(polled, &mut this.error)
         });
-        this.panicked = polled.tag == IoPoll::PANICKED;
+        if polled.tag == IoPoll::PANICKED {
+            this.panicked = true;
+        }
         polled
     }
 }
@@ -243,7 +250,10 @@ unsafe extern "C" fn poll_read<S: Export>(
             read?;
             // Safe code can put another buffer in place of this one; the caller's memory is then not written to.
             if len != 0 && !std::ptr::eq(buf.filled().as_ptr(), into) {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "the stream exchanged its reader's buffer"));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the stream exchanged its reader's buffer",
+                ));
             }
             Ok(buf.filled().len())
         })
@@ -307,8 +317,12 @@ unsafe extern "C" fn take_error<S: Export>(data: *mut ()) -> RError {
     // SAFETY: the table's contract.
     let this = unsafe { &mut *data.cast::<StreamBox<S>>() };
     let Some(error) = this.error.take() else { return RError::NONE };
-    // Moved in: it is dropped behind the guard.
-    guard(RError::NONE, move || Error::new(ErrorKind::Other, error.to_string()).into())
+    guard(RError::NONE, move || {
+        let words = error.to_string();
+        // Here, behind the guard, and before there is a result to be lost.
+        drop(error);
+        Error::new(ErrorKind::Other, words).into()
+    })
 }
 
 /// The other side's stream, read and written here.
@@ -370,7 +384,11 @@ impl Drop for Foreign {
 
 impl AsyncRead for Foreign {
     #[inline]
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let room = buf.remaining();
         // SAFETY: only written to by the call below.
         let into = unsafe { buf.unfilled_mut() }.as_mut_ptr().cast();
@@ -388,16 +406,19 @@ impl AsyncWrite for Foreign {
     #[inline]
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         // SAFETY: valid by the contract of `new`; the bytes are lent for the call.
-        let polled = lend(cx, |cx| unsafe { (self.vt().poll_write)(self.0.data, cx, buf.as_ptr(), buf.len()) });
+        let polled =
+            lend(cx, |cx| unsafe { (self.vt().poll_write)(self.0.data, cx, buf.as_ptr(), buf.len()) });
         self.raise(polled, buf.len())
     }
 
+    #[inline]
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // SAFETY: valid by the contract of `new`.
         let polled = lend(cx, |cx| unsafe { (self.vt().poll_flush)(self.0.data, cx) });
         self.raise(polled, usize::MAX).map_ok(drop)
     }
 
+    #[inline]
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // SAFETY: valid by the contract of `new`.
         let polled = lend(cx, |cx| unsafe { (self.vt().poll_shutdown)(self.0.data, cx) });

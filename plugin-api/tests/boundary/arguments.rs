@@ -15,7 +15,7 @@ use endpoints_plugin_api::abi::bytes::RSlice;
 use endpoints_plugin_api::abi::conn::Taken;
 use endpoints_plugin_api::abi::endpoint::{REndpoint, REndpointResult};
 use endpoints_plugin_api::abi::host::{CLIENT, RHost, SERVER};
-use endpoints_plugin_api::abi::instance::{Given, Instance};
+use endpoints_plugin_api::abi::instance::{Constructor, Given, Instance};
 use endpoints_plugin_api::abi::module::{RArgument, create};
 use endpoints_plugin_api::abi::services::{Services, Watched};
 use endpoints_plugin_api::{
@@ -170,7 +170,7 @@ fn all() -> [Given<'static>; 8] {
 }
 
 fn instance() -> Instance {
-    Instance::create(create::<Checker>, RHost::new(Arc::new(Nothing))).unwrap()
+    Instance::create(Constructor::of::<Checker>(), RHost::new(Arc::new(Nothing))).unwrap()
 }
 
 #[test]
@@ -291,11 +291,12 @@ fn plugins_that_cannot_be_set_up_say_why_and_let_the_host_go() {
         }
     }
     let services = Arc::new(Nothing);
-    let error = Instance::create(create::<Refuses>, RHost::new(Arc::clone(&services))).unwrap_err();
+    let error =
+        Instance::create(Constructor::of::<Refuses>(), RHost::new(Arc::clone(&services))).unwrap_err();
     assert_eq!((error.kind(), error.message()), (ErrorKind::Unsupported, "there is no runtime"));
-    let error = Instance::create(create::<Panics>, RHost::new(Arc::clone(&services))).unwrap_err();
+    let error = Instance::create(Constructor::of::<Panics>(), RHost::new(Arc::clone(&services))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Panicked);
-    let made = Instance::create(create::<Checker>, RHost::new(Arc::clone(&services))).unwrap();
+    let made = Instance::create(Constructor::of::<Checker>(), RHost::new(Arc::clone(&services))).unwrap();
     assert_eq!(Arc::strong_count(&services), 2);
     drop(made);
     assert_eq!(Arc::strong_count(&services), 1);

@@ -64,11 +64,16 @@ fn streams_and_handshakes_come_out() {
     // SAFETY: just made.
     let stream = unsafe { ForeignStream::new(RStream::new(Plain(tokio::io::empty()))) };
     assert!(matches!(across(Body::Stream(stream)).body, Body::Stream(_)));
-    let late = Handshaking::new(async { Err(Error::new(ErrorKind::TimedOut, "late")) });
-    let Body::Handshake(handshake) = across(Body::Handshake(late)).body else { panic!("a handshake went in") };
+    let late = async { Err(Error::new(ErrorKind::TimedOut, "late")) };
+    let body = across(Body::Handshake(Handshaking::new(late))).body;
+    let Body::Handshake(future) = body else { panic!("a handshake went in") };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let error = runtime.block_on(handshake).unwrap_err();
-    assert_eq!((error.kind(), error.message()), (ErrorKind::TimedOut, "late"));
+    assert_eq!(runtime.block_on(future).unwrap_err().kind(), ErrorKind::TimedOut);
+    // One that comes to another one would never end.
+    let nested = async { Ok(across(Body::Handshake(Handshaking::new(async { panic!("never polled") })))) };
+    assert_eq!(runtime.block_on(Handshaking::new(nested)).unwrap_err().kind(), ErrorKind::Internal);
+    let panics = Handshaking::new(async { panic!("in the handshake") });
+    assert_eq!(runtime.block_on(panics).unwrap_err().kind(), ErrorKind::Panicked);
 }
 
 #[test]

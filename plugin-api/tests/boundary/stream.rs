@@ -233,7 +233,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Export for Plain<S> {}
 #[test]
 fn only_the_makers_type_is_taken_out_again() {
     let scripted = || RStream::new(Scripted::reading(|_| Poll::Pending));
-    // SAFETY (all): valid handles, owned.
+    // SAFETY: all are valid handles, owned here.
     unsafe {
         assert!(scripted().unwrap::<Scripted>().is_ok_and(|stream| stream.calls.is_empty()));
         assert!(!RStream::NONE.is::<Scripted>());

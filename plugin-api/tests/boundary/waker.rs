@@ -103,8 +103,8 @@ fn an_images_own_waker_comes_back_as_itself() {
                 RWaker { data: (*raw).waker.data, aux: (*raw).waker.aux, vtable: (*raw).waker.vtable };
             RContext { size: size_of::<RContext>(), waker }
         };
-        // SAFETY: likewise.
         for raw in [raw, &raw const copy] {
+            // SAFETY: both are lent for this call.
             unsafe { enter(raw, &cache, |cx| assert!(cx.waker().will_wake(&waker))) };
         }
     });
@@ -120,7 +120,7 @@ fn a_forwarded_poll_hands_the_very_context_on() {
     inside(&context, &cache, |cx| {
         // SAFETY: lent for the call.
         lend(cx, |raw| unsafe {
-            enter(raw, &cache, |cx| lend(cx, |raw| assert!(std::ptr::eq(raw, &raw const context))))
+            enter(raw, &cache, |cx| lend(cx, |raw| assert!(std::ptr::eq(raw, &raw const context))));
         });
     });
     assert_eq!(counts(&own), (0, 0));

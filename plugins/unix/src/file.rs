@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use endpoints_plugin_api::{Error, ErrorKind};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -69,6 +69,10 @@ impl SocketFile {
     fn just_bound(absolute: &Path) -> io::Result<Self> {
         let pin =
             rustix::fs::open(absolute, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        if FileType::from_raw_mode(rustix::fs::fstat(&pin)?.st_mode) != FileType::Socket {
+            // Somebody who may write to the directory was quick: that file's mode is not ours to set.
+            return Err(io::Error::other("another file has taken its place"));
+        }
         let identity = Identity::of_open(&pin)?;
         Ok(Self { path: absolute.to_owned(), identity, pin, present: true })
     }

@@ -1,0 +1,76 @@
+//! What a command runs with: the options of all commands, and what follows from them.
+
+use std::io::{IsTerminal, stderr};
+
+use endpoints::{Error, Registry};
+use tracing::Level;
+
+use crate::options::{Global, LogFormat, When};
+
+pub(crate) struct Context {
+    pub(crate) global: Global,
+    /// Whether standard error is coloured.
+    pub(crate) color: bool,
+}
+
+impl Context {
+    pub(crate) fn new(global: Global) -> Self {
+        let color = wants_color(global.color.unwrap_or(When::Auto));
+        Self { global, color }
+    }
+
+    pub(crate) fn json(&self) -> bool {
+        self.global.json
+    }
+
+    /// The registry that the options ask for.
+    pub(crate) fn registry(&self) -> Result<Registry, Error> {
+        let Global { plugin_path, no_default_plugin_path, no_built_in, prefer, .. } = &self.global;
+        let mut builder = Registry::builder().default_plugin_path(!no_default_plugin_path);
+        for directory in plugin_path {
+            builder = builder.plugin_path(directory);
+        }
+        match no_built_in.as_deref() {
+            None => {}
+            Some([]) => builder = builder.no_built_in(),
+            Some(schemes) => {
+                for scheme in schemes {
+                    builder = builder.without_built_in(scheme);
+                }
+            }
+        }
+        for (scheme, plugin) in prefer {
+            builder = builder.prefer(scheme, plugin);
+        }
+        builder.build()
+    }
+
+    /// Sets the log up where there is one: asked for, or of a service, which warns unasked.
+    pub(crate) fn set_up_log(&self, service: bool) {
+        let level = match self.global.verbose {
+            0 if service => Level::WARN,
+            0 => return,
+            1 => Level::DEBUG,
+            _ => Level::TRACE,
+        };
+        let log = tracing_subscriber::fmt().with_max_level(level).with_writer(stderr).with_ansi(self.color);
+        // It is set up already where it was asked for.
+        let _ = match self.global.log_format.unwrap_or(LogFormat::Text) {
+            LogFormat::Text => log.try_init(),
+            LogFormat::Json => log.json().try_init(),
+        };
+    }
+}
+
+pub(crate) fn wants_color(when: When) -> bool {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    match when {
+        When::Always => true,
+        When::Never => false,
+        When::Auto => {
+            set("NO_COLOR").is_none()
+                && set("TERM").is_some_and(|term| term != "dumb")
+                && stderr().is_terminal()
+        }
+    }
+}

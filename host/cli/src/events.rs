@@ -1,0 +1,141 @@
+//! What happens while serving, told as JSON or in the log.
+
+use std::io::{Write, stderr, stdout};
+
+use endpoints::serve::Event;
+use endpoints::{Address, ConnectionInfo, Listener};
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::output::{address_bytes, bytes_json, error_json, harmless};
+
+/// Where events go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Events {
+    /// To the log.
+    Log,
+    /// As JSON to standard output.
+    Output,
+    /// As JSON to standard error, since standard output carries a connection's bytes.
+    Error,
+}
+
+impl Events {
+    pub(crate) fn new(context: &Context, output_is_taken: bool) -> Self {
+        match (context.json(), output_is_taken) {
+            (false, _) => Self::Log,
+            (true, false) => Self::Output,
+            (true, true) => Self::Error,
+        }
+    }
+
+    /// Says by which descriptions, or on which addresses, `listener` is reached.
+    pub(crate) fn listening(self, listener: &Listener) {
+        for (description, port) in reached(listener) {
+            if self != Self::Error {
+                tell(&format!("listening on {}", harmless(&String::from_utf8_lossy(&description))));
+            }
+            self.write(
+                &json!({ "event": "listening", "description": bytes_json(&description), "port": port }),
+            );
+        }
+    }
+
+    /// Says by which descriptions, or on which addresses, the statistics are read.
+    pub(crate) fn statistics(self, listener: &Listener) {
+        for (description, port) in reached(listener) {
+            tell(&format!("statistics on {}", harmless(&String::from_utf8_lossy(&description))));
+            self.write(
+                &json!({ "event": "statistics", "description": bytes_json(&description), "port": port }),
+            );
+        }
+    }
+
+    pub(crate) fn tell(self, event: &Event<'_>) {
+        if self == Self::Log {
+            log(event);
+        } else if let Some(event) = as_json(event) {
+            self.write(&event);
+        }
+    }
+
+    fn write(self, event: &Value) {
+        let line = format!("{event}\n");
+        // A service goes on also when nobody reads its events.
+        let _ = match self {
+            Self::Log => Ok(()),
+            Self::Output => stdout().lock().write_all(line.as_bytes()),
+            Self::Error => stderr().lock().write_all(line.as_bytes()),
+        };
+    }
+}
+
+/// Writes a line to standard error, if that is possible.
+pub(crate) fn tell(line: &str) {
+    let _ = stderr().lock().write_all(format!("{line}\n").as_bytes());
+}
+
+/// The client descriptions by which a listener is reached, else its addresses; each with its port.
+fn reached(listener: &Listener) -> Vec<(Vec<u8>, Option<u16>)> {
+    let addresses = listener.addresses();
+    let descriptions = listener.reachable();
+    if descriptions.is_empty() {
+        return addresses.iter().map(|address| (address_bytes(address), address.port())).collect();
+    }
+    let described = descriptions.into_iter().enumerate().map(|(place, description)| {
+        let address = addresses.get(place).or_else(|| addresses.first());
+        (description.into_text(), address.and_then(Address::port))
+    });
+    described.collect()
+}
+
+pub(crate) fn peer_and_local(info: &ConnectionInfo) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+    (info.peer_addr().as_ref().map(address_bytes), info.local_addr().as_ref().map(address_bytes))
+}
+
+fn as_json(event: &Event<'_>) -> Option<Value> {
+    Some(match event {
+        Event::Accepted { id, incoming } => {
+            let (peer, local) = peer_and_local(&incoming.info());
+            let [peer, local] = [peer, local].map(|address| address.as_deref().map(bytes_json));
+            json!({ "event": "accepted", "id": id, "peer": peer, "local": local })
+        }
+        Event::Connected { id } => json!({ "event": "connected", "id": id }),
+        Event::Closed { id, bytes_in, bytes_out, duration } => json!({
+            "event": "closed",
+            "id": id,
+            "bytes_in": bytes_in,
+            "bytes_out": bytes_out,
+            "seconds": duration.as_secs_f64(),
+        }),
+        Event::Error { id, error } => json!({ "event": "error", "id": id, "error": error_json(error) }),
+        Event::Draining => json!({ "event": "draining" }),
+        Event::Stopped => json!({ "event": "stopped" }),
+        _ => return None,
+    })
+}
+
+fn log(event: &Event<'_>) {
+    match event {
+        Event::Accepted { id, incoming } => {
+            if tracing::enabled!(tracing::Level::DEBUG) {
+                let peer = incoming.info().peer_addr().map(|address| address.to_string()).unwrap_or_default();
+                tracing::debug!(id, peer, "accepted");
+            }
+        }
+        Event::Connected { id } => tracing::debug!(id, "connected"),
+        Event::Closed { id, bytes_in, bytes_out, duration } => {
+            tracing::debug!(id, bytes_in, bytes_out, seconds = duration.as_secs_f64(), "closed");
+        }
+        Event::Error { id, error } => {
+            let kind = error.kind().name();
+            match id {
+                Some(id) => tracing::warn!(id, kind, "{}", harmless(error.message())),
+                None => tracing::warn!(kind, "{}", harmless(error.message())),
+            }
+        }
+        Event::Draining => tracing::info!("draining"),
+        Event::Stopped => tracing::info!("stopped"),
+        _ => {}
+    }
+}

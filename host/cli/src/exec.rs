@@ -1,0 +1,113 @@
+//! A command run for each connection.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::pin::Pin;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use endpoints::forward::{Traffic, relay};
+use endpoints::{Connection, Error, ErrorKind};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::process::{ChildStdin, ChildStdout, Command};
+use tokio::sync::Notify;
+
+use crate::events::peer_and_local;
+
+/// How long a connection may stay when its command is gone, so that the peer gets all that was sent.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Runs a command with its standard input and output joined to a connection; ends with the command, which ends when it
+/// is dropped.
+pub(crate) async fn exec(
+    command: &[OsString],
+    mut connection: Connection,
+    traffic: &mut Traffic,
+) -> Result<(), Error> {
+    let Some((program, arguments)) = command.split_first() else {
+        return Err(Error::new(ErrorKind::Internal, "there is no command to run"));
+    };
+    let info = connection.info();
+    let (peer, local) = peer_and_local(&info);
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    for (name, address) in [("ENDPOINTS_PEER", peer), ("ENDPOINTS_LOCAL", local)] {
+        command.env(name, OsStr::from_bytes(&address.unwrap_or_default()));
+    }
+    let failed = |what: &str, error: &io::Error| {
+        Error::new(ErrorKind::Other, format!("{what} {}: {error}", program.to_string_lossy()))
+    };
+    let mut child = command.spawn().map_err(|error| failed("cannot run", &error))?;
+    let ended = Arc::new(Notify::new());
+    let mut pipes =
+        Pipes { input: child.stdin.take(), output: child.stdout.take(), ended: Arc::clone(&ended) };
+    let gone = async {
+        ended.notified().await;
+        let status = child.wait().await;
+        tokio::time::sleep(LINGER).await;
+        status
+    };
+    let joined = tokio::select! {
+        joined = relay(&mut connection, &mut pipes, None, traffic) => joined,
+        _ = gone => Ok(()),
+    };
+    drop(pipes);
+    drop(connection);
+    let status = child.wait().await.map_err(|error| failed("cannot wait for", &error))?;
+    if !status.success() {
+        return Err(Error::new(ErrorKind::Other, format!("{}: {status}", program.to_string_lossy())));
+    }
+    // A command need not read all that comes.
+    match joined {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(failed("the connection broke of", &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The standard input and output of a command.
+struct Pipes {
+    input: Option<ChildStdin>,
+    output: Option<ChildStdout>,
+    /// Told when the output has ended.
+    ended: Arc<Notify>,
+}
+
+impl AsyncRead for Pipes {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some(output) = &mut self.output else { return Poll::Ready(Ok(())) };
+        let before = buf.filled().len();
+        let read = Pin::new(output).poll_read(cx, buf);
+        if matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == before {
+            self.ended.notify_one();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Pipes {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.input {
+            Some(input) => Pin::new(input).poll_write(cx, buf),
+            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.input.as_mut().map_or(Poll::Ready(Ok(())), |input| Pin::new(input).poll_flush(cx))
+    }
+
+    /// A pipe ends by being closed.
+    fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.input = None;
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,79 @@
+//! How a command fails: what is shown, and the exit status.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use endpoints::{Error, ErrorKind};
+use serde_json::json;
+
+use crate::caret;
+use crate::context::Context;
+use crate::output::{error_json, harmless};
+
+/// What commands give back.
+pub(crate) type Outcome = Result<ExitCode, Failure>;
+
+pub(crate) enum Failure {
+    Error(Box<Error>),
+    /// Nobody reads the results any more, which is no error.
+    NobodyReads,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(Box::new(error))
+    }
+}
+
+impl Failure {
+    /// Standard output cannot be written to.
+    pub(crate) fn output(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::NobodyReads,
+            _ => Self::system("cannot write to standard output", error),
+        }
+    }
+
+    /// The operating system refuses something.
+    pub(crate) fn system(what: &str, error: &io::Error) -> Self {
+        Error::new(ErrorKind::Other, format!("{what}: {error}")).into()
+    }
+
+    pub(crate) fn report(self, context: &Context) -> ExitCode {
+        let Self::Error(error) = self else { return ExitCode::SUCCESS };
+        let text = if context.json() {
+            format!("{}\n", json!({ "error": error_json(&error) }))
+        } else {
+            text(&error, context.color)
+        };
+        // Where standard error is closed, the exit status has to do.
+        let _ = io::stderr().write_all(text.as_bytes());
+        status(&error)
+    }
+}
+
+pub(crate) fn status(error: &Error) -> ExitCode {
+    ExitCode::from(if error.kind().is_invalid_request() { 2 } else { 1 })
+}
+
+const RED: &str = "\x1b[1;31m";
+const GREEN: &str = "\x1b[32m";
+const PLAIN: &str = "\x1b[0m";
+
+fn text(error: &Error, color: bool) -> String {
+    let paint =
+        |style: &str, text: &str| if color { format!("{style}{text}{PLAIN}") } else { text.to_owned() };
+    let mut out = format!("{} {}\n", paint(RED, "error:"), harmless(error.message()));
+    if let (Some(description), Some(span)) = (error.description(), error.span()) {
+        let (line, carets) = caret::under(description, span);
+        let indent = &carets[..carets.len() - carets.trim_start().len()];
+        out.push_str(&format!("  {line}\n  {indent}{}\n", paint(RED, carets.trim_start())));
+    }
+    if !error.expected().is_empty() {
+        out.push_str(&format!("  expected: {}\n", harmless(&error.expected().join(", "))));
+    }
+    if let Some(suggestion) = error.suggestion() {
+        out.push_str(&format!("  did you mean {}?\n", paint(GREEN, &harmless(suggestion))));
+    }
+    out
+}

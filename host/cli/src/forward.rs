@@ -1,0 +1,144 @@
+//! `endpoints forward`: the relay.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use endpoints::forward::Forward;
+use endpoints::serve::{Serve, WhenFull};
+use endpoints::{ClientEndpoint, Listener, ServerEndpoint};
+
+use crate::context::Context;
+use crate::events::Events;
+use crate::failure::Outcome;
+use crate::options::duration;
+use crate::progress;
+use crate::service::{self, Signals, block_on};
+use crate::statistics::{self, Statistics};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Where to listen
+    server: OsString,
+    /// Where to connect to for every connection
+    client: OsString,
+    /// Relay at most so many connections at a time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: Option<u32>,
+    /// What to do with more: let them wait in the backlog, or accept and close them
+    #[arg(long, value_name = "WHAT", default_value = "wait", requires = "max_connections")]
+    when_full: Full,
+    /// Give connecting at most so much time, beside the description's own limit
+    #[arg(long, value_name = "S", value_parser = duration)]
+    connect_timeout: Option<Duration>,
+    /// End a connection on which nothing has moved for so long
+    #[arg(long, value_name = "S", value_parser = duration)]
+    idle_timeout: Option<Duration>,
+    /// How long open connections may go on after SIGTERM or SIGINT
+    #[arg(long, value_name = "S", value_parser = duration, default_value = "30")]
+    drain_timeout: Duration,
+    /// How many threads accept and relay; unless given, the processors available
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+    /// Serve /stats (JSON) and /metrics (Prometheus) over HTTP on this endpoint
+    #[arg(long, value_name = "SERVER")]
+    stats: Option<OsString>,
+    /// Show once a second what is going on
+    #[arg(long)]
+    progress: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Full {
+    Wait,
+    Refuse,
+}
+
+pub(crate) fn run(context: &Context, mut options: Options) -> Outcome {
+    let registry = context.registry()?;
+    let server = registry.server(std::mem::take(&mut options.server).into_vec())?;
+    let client = registry.client(std::mem::take(&mut options.client).into_vec())?;
+    let stats = options.stats.take().map(|stats| registry.server(stats.into_vec())).transpose()?;
+    context.set_up_log(true);
+    service::raise_descriptor_limit();
+    let events = Events::new(context, false);
+    let workers = options
+        .workers
+        .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    block_on(workers, relay(&server, client, stats.as_ref(), &options, workers, events))
+}
+
+async fn relay(
+    server: &ServerEndpoint,
+    client: ClientEndpoint,
+    stats: Option<&ServerEndpoint>,
+    options: &Options,
+    workers: usize,
+    events: Events,
+) -> Outcome {
+    let signals = Signals::new()?;
+    let listener = server.listen().await?;
+    let statistics = Arc::new(Statistics::default());
+    let stats = match stats {
+        Some(stats) => Some(stats.listen().await?),
+        None => None,
+    };
+    if let Some(stats) = &stats {
+        events.statistics(stats);
+    }
+    events.listening(&listener);
+    service::ready();
+    let stats = stats.map(|listener| tokio::spawn(serve_statistics(listener, Arc::clone(&statistics))));
+    let progress = options.progress.then(|| tokio::spawn(progress::show(Arc::clone(&statistics))));
+    let mut forward = set_up(listener, client, options, workers, &statistics, events);
+    if stats.is_some() || progress.is_some() {
+        forward = forward.meter(Arc::clone(&statistics.meter));
+    }
+    let served = forward.run(signals.stop()).await;
+    for task in stats.into_iter().chain(progress) {
+        task.abort();
+        // Until it has let go of its listener.
+        let _ = task.await;
+    }
+    service::ended(served)
+}
+
+fn set_up(
+    listener: Listener,
+    client: ClientEndpoint,
+    options: &Options,
+    workers: usize,
+    statistics: &Arc<Statistics>,
+    events: Events,
+) -> Forward {
+    let counted = Arc::clone(statistics);
+    let mut forward = Forward::new(listener, client)
+        .acceptors(workers)
+        .drain_timeout(options.drain_timeout)
+        .on_event(move |event| {
+            counted.count(event);
+            events.tell(event);
+        });
+    if let Some(most) = options.max_connections {
+        let when_full = match options.when_full {
+            Full::Wait => WhenFull::Wait,
+            Full::Refuse => WhenFull::Refuse,
+        };
+        forward = forward.max_connections(most as usize).when_full(when_full);
+    }
+    if let Some(limit) = options.connect_timeout {
+        forward = forward.connect_timeout(limit);
+    }
+    if let Some(limit) = options.idle_timeout {
+        forward = forward.idle_timeout(limit);
+    }
+    forward
+}
+
+async fn serve_statistics(listener: Listener, statistics: Arc<Statistics>) {
+    let serve = Serve::new(listener).max_connections(statistics::MOST_READERS);
+    let handle = move |_, incoming| statistics::answer(incoming, Arc::clone(&statistics));
+    let _ = serve.run(handle, std::future::pending()).await;
+}

@@ -1,0 +1,160 @@
+//! `endpoints listen`: serves connections without a second endpoint.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use endpoints::forward::Traffic;
+use endpoints::serve::{Event, Serve};
+use endpoints::{Connection, Error, ErrorKind, Incoming, Listener, ServerEndpoint};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::connect::join;
+use crate::context::Context;
+use crate::events::Events;
+use crate::exec::exec;
+use crate::failure::{Failure, Outcome};
+use crate::options::duration;
+use crate::service::{self, Signals, block_on};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Where to listen
+    server: OsString,
+    /// Send every connection back what it sends
+    #[arg(long, conflicts_with = "exec")]
+    echo: bool,
+    /// Run this command for every connection, its standard input and output joined to it; all that follows belongs to it
+    #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true)]
+    exec: Option<Vec<OsString>>,
+    /// How long open connections may go on after SIGTERM or SIGINT
+    #[arg(long, value_name = "S", value_parser = duration, default_value = "30")]
+    drain_timeout: Duration,
+}
+
+pub(crate) fn run(context: &Context, options: Options) -> Outcome {
+    let server = context.registry()?.server(options.server.into_vec())?;
+    context.set_up_log(true);
+    let work = match (options.echo, options.exec) {
+        (true, _) => Work::Echo,
+        (false, Some(command)) => Work::Exec(command),
+        (false, None) => {
+            let events = Events::new(context, true);
+            return block_on(1, one(&server, events, options.drain_timeout));
+        }
+    };
+    if matches!(work, Work::Echo) {
+        service::raise_descriptor_limit();
+    }
+    let events = Events::new(context, false);
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    block_on(workers, async {
+        let signals = Signals::new()?;
+        let listener = server.listen().await?;
+        events.listening(&listener);
+        service::ready();
+        let serve = Serve::new(listener)
+            .drain_timeout(options.drain_timeout)
+            .on_event(move |event| events.tell(event));
+        let work = Arc::new(work);
+        let handle = move |id, incoming| {
+            let work = Arc::clone(&work);
+            async move { work.serve(id, incoming, events).await }
+        };
+        service::ended(serve.run(handle, signals.stop()).await)
+    })
+}
+
+/// What is done for every connection.
+enum Work {
+    Echo,
+    Exec(Vec<OsString>),
+}
+
+impl Work {
+    async fn serve(&self, id: u64, incoming: Incoming, events: Events) {
+        let begun = Instant::now();
+        let mut traffic = Traffic::default();
+        let done = match incoming.await {
+            Ok(connection) => match self {
+                Self::Echo => echo(connection, &mut traffic).await,
+                Self::Exec(command) => exec(command, connection, &mut traffic).await,
+            },
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            events.tell(&Event::Error { id: Some(id), error: &error });
+        }
+        let Traffic { bytes_in, bytes_out, .. } = traffic;
+        events.tell(&Event::Closed { id, bytes_in, bytes_out, duration: begun.elapsed() });
+    }
+}
+
+async fn echo(mut connection: Connection, traffic: &mut Traffic) -> Result<(), Error> {
+    let mut buf = vec![0; 16 * 1024];
+    let broke = |error: std::io::Error| {
+        Error::new(ErrorKind::ConnectionReset, format!("the connection broke: {error}"))
+    };
+    loop {
+        let count = connection.read(&mut buf).await.map_err(broke)?;
+        traffic.bytes_in += count as u64;
+        if count == 0 {
+            return connection.shutdown().await.map_err(broke);
+        }
+        connection.write_all(&buf[..count]).await.map_err(broke)?;
+        connection.flush().await.map_err(broke)?;
+        traffic.bytes_out += count as u64;
+    }
+}
+
+/// Joins the first connection to standard input and output.
+async fn one(server: &ServerEndpoint, events: Events, drain_timeout: Duration) -> Outcome {
+    let signals = Signals::new()?;
+    let listener = server.listen().await?;
+    events.listening(&listener);
+    service::ready();
+    let mut stop = Box::pin(signals.stop());
+    let incoming = tokio::select! {
+        incoming = first(&listener, events) => Some(incoming?),
+        () = &mut stop => None,
+    };
+    listener.close().await?;
+    let Some(incoming) = incoming else {
+        events.tell(&Event::Draining);
+        events.tell(&Event::Stopped);
+        return Ok(ExitCode::SUCCESS);
+    };
+    events.tell(&Event::Accepted { id: 1, incoming: &incoming });
+    let joined = async { join(incoming.await?, events).await };
+    tokio::pin!(joined);
+    let outcome = tokio::select! {
+        joined = &mut joined => joined,
+        () = &mut stop => {
+            events.tell(&Event::Draining);
+            let joined = tokio::time::timeout(drain_timeout, &mut joined).await;
+            events.tell(&Event::Stopped);
+            match joined {
+                Ok(joined) => joined,
+                Err(_) => return Ok(ExitCode::FAILURE),
+            }
+        }
+    };
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// The first connection; what accepting fails for meanwhile is told.
+async fn first(listener: &Listener, events: Events) -> Result<Incoming, Failure> {
+    loop {
+        match listener.accept().await {
+            Ok(incoming) => return Ok(incoming),
+            Err(error) if error.is_retryable() => {
+                events.tell(&Event::Error { id: None, error: &error });
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

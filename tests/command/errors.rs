@@ -1,0 +1,159 @@
+//! What wrong requests lead to, and that secrets are in none of it.
+
+use serde_json::json;
+
+use crate::harness::{endpoints, finish, run};
+use crate::plugins::folder_with_socks5;
+
+#[test]
+fn an_invalid_description_is_shown_with_a_caret() {
+    let ended = run(["connect", "tcp:h:80:é=1:timout=3"]);
+    assert_eq!(ended.status, Some(2));
+    let ended = run(["explain", "--server", "tcp:80:bakclog=3"]);
+    assert_eq!(ended.status, Some(2));
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    assert!(lines[0].starts_with("error: "), "{ended:?}");
+    assert_eq!(lines[1..3], ["  tcp:80:bakclog=3", "         ^^^^^^^"]);
+    assert!(lines[3].starts_with("  expected: port, interface, backlog"), "{ended:?}");
+    assert_eq!(lines[4], "  did you mean backlog?");
+    // Columns are characters.
+    let ended = run(["explain", "--client", "unix:/é日:tiemout=1"]);
+    assert!(ended.stderr.contains("\n  unix:/é日:tiemout=1\n           ^^^^^^^\n"), "{}", ended.stderr);
+}
+
+#[test]
+fn errors_are_one_json_object_with_every_field() {
+    let ended = run(["listen", "--json", "tcp:80:bakclog=3"]);
+    assert_eq!((ended.status, ended.stdout.len()), (Some(2), 0));
+    let mut error = ended.error();
+    assert!(error["message"].take().is_string());
+    let expected = json!({
+        "kind": "unknown-argument", "message": null, "scheme": "tcp", "argument": "bakclog", "span": [7, 14],
+        "expected": ["port", "interface", "backlog"], "suggestion": "backlog", "retryable": false,
+    });
+    assert_eq!(error, expected);
+    let ended = run(["parse", "--json", r"tcp:80\"]);
+    let error = ended.error();
+    assert_eq!(ended.status, Some(2));
+    assert_eq!((&error["kind"], &error["span"]), (&json!("trailing-backslash"), &json!([6, 7])));
+    for absent in ["scheme", "argument", "expected", "suggestion"] {
+        assert_eq!(error.get(absent), Some(&json!(null)), "{absent}");
+    }
+}
+
+#[test]
+fn each_sort_of_failure_has_its_exit_status() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = free.local_addr().expect("its address").port();
+    let taken = run(["listen", "--json", &format!("tcp:{port}:interface=127.0.0.1")]);
+    assert_eq!((taken.status, &taken.error()["kind"]), (Some(1), &json!("address-in-use")), "{taken:?}");
+    drop(free);
+    let refused = run(["connect", "--json", &format!("tcp:127.0.0.1:{port}")]);
+    let error = refused.error();
+    assert_eq!((refused.status, &error["kind"]), (Some(1), &json!("connection-refused")), "{refused:?}");
+    assert_eq!(error["retryable"], true);
+    let unknown = run(["connect", "--json", "tpc:h:80"]);
+    let error = unknown.error();
+    assert_eq!(
+        (unknown.status, &error["kind"], &error["suggestion"]),
+        (Some(2), &json!("unknown-scheme"), &json!("tcp"))
+    );
+    assert_eq!(run(["inspect", "nothing"]).status, Some(2));
+    assert_eq!(run(["connect", "tcp6:80"]).status, Some(2));
+}
+
+#[test]
+fn usage_errors_end_with_status_2_and_are_json_too() {
+    for wrong in [
+        &["nonsense"][..],
+        &["explain", "tcp:80"],
+        &["quote"],
+        &["forward", "tcp:80"],
+        &["connect", "x", "y"],
+        &[],
+    ] {
+        let ended = run(wrong);
+        assert_eq!((ended.status, ended.stdout.len()), (Some(2), 0), "{wrong:?}: {ended:?}");
+        assert!(!ended.stderr.is_empty());
+        let ended = run(wrong.iter().chain(&["--json"]));
+        let error = ended.error();
+        assert_eq!((ended.status, &error["kind"]), (Some(2), &json!("usage")), "{wrong:?}");
+        assert!(error["message"].is_string() && error["retryable"] == json!(false));
+        assert_eq!(error.as_object().expect("an object").len(), 8);
+    }
+    for limit in [
+        "--max-connections=0",
+        "--workers=0",
+        "--idle-timeout=-1",
+        "--drain-timeout=soon",
+        "--when-full=refuse",
+    ] {
+        assert_eq!(run(["forward", "tcp:0", "tcp:h:1", limit]).status, Some(2), "{limit}");
+    }
+    for unfinished in ["check-plugin", "new-plugin", "run", "completions", "man"] {
+        assert!(!run(["--help"]).text().contains(&format!("  {unfinished}")), "{unfinished}");
+    }
+}
+
+#[test]
+fn colours_are_used_as_asked_for() {
+    let coloured = |arguments: &[&str]| run(arguments).stderr.contains('\x1b');
+    assert!(!coloured(&["parse", r"x\"]));
+    assert!(coloured(&["parse", r"x\", "--color=always"]));
+    assert!(!coloured(&["parse", r"x\", "--color", "never"]));
+    let always = endpoints(["--color=always", "nonsense"]).env("NO_COLOR", "1").spawn().expect("it starts");
+    assert!(finish(always).stderr.contains('\x1b'));
+    // What the user wrote does not steer the terminal.
+    assert!(!coloured(&["explain", "--client", "tcp:\x1b[2J:80:x=\x1b[1m"]));
+}
+
+#[test]
+fn secrets_are_never_printed() {
+    let folder = folder_with_socks5();
+    let path = folder.path().to_str().expect("text");
+    let proxied = |rest: &str| format!(r"socks5:h:80:tcp\:127.0.0.1\:1:username=u:{rest}");
+    let wrong = [
+        proxied("password=hunter2:tiemout=3"),
+        proxied("passwrd=hunter2"),
+        proxied("PASSWORD=hunter2"),
+        proxied("password=hunter2:password=hunter2"),
+        proxied(r"password=hunter2\"),
+        proxied(r"password=hunter2:x=\"),
+        proxied("password=hunter2:é=1"),
+        proxied("password=hunter2:timeout=soon"),
+        proxied("password=hunter2:more"),
+        "sokcs5:h:80:password=hunter2".to_owned(),
+        "socks5:h:80:password=hunter2".to_owned(),
+        "password=hunter2:host=h".to_owned(),
+        r"socks5:h:80:proxy=socks5\:h\:80\:password\=hunter2\:x\=1".to_owned(),
+        r"socks5:h:80:proxy=socks5\:h\:80\:password\=hunter2\\".to_owned(),
+        r"nothing:proxy=socks5\:h\:80\:password\=hunter2".to_owned(),
+        // Right, but nobody is there.
+        proxied("password=hunter2"),
+    ];
+    for description in &wrong {
+        for command in [
+            &["connect"][..],
+            &["explain", "--server"],
+            &["listen"],
+            &["connect", "--json"],
+            &["-vv", "connect"],
+        ] {
+            let ended = run(command.iter().chain(&["--plugin-path", path, description]));
+            assert_ne!(ended.status, Some(0), "{description}");
+            assert!(
+                !ended.stderr.is_empty() && !format!("{ended:?}").contains("hunter2"),
+                "{description}: {ended:?}"
+            );
+        }
+    }
+    for misplaced in [
+        &["connect", "x", "password=hunter2"][..],
+        &["socks5:h:80:password=hunter2"],
+        &["parse", r"password=hunter2\"],
+    ] {
+        let ended = run(misplaced);
+        assert_eq!(ended.status, Some(2));
+        assert!(!format!("{ended:?}").contains("hunter2"), "{ended:?}");
+    }
+}

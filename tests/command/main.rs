@@ -1,0 +1,9 @@
+//! The command `endpoints` as scripts use it: what it prints, its exit statuses, and connections through it.
+
+mod connections;
+mod errors;
+mod harness;
+mod plugins;
+mod relay;
+mod results;
+mod services;

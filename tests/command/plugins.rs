@@ -1,0 +1,183 @@
+//! `list-plugins`: what is found where, and why it is used or not.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{built, run};
+
+const SOCKS5: &str = "libendpoints_plugin_socks5.so";
+
+/// A folder of plugins that only its owner can write to.
+pub(crate) fn folder_with_socks5() -> TempDir {
+    let folder = TempDir::new().expect("a folder");
+    put_socks5(folder.path());
+    folder
+}
+
+fn put_socks5(folder: &Path) {
+    let file = folder.join(SOCKS5);
+    fs::copy(built(SOCKS5), &file).expect("a copy");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("its mode");
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path that is text")
+}
+
+fn listed(arguments: &[&str]) -> Vec<Value> {
+    let mut document = run(["list-plugins", "--json"].iter().chain(arguments)).json();
+    assert_eq!(document["abi"], "1.0");
+    serde_json::from_value(document["plugins"].take()).expect("an array")
+}
+
+#[test]
+fn built_in_plugins_are_listed_in_full() {
+    let plugins = listed(&["--no-default-plugin-path"]);
+    let mut tcp =
+        plugins.iter().find(|plugin| plugin["name"] == "endpoints-plugin-tcp").expect("tcp").clone();
+    for text in ["version", "rustc"] {
+        assert!(tcp[text].take().is_string(), "{text}");
+    }
+    for scheme in tcp["schemes"].as_array_mut().expect("an array") {
+        assert!(scheme["summary"].take().is_string());
+    }
+    let expected = json!({
+        "name": "endpoints-plugin-tcp",
+        "version": null,
+        "abi": "1.0",
+        "rustc": null,
+        "origin": { "kind": "built-in", "path": null },
+        "state": "available",
+        "reason": null,
+        "schemes": [
+            { "scheme": "tcp", "roles": ["client", "server"], "kind": "transport", "summary": null, "shadowed_by": null },
+            { "scheme": "tcp6", "roles": ["server"], "kind": "transport", "summary": null, "shadowed_by": null },
+        ],
+    });
+    assert_eq!(tcp, expected);
+    assert!(listed(&["--no-default-plugin-path", "--skip-built-in"]).is_empty());
+    assert!(listed(&["--no-default-plugin-path", "--no-built-in"]).is_empty());
+}
+
+#[test]
+fn files_are_listed_with_their_state_and_reason() {
+    let folder = folder_with_socks5();
+    fs::write(folder.path().join("x.so"), "just text").expect("a file");
+    let open = folder.path().join("open");
+    fs::create_dir(&open).expect("a folder");
+    put_socks5(&open);
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).expect("its mode");
+    let search = [
+        "--skip-built-in",
+        "--no-default-plugin-path",
+        "--plugin-path",
+        text(folder.path()),
+        "--plugin-path",
+        text(&open),
+    ];
+    let plugins = listed(&search);
+    let states: Vec<_> = plugins.iter().map(|plugin| (&plugin["state"], &plugin["reason"]["kind"])).collect();
+    let expected = [
+        (&json!("available"), &json!(null)),
+        (&json!("refused"), &json!("not-an-object")),
+        (&json!("refused"), &json!("untrusted")),
+    ];
+    assert_eq!(states, expected);
+    let origin = json!({ "kind": "file", "path": text(&folder.path().join(SOCKS5)) });
+    assert_eq!(plugins[0]["origin"], origin);
+    assert_eq!(plugins[1]["name"], "x");
+    assert_eq!(
+        (&plugins[1]["version"], &plugins[1]["abi"], &plugins[1]["schemes"]),
+        (&json!(null), &json!(null), &json!([]))
+    );
+    assert!(plugins[2]["reason"]["message"].as_str().expect("a message").contains("can write to"));
+    let refused = listed(&[&search[..], &["--refused"]].concat());
+    assert_eq!(refused.len(), 2);
+    let table = run(["list-plugins"].iter().chain(&search)).text();
+    assert!(table.contains("socks5 (client)") && table.contains("refused: "), "{table}");
+}
+
+#[test]
+fn what_comes_later_is_shadowed_and_preference_turns_it_round() {
+    let folder = folder_with_socks5();
+    let path = text(folder.path()).to_owned();
+    let later = folder_with_socks5();
+    let search = [
+        "--skip-built-in",
+        "--no-default-plugin-path",
+        "--plugin-path",
+        &path,
+        "--plugin-path",
+        text(later.path()),
+    ];
+    let plugins = listed(&search);
+    assert_eq!(plugins[0]["state"], "available");
+    // Of the same name, and so refused.
+    assert_eq!(plugins[1]["reason"]["kind"], "duplicate-plugin");
+    assert!(plugins[1]["reason"]["message"].as_str().expect("a message").contains(&path));
+
+    let preferred = run([
+        "inspect",
+        "socks5",
+        "--json",
+        "--plugin-path",
+        &path,
+        "--prefer",
+        "socks5=endpoints-plugin-socks5",
+    ]);
+    assert_eq!(preferred.json()["build"]["name"], "endpoints-plugin-socks5");
+    let wrong = run(["list-plugins", "--json", "--prefer", "tcp=nobody"]);
+    assert_eq!((wrong.status, &wrong.error()["kind"]), (Some(2), &json!("invalid-setting")));
+    let wrong = run(["list-plugins", "--json", "--no-built-in=nothing"]);
+    assert_eq!((wrong.status, &wrong.error()["kind"]), (Some(2), &json!("invalid-setting")));
+    let without = run([
+        "explain",
+        "--client",
+        "--json",
+        "--no-built-in=tcp,tcp6",
+        "--no-default-plugin-path",
+        "tcp:h:80",
+    ]);
+    assert_eq!((without.status, &without.error()["kind"]), (Some(2), &json!("unknown-scheme")));
+}
+
+#[test]
+fn why_shows_each_place_and_the_winner() {
+    let folder = folder_with_socks5();
+    let path = text(folder.path()).to_owned();
+    let shown = run(["list-plugins", "--why", "socks5", "--plugin-path", &path]);
+    assert_eq!(shown.status, Some(0), "{shown:?}");
+    let shown = shown.text();
+    let order: Vec<_> =
+        ["1. built-in", &path, "/nonexistent/endpoints/plugins", "/usr/local/lib", "/usr/lib/"]
+            .iter()
+            .map(|place| shown.find(*place).unwrap_or_else(|| panic!("{place}: {shown}")))
+            .collect();
+    assert!(order.is_sorted(), "{shown}");
+    assert!(shown.contains("socks5 is provided by endpoints-plugin-socks5 ("), "{shown}");
+    let shown = run(["list-plugins", "--why", "tcp", "--json", "--no-default-plugin-path"]).json();
+    assert_eq!(shown["provider"]["name"], "endpoints-plugin-tcp");
+    assert_eq!(shown["places"][0]["plugins"][0]["decision"], "provides");
+    let nobody = run(["list-plugins", "--why", "nothing", "--no-default-plugin-path"]);
+    assert_eq!(nobody.status, Some(2));
+    assert!(nobody.text().contains("nobody provides nothing"), "{nobody:?}");
+}
+
+#[test]
+fn refused_plugins_end_with_status_2() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("x.so");
+    fs::write(&file, "just text").expect("a file");
+    let refused = run(["inspect", "--json", text(&file)]);
+    assert_eq!(
+        (refused.status, &refused.error()["kind"]),
+        (Some(2), &json!("plugin-refused")),
+        "{refused:?}"
+    );
+    let absent = run(["inspect", text(&folder.path().join("absent.so"))]);
+    assert_eq!(absent.status, Some(2), "{absent:?}");
+}

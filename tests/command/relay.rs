@@ -1,0 +1,218 @@
+//! `forward`: connections through the relay, its limits, its counts.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{LIMIT, Service, port, read_all, run_with, tcp};
+
+const ANY: &str = "tcp:0:interface=127.0.0.1";
+
+fn backend() -> Service {
+    Service::start(["listen", ANY, "--echo"])
+}
+
+/// A backend that does nothing by itself, and its description.
+fn idle_backend() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    (listener, format!("tcp:127.0.0.1:{port}"))
+}
+
+fn ping(stream: &mut TcpStream) {
+    stream.write_all(b"ping").expect("it reads");
+    let mut got = [0; 4];
+    stream.read_exact(&mut got).expect("it answers");
+    assert_eq!(&got, b"ping");
+}
+
+#[test]
+fn both_directions_end_by_themselves() {
+    let (listener, description) = idle_backend();
+    let service = Service::start(["forward", ANY, &description]);
+    let mut near = service.tcp();
+    let (mut far, _) = listener.accept().expect("the relay connects");
+    near.write_all(b"request").expect("it reads");
+    near.shutdown(Shutdown::Write).expect("half");
+    assert_eq!(read_all(&far), "request");
+    far.write_all(b"response").expect("it reads");
+    drop(far);
+    assert_eq!(read_all(&near), "response");
+
+    let mut near = service.tcp();
+    let (mut far, _) = listener.accept().expect("the relay connects");
+    far.write_all(b"greeting").expect("it reads");
+    far.shutdown(Shutdown::Write).expect("half");
+    assert_eq!(read_all(&near), "greeting");
+    near.write_all(b"late").expect("it reads");
+    drop(near);
+    assert_eq!(read_all(&far), "late");
+    service.stop();
+}
+
+#[test]
+fn kinds_of_endpoints_are_joined_and_events_told() {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("socket");
+    let backend = backend();
+    let service =
+        Service::start(["--json", "forward", &format!("unix:{}", path.display()), &backend.description]);
+    let listening = service.event("listening");
+    assert_eq!((&listening["description"], &listening["port"]), (&json!(service.description), &json!(null)));
+    let input = vec![b'x'; 3 << 20];
+    let answer = run_with(["connect", &service.description], &input);
+    assert_eq!((answer.status, answer.stdout.len()), (Some(0), input.len()), "{}", answer.stderr);
+    let accepted = service.event("accepted");
+    assert_eq!((&accepted["id"], &accepted["local"]), (&json!(1), &json!(path.to_str())));
+    assert_eq!(service.event("connected"), json!({ "event": "connected", "id": 1 }));
+    let mut closed = service.event("closed");
+    assert!(closed["seconds"].take().as_f64().is_some_and(|seconds| seconds > 0.0));
+    let expected =
+        json!({ "event": "closed", "id": 1, "bytes_in": 3 << 20, "bytes_out": 3 << 20, "seconds": null });
+    assert_eq!(closed, expected);
+    service.stop();
+}
+
+#[test]
+fn a_backend_that_refuses_ends_one_connection_alone() {
+    let (listener, description) = idle_backend();
+    drop(listener);
+    let service = Service::start(["forward", ANY, &description, "--json", "--connect-timeout", "5"]);
+    service.event("listening");
+    for id in 1..=3 {
+        assert_eq!(service.tcp().read(&mut [0]).unwrap_or(0), 0);
+        assert_eq!(service.event("accepted")["id"], id);
+        let error = service.event("error");
+        assert_eq!((&error["id"], &error["error"]["kind"]), (&json!(id), &json!("connection-refused")));
+        assert_eq!(error["error"].as_object().expect("an object").len(), 8);
+        assert_eq!(service.event("closed")["bytes_in"], 0);
+    }
+    service.stop();
+    // Without JSON, the log tells.
+    let service = Service::start(["forward", ANY, &description]);
+    drop(service.tcp());
+    assert!(service.stderr_line().contains("Connection refused"));
+    service.stop();
+}
+
+#[test]
+fn connections_beyond_the_limit_wait() {
+    let backend = backend();
+    let service = Service::start(["forward", ANY, &backend.description, "--max-connections", "1"]);
+    let mut first = service.tcp();
+    ping(&mut first);
+    let mut second = service.tcp();
+    second.write_all(b"ping").expect("it is taken");
+    second.set_read_timeout(Some(Duration::from_millis(300))).expect("a limit");
+    assert!(second.read(&mut [0; 4]).is_err(), "it has to wait");
+    drop(first);
+    second.set_read_timeout(Some(LIMIT)).expect("a limit");
+    let mut got = [0; 4];
+    second.read_exact(&mut got).expect("its turn comes");
+    drop(second);
+    service.stop();
+}
+
+#[test]
+fn connections_beyond_the_limit_are_refused() {
+    let backend = backend();
+    let limit = ["--max-connections", "1", "--when-full", "refuse"];
+    let service = Service::start(["forward", ANY, &backend.description, "--json"].iter().chain(&limit));
+    service.event("listening");
+    let mut first = service.tcp();
+    ping(&mut first);
+    service.event("accepted");
+    service.event("connected");
+    assert_eq!(service.tcp().read(&mut [0]).unwrap_or(0), 0);
+    let error = service.event("error");
+    assert_eq!((&error["id"], &error["error"]["kind"]), (&json!(null), &json!("resource-exhausted")));
+    ping(&mut first);
+    drop(first);
+    service.event("closed");
+    ping(&mut service.tcp());
+    service.stop();
+}
+
+#[test]
+fn idle_connections_are_ended() {
+    let backend = backend();
+    let service = Service::start([
+        "forward",
+        ANY,
+        &backend.description,
+        "--json",
+        "--idle-timeout",
+        "400ms",
+        "--workers",
+        "1",
+    ]);
+    service.event("listening");
+    let mut stream = service.tcp();
+    for _ in 0..6 {
+        std::thread::sleep(Duration::from_millis(100));
+        ping(&mut stream);
+    }
+    let begun = Instant::now();
+    assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
+    assert!(begun.elapsed() > Duration::from_millis(300) && begun.elapsed() < Duration::from_secs(10));
+    service.event("accepted");
+    service.event("connected");
+    assert_eq!(service.event("error")["error"]["kind"], "timed-out");
+    assert_eq!(service.event("closed")["bytes_in"], 24);
+    service.stop();
+}
+
+#[test]
+fn a_drain_that_takes_too_long_cuts() {
+    let backend = backend();
+    let mut service = Service::start(["forward", ANY, &backend.description, "--drain-timeout", "0.2"]);
+    let mut stream = service.tcp();
+    ping(&mut stream);
+    service.signal(rustix::process::Signal::TERM);
+    assert_eq!(service.wait(), Some(1));
+}
+
+#[test]
+fn statistics_are_served() {
+    let backend = backend();
+    let service = Service::start(["forward", ANY, &backend.description, "--stats", ANY, "--json"]);
+    let statistics = &service.event("statistics")["description"];
+    let statistics = port(statistics.as_str().expect("a description"));
+    let mut open = service.tcp();
+    ping(&mut open);
+    let head_and_body = |path: &str| {
+        let mut stream = tcp(statistics);
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: here\r\n\r\n").expect("it reads");
+        let text = read_all(stream);
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+        (head.to_owned(), body.to_owned())
+    };
+    // Somebody who says nothing, and somebody who never stops, are in nobody's way.
+    let _silent = tcp(statistics);
+    let _ = tcp(statistics).write_all(&vec![b'x'; 100_000]);
+    let (head, body) = head_and_body("/stats");
+    assert!(head.starts_with("HTTP/1.0 200 ") && head.contains("application/json"), "{head}");
+    let mut body: Value = serde_json::from_str(&body).expect("JSON");
+    assert!(body["uptime_seconds"].take().is_f64());
+    let expected = json!({
+        "connections": { "now": 1, "total": 1, "failed": 0 },
+        "bytes": { "in": 4, "out": 4 },
+        "uptime_seconds": null,
+    });
+    assert_eq!(body, expected);
+    assert!(head_and_body("/metrics").1.contains("\nendpoints_bytes_in_total 4\n"));
+    assert!(head_and_body("/other").0.starts_with("HTTP/1.0 404 "));
+    drop(open);
+    service.stop();
+}
+
+#[test]
+fn progress_is_told_on_standard_error() {
+    let backend = backend();
+    let service = Service::start(["forward", ANY, &backend.description, "--progress"]);
+    assert!(service.stderr_line().starts_with("0 open, 0 in all, 0 failed; "));
+    service.stop();
+}

@@ -1,0 +1,168 @@
+//! `listen` for many connections: `--echo` and `--exec`, events, stopping.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::harness::{LIMIT, Service, endpoints, read_all, run_with};
+
+const ANY: &str = "tcp:0:interface=127.0.0.1";
+
+#[test]
+fn echo_serves_every_connection_and_tells_events() {
+    let service = Service::start(["listen", ANY, "--echo", "--json"]);
+    let listening = service.event("listening");
+    assert_eq!(
+        listening,
+        json!({ "event": "listening", "description": service.description, "port": service.port() })
+    );
+    for id in 1..=2 {
+        let mut stream = service.tcp();
+        let (peer, local) =
+            (stream.local_addr().expect("an address"), stream.peer_addr().expect("an address"));
+        stream.write_all(b"hello").expect("it reads");
+        stream.shutdown(Shutdown::Write).expect("half");
+        assert_eq!(read_all(&stream), "hello");
+        let expected =
+            json!({ "event": "accepted", "id": id, "peer": peer.to_string(), "local": local.to_string() });
+        assert_eq!(service.event("accepted"), expected);
+        let mut closed = service.event("closed");
+        assert!(closed["seconds"].take().is_f64());
+        let expected = json!({ "event": "closed", "id": id, "bytes_in": 5, "bytes_out": 5, "seconds": null });
+        assert_eq!(closed, expected);
+    }
+    service.signal(Signal::TERM);
+    assert_eq!(service.event("draining"), json!({ "event": "draining" }));
+    assert_eq!(service.event("stopped"), json!({ "event": "stopped" }));
+    service.stop();
+}
+
+#[test]
+fn a_listener_without_a_port_says_so() {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("socket");
+    let service = Service::start(["listen", &format!("unix:{}", path.display()), "--echo", "--json"]);
+    assert_eq!(service.event("listening")["port"], json!(null));
+    let answer = run_with(["connect", &service.description], b"through what it printed");
+    assert_eq!(answer.text(), "through what it printed");
+    service.stop();
+    assert!(!path.exists());
+}
+
+#[test]
+fn exec_runs_a_command_for_each_connection() {
+    let service = Service::start(["listen", ANY, "--exec", "cat"]);
+    for _ in 0..2 {
+        let mut stream = service.tcp();
+        stream.write_all(b"through cat").expect("it reads");
+        stream.shutdown(Shutdown::Write).expect("half");
+        assert_eq!(read_all(&stream), "through cat");
+    }
+    service.stop();
+    let service =
+        Service::start(["listen", ANY, "--exec", "sh", "-c", "echo $ENDPOINTS_PEER $ENDPOINTS_LOCAL"]);
+    let stream = service.tcp();
+    let (peer, local) = (stream.local_addr().expect("an address"), stream.peer_addr().expect("an address"));
+    // Though this side stays open.
+    assert_eq!(read_all(&stream), format!("{peer} {local}\n"));
+    service.stop();
+}
+
+#[test]
+fn a_command_that_fails_ends_its_connection_alone() {
+    let service = Service::start(["listen", ANY, "--json", "--exec", "/nonexistent/command"]);
+    service.event("listening");
+    for id in 1..=2 {
+        assert_eq!(read_all(service.tcp()), "");
+        service.event("accepted");
+        let error = service.event("error");
+        assert_eq!((&error["id"], &error["error"]["kind"]), (&json!(id), &json!("other")));
+        service.event("closed");
+    }
+    service.stop();
+}
+
+#[test]
+fn open_connections_may_end_while_draining() {
+    let mut service = Service::start(["listen", ANY, "--echo"]);
+    let mut stream = service.tcp();
+    echoed(&mut stream);
+    service.signal(Signal::TERM);
+    let begun = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", service.port())).is_ok() {
+        assert!(begun.elapsed() < LIMIT, "it goes on accepting");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    echoed(&mut stream);
+    drop(stream);
+    assert_eq!(service.wait(), Some(0));
+}
+
+#[test]
+fn connections_open_at_the_deadline_are_cut() {
+    let mut service = Service::start(["listen", ANY, "--echo", "--drain-timeout", "200ms"]);
+    let mut stream = service.tcp();
+    echoed(&mut stream);
+    service.signal(Signal::INT);
+    assert_eq!(service.wait(), Some(1));
+    assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for (signal, status) in [(Signal::TERM, 128 + 15), (Signal::INT, 128 + 2)] {
+        let mut service = Service::start(["listen", ANY, "--echo", "--json"]);
+        service.event("listening");
+        let mut stream = service.tcp();
+        echoed(&mut stream);
+        service.event("accepted");
+        service.signal(Signal::TERM);
+        service.event("draining");
+        service.signal(signal);
+        assert_eq!(service.wait(), Some(status));
+    }
+}
+
+#[test]
+fn the_service_manager_is_told() {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(LIMIT)).expect("a limit");
+    let mut child =
+        endpoints(["listen", ANY, "--echo"]).env("NOTIFY_SOCKET", &path).spawn().expect("it starts");
+    let told = || {
+        let mut buf = [0; 100];
+        let count = socket.recv(&mut buf).expect("a message");
+        String::from_utf8_lossy(&buf[..count]).trim().to_owned()
+    };
+    assert_eq!(told(), "READY=1");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM)
+        .expect("it can be signalled");
+    assert_eq!(told(), "STOPPING=1");
+    assert_eq!(crate::harness::wait(&mut child), Some(0));
+}
+
+#[test]
+fn peers_of_unix_sockets_are_told() {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("socket");
+    let service = Service::start(["listen", &format!("unix:{}", path.display()), "--echo", "--json"]);
+    service.event("listening");
+    drop(UnixStream::connect(&path).expect("it accepts"));
+    let accepted = service.event("accepted");
+    assert_eq!(accepted["local"], json!(path.to_str()));
+    service.stop();
+}
+
+fn echoed(stream: &mut std::net::TcpStream) {
+    stream.write_all(b"ping").expect("it reads");
+    let mut got = [0; 4];
+    stream.read_exact(&mut got).expect("it answers");
+    assert_eq!(&got, b"ping");
+}

@@ -1,0 +1,10 @@
+//! Real traffic against real servers and clients, each a process of its own.
+
+mod data;
+mod harness;
+mod nginx;
+mod ours;
+mod relay;
+mod socat;
+mod socks;
+mod twisted;
