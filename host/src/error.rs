@@ -316,7 +316,12 @@ impl Error {
             ErrorKind::Other => api::ErrorKind::Other,
             _ => api::ErrorKind::InvalidArgument,
         };
-        api::Error::new(kind, self.0.message.clone()).with_retryable(self.0.retryable)
+        let numbered = self.0.os.map(|os| api::Error::from(std::io::Error::from_raw_os_error(os)));
+        let error = match numbered.filter(|numbered| numbered.kind() == kind) {
+            Some(numbered) => numbered.with_message(&*self.0.message),
+            None => api::Error::new(kind, &*self.0.message),
+        };
+        error.with_retryable(self.0.retryable)
     }
 }
 

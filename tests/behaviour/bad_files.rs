@@ -3,11 +3,14 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use endpoints::{ErrorKind, PluginState, Refusal, RefusalKind, Registry};
 
 use crate::object::{in_record, patched, replaced, write};
-use crate::support::{built, copy, file_name, files, folder_with, in_time, is_root, skip};
+use crate::support::{built, copy, file_name, files, folder_with, is_root, skip};
 
 const TCP: &str = "endpoints_plugin_tcp";
 const PASS: &str = "endpoints_fixture_pass";
@@ -88,7 +91,13 @@ async fn what_is_no_file() {
         rustix::fs::mkfifoat(rustix::fs::CWD, file, mode).expect("a FIFO");
     };
     // Opening one waits for its other end, unless it is done with care.
-    assert_refused(&in_time(refusal(fifo)).await, RefusalKind::Io, "regular file");
+    let (told, hears) = mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        told.send(runtime.block_on(refusal(fifo)))
+    });
+    let refused = hears.recv_timeout(Duration::from_secs(30)).expect("it does not wait");
+    assert_refused(&refused, RefusalKind::Io, "regular file");
     let socket = |file: &Path| drop(std::os::unix::net::UnixListener::bind(file).expect("a socket"));
     assert_eq!(refusal(socket).await.kind, RefusalKind::Io);
 }

@@ -195,7 +195,7 @@ async fn a_pass_through_carries_bytes_and_is_no_socket(world: &World) {
     let mut client = world.connect(&around("pass", &through(address, "t.example:80", ""))).await;
     assert!(!client.is_socket());
     let info = client.info();
-    let schemes: Vec<_> = info.layers().iter().map(|layer| layer.scheme()).collect();
+    let schemes: Vec<_> = info.layers().iter().map(endpoints::Layer::scheme).collect();
     assert_eq!(schemes, ["pass", "socks5", "tcp"]);
     assert_eq!(info.peer_addr(), Some(Address::Name("t.example:80".into())));
     echoes(&mut client).await;

@@ -1,8 +1,10 @@
 //! Plugins in files: where they are found, which one counts, and when they are loaded.
 
+use std::env;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use endpoints::{ErrorKind, Origin, PlaceOutcome, PlaceSource, PluginState, RefusalKind, Registry};
 
@@ -159,7 +161,7 @@ fn files_are_read_without_being_listed() {
     // The target folder's rights are its owner's affair.
     match reports {
         Ok(reports) => {
-            assert_eq!(reports[0].manifest.as_ref().expect("one").build.name, "endpoints-plugin-unix")
+            assert_eq!(reports[0].manifest.as_ref().expect("one").build.name, "endpoints-plugin-unix");
         }
         Err(kind) => assert_eq!(kind, RefusalKind::Untrusted),
     }
@@ -257,4 +259,46 @@ async fn versions_of_a_plugin_live_side_by_side() {
     let mut accepted = listener.accept().await.expect("accept").await.expect("handshake");
     exchange(&mut client, &mut accepted).await;
     old.client("tcp:h:80").expect("the old one is as it was");
+}
+
+/// What tells the test below that it is the child, and what it is to find.
+const EXPECTED: &str = "ENDPOINTS_TEST_EXPECTED_PLACES";
+
+#[test]
+fn the_environment_names_places() {
+    if let Some(expected) = env::var_os(EXPECTED) {
+        let registry = Registry::builder().plugin_path("/given").build().expect("a registry");
+        let places = registry.places();
+        let found: Vec<_> =
+            places.iter().map(|place| (place.directory.as_path(), place.source.name())).collect();
+        let folders: Vec<_> = env::split_paths(&expected).collect();
+        let sources =
+            ["given", "ENDPOINTS_PLUGIN_PATH", "ENDPOINTS_PLUGIN_PATH", "user data", "system", "system"];
+        let expected: Vec<_> = folders.iter().map(PathBuf::as_path).zip(sources).collect();
+        assert_eq!(found, expected);
+        assert_eq!(
+            provider(&registry, "pass"),
+            Origin::File(folders[1].join(file_name(PASS))),
+            "the first wins"
+        );
+        assert_eq!(provider(&registry, "tcp"), Origin::BuiltIn);
+        registry.client("pass:tcp\\:h\\:80").expect("it can be used");
+        return;
+    }
+    // A process of its own, as the environment belongs to all threads.
+    let (first, second, data) = (folder_with(&[PASS]), folder_with(&[PASS]), folder_with(&[]));
+    let [first, second, data] = [&first, &second, &data].map(tempfile::TempDir::path);
+    let system = ["/usr/local/lib/endpoints/plugins", "/usr/lib/endpoints/plugins"].map(Path::new);
+    let user = data.join("endpoints/plugins");
+    let expected = [Path::new("/given"), first, second, &user, system[0], system[1]];
+    let child = Command::new(env::current_exe().expect("this test"))
+        .args(["--exact", "loader::the_environment_names_places"])
+        .env(EXPECTED, env::join_paths(expected).expect("paths"))
+        // The empty part would be the working directory.
+        .env("ENDPOINTS_PLUGIN_PATH", env::join_paths([first, Path::new(""), second]).expect("paths"))
+        .env("XDG_DATA_HOME", data)
+        .current_dir(second)
+        .output()
+        .expect("the child");
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
 }

@@ -147,11 +147,15 @@ async fn a_deadline_ends_an_attempt(world: &World) {
 }
 
 async fn refusals_and_other_failures_are_told_apart(world: &World) {
-    let refused = world.connect_error(&format!("tcp:127.0.0.1:{}", closed_port())).await;
-    assert_kind(&refused, ErrorKind::ConnectionRefused);
-    assert!(refused.is_retryable() && refused.message().contains("127.0.0.1"), "{refused}");
-    assert_eq!(refused.scheme(), Some("tcp"));
-    assert_eq!(refused.raw_os_error(), Some(rustix::io::Errno::CONNREFUSED.raw_os_error()));
+    let refused = format!("tcp:127.0.0.1:{}", closed_port());
+    for client in [refused.clone(), around("pass", &refused), around("pass", &around("pass", &refused))] {
+        let refused = world.connect_error(&client).await;
+        assert_kind(&refused, ErrorKind::ConnectionRefused);
+        assert!(refused.is_retryable() && refused.message().contains("127.0.0.1"), "{refused}");
+        assert_eq!(refused.scheme(), client.split(':').next());
+        let number = rustix::io::Errno::CONNREFUSED.raw_os_error();
+        assert_eq!(refused.raw_os_error(), Some(number), "{client}");
+    }
 
     // An empty label is in no name, so nobody outside of this machine is asked.
     let unresolved = world.connect_error("tcp:no..body:80").await;

@@ -13,14 +13,14 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use endpoints::{Connection, Listener};
+use endpoints::{Connection, ErrorKind, Listener};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
 use support::{FullBacklog, World, around, in_time, port, reachable, rest};
 
 /// Runs a body in both forms, alone.
-fn alone(body: impl AsyncFn(&World)) {
+fn alone(body: &impl AsyncFn(&World)) {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for world in [World::built_in(), World::loaded()] {
@@ -74,7 +74,7 @@ const LOCAL: &str = "tcp:0:interface=127.0.0.1:backlog=1000";
 
 #[test]
 fn connecting_to_a_full_backlog() {
-    alone(async |world| {
+    alone(&async |world| {
         let full = FullBacklog::new();
         let folder = tempfile::tempdir().expect("a folder");
         let unix = format!("unix:{}/s", folder.path().display());
@@ -98,7 +98,7 @@ fn connecting_to_a_full_backlog() {
 
 #[test]
 fn shaking_hands() {
-    alone(async |world| {
+    alone(&async |world| {
         let silent = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let tcp = format!("tcp:{}", silent.local_addr().expect("an address"));
         let socks = format!("socks5:t.example:80:proxy={}", endpoints::quote_str(&tcp));
@@ -124,7 +124,7 @@ fn shaking_hands() {
 
 #[test]
 fn resolving() {
-    alone(async |world| {
+    alone(&async |world| {
         for client in ["tcp:no..body:80", "tcp:localhost:1", "tcp:127.0.0.1:1:bindAddress=localhost"] {
             let endpoint = world.registry.client(client).expect("a client");
             let round = async || {
@@ -138,7 +138,7 @@ fn resolving() {
 
 #[test]
 fn accepting() {
-    alone(async |world| {
+    alone(&async |world| {
         let folder = tempfile::tempdir().expect("a folder");
         let unix = format!("unix:{}/s", folder.path().display());
         for server in [LOCAL.to_owned(), unix, around("pass", LOCAL), around("faulty:hang", LOCAL)] {
@@ -160,7 +160,7 @@ fn accepting() {
 
 #[test]
 fn listening() {
-    alone(async |world| {
+    alone(&async |world| {
         let folder = tempfile::tempdir().expect("a folder");
         let unix = format!("unix:{}/s", folder.path().display());
         for server in [LOCAL.to_owned(), around("pass", LOCAL), unix.clone(), around("pass", &unix)] {
@@ -171,7 +171,7 @@ fn listening() {
             let listener = endpoint.listen().await.expect("listen");
             if server == unix {
                 leaves_nothing("a taken path", 100, async || {
-                    drop(endpoint.listen().await.expect_err("taken"))
+                    drop(endpoint.listen().await.expect_err("taken"));
                 })
                 .await;
             }
@@ -187,7 +187,7 @@ fn listening() {
 
 #[test]
 fn failing() {
-    alone(async |world| {
+    alone(&async |world| {
         let listener = world.listen(LOCAL).await;
         let plain = format!("tcp:127.0.0.1:{}", port(&listener));
         let refused = format!("tcp:127.0.0.1:{}", support::closed_port());
@@ -214,8 +214,47 @@ fn failing() {
 }
 
 #[test]
+fn running_out() {
+    alone(&async |world| {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        for server in [LOCAL.to_owned(), around("pass", LOCAL)] {
+            let listener = world.listen(&server).await;
+            let endpoint = world.registry.client(reachable(&listener)).expect("a client");
+            let mut client = endpoint.connect().await.expect("connect");
+            let before = getrlimit(Resource::Nofile);
+            let open = fs::File::open("/dev/null").expect("one more");
+            // What the limit counts is the number of a descriptor: from the highest on there are none.
+            let highest = fs::read_dir("/proc/self/fd")
+                .expect("the descriptors")
+                .filter_map(|entry| entry.expect("an entry").file_name().to_str()?.parse::<u64>().ok());
+            let highest = highest.max().expect("a descriptor");
+            drop(open);
+            let mut fillers = Vec::new();
+            setrlimit(Resource::Nofile, Rlimit { current: Some(highest + 1), ..before })
+                .expect("a lower limit");
+            while let Ok(filler) = fs::File::open("/dev/null") {
+                fillers.push(filler);
+            }
+            let accepting = listener.accept().await;
+            let connecting = endpoint.connect().await;
+            drop(fillers);
+            setrlimit(Resource::Nofile, before).expect("the limit of before");
+            for error in
+                [accepting.map(drop).expect_err("no room"), connecting.map(drop).expect_err("no room")]
+            {
+                assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{error}");
+                assert!(error.is_retryable(), "{error}");
+            }
+            // Nothing is lost: it waits still.
+            let mut accepted = listener.accept().await.expect("accept").await.expect("handshake");
+            support::exchange(&mut client, &mut accepted).await;
+        }
+    });
+}
+
+#[test]
 fn ten_thousand_connections() {
-    alone(async |world| {
+    alone(&async |world| {
         let folder = tempfile::tempdir().expect("a folder");
         let unix = format!("unix:{}/s", folder.path().display());
         let wrapped = around("pass", &format!("unix:{}/w", folder.path().display()));
