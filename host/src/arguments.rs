@@ -53,7 +53,13 @@ fn check_parts<'d, 'm>(description: &'d Description, role: &'m Role) -> Result<V
     let mut given: Vec<Option<Part<'d>>> = vec![None; role.parameters.len()];
     let rest = role.parameters.iter().position(|parameter| parameter.kind == ParameterType::Rest);
     if let Some(rest) = rest {
-        // Every part belongs to the inner endpoint.
+        // Every part belongs to the inner endpoint, whose scheme comes first.
+        if let Some(early) =
+            description.keywords().find(|part| part.span().start < description.scheme_span().start)
+        {
+            let message = "an argument stands before the scheme, where it belongs to nobody; put it behind";
+            return Err(Error::new(ErrorKind::UnknownArgument, message).at(early.span()));
+        }
         given[rest] = description.parts().next();
     } else {
         for part in description.keywords() {

@@ -15,7 +15,7 @@ use endpoints_plugin_api::abi::listener::RListener;
 use crate::arguments::{self, Argument};
 use crate::connection::{Connection, ConnectionInfo};
 use crate::error::{Error, ErrorKind};
-use crate::grammar::{Description, ParseErrorKind};
+use crate::grammar::Description;
 use crate::listener::Listener;
 use crate::manifest::{ParameterType, Role, Scheme};
 use crate::provider::SchemeEntry;
@@ -85,13 +85,8 @@ pub(crate) fn make(registry: &Registry, role: RoleKind, text: &[u8]) -> Result<A
 /// Parses a text; the error shows it without what is a secret on either side.
 pub(crate) fn parse(registry: &Registry, text: &[u8]) -> Result<Description, Error> {
     Description::parse(text).map_err(|error| {
-        let kind = match error.kind() {
-            ParseErrorKind::TrailingBackslash => ErrorKind::TrailingBackslash,
-            ParseErrorKind::NonAsciiKey => ErrorKind::NonAsciiKey,
-            _ => ErrorKind::NoScheme,
-        };
         let shown = masked(registry, RoleKind::Server, &masked(registry, RoleKind::Client, text));
-        Error::new(kind, error.to_string()).at(error.span()).about(shown)
+        Error::from(error).about(shown)
     })
 }
 
@@ -170,10 +165,8 @@ fn make_nested(
         _ => role,
     };
     let located = |error: Error| error.relocate(|span| argument.locate(span));
-    let description = Description::parse(argument.value.as_ref()).map_err(|error| {
-        let message = format!("{}: {error}", argument.parameter.name);
-        located(Error::new(ErrorKind::TrailingBackslash, message).at(error.span()))
-    })?;
+    let description = Description::parse(argument.value.as_ref())
+        .map_err(|error| located(Error::from(error).context(&argument.parameter.name)))?;
     make_parsed(registry, role, description, depth + 1).map_err(located)
 }
 

@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use endpoints_plugin_api as api;
 
+use crate::grammar::{ParseError, ParseErrorKind};
+
 macro_rules! kinds {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
         /// What sort of failure it was. [`ErrorKind::name`] is what scripts see.
@@ -322,6 +324,17 @@ impl Error {
             None => api::Error::new(kind, &*self.0.message),
         };
         error.with_retryable(self.0.retryable)
+    }
+}
+
+impl From<ParseError> for Error {
+    fn from(error: ParseError) -> Self {
+        let kind = match error.kind() {
+            ParseErrorKind::TrailingBackslash => ErrorKind::TrailingBackslash,
+            ParseErrorKind::NonAsciiKey => ErrorKind::NonAsciiKey,
+            ParseErrorKind::NoScheme => ErrorKind::NoScheme,
+        };
+        Self::new(kind, error.to_string()).at(error.span())
     }
 }
 

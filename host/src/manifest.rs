@@ -273,6 +273,9 @@ impl Role {
                 parameter.checked_default = Some(checked);
             }
         }
+        if self.parameters.len() > 1 && self.parameters.iter().any(|one| one.kind == ParameterType::Rest) {
+            return Err("a parameter of the type rest leaves nothing for others".into());
+        }
         let mut positions: Vec<usize> =
             (0..self.parameters.len()).filter(|place| self.parameters[*place].position.is_some()).collect();
         positions.sort_by_key(|place| self.parameters[*place].position);
@@ -344,6 +347,7 @@ mod tests {
             (r#"{"name":"a","type":"text","required":true,"default":"x"}"#, "required and has a default"),
             (r#"{"name":"a","type":"integer","default":"x"}"#, "default of a"),
             (r#"{"name":"a","type":"choice"}"#, "no choices"),
+            (r#"{"name":"a","type":"rest"},{"name":"b","type":"text"}"#, "leaves nothing"),
         ] {
             let error = parameters(parameter).unwrap_err();
             assert!(error.contains(reason), "{parameter}: {error}");

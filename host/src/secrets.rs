@@ -79,12 +79,11 @@ fn declared_secrets(
             Some((true, _)) => found.push(part.value_span()),
             Some((false, ParameterType::Client)) => nested(&mut found, RoleKind::Client, part),
             Some((false, ParameterType::Server)) => nested(&mut found, RoleKind::Server, part),
-            Some(_) => {}
             // Misspelled, or one value too many: perhaps a secret that has lost its name.
             None if part.key().map_or(!secrets.is_empty(), |key| is_like(&key, &secrets)) => {
                 found.push(part.value_span());
             }
-            None => {}
+            _ => {}
         }
     }
     found

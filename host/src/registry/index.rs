@@ -1,0 +1,278 @@
+//! The plugins that were found, and who provides which scheme.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use endpoints_plugin_api::export::BuiltIn;
+
+use super::builder::{BuiltIns, Settings};
+use crate::error::{Error, ErrorKind, shown};
+use crate::loader::{self, FileSource, Place, Refusal, RefusalKind};
+use crate::manifest::Manifest;
+use crate::provider::{Origin, Provider, SchemeEntry};
+
+/// All plugins that were found, and who provides which scheme.
+pub(super) struct Index {
+    pub(super) places: Vec<Place>,
+    pub(super) plugins: Vec<Listed>,
+    pub(super) schemes: HashMap<String, SchemeEntry>,
+}
+
+/// A plugin that was found.
+pub(super) struct Listed {
+    pub(super) origin: Origin,
+    pub(super) manifest: Option<Manifest>,
+    pub(super) provider: Result<Arc<Provider>, Refusal>,
+    /// For each scheme that another plugin provides: its name and the other plugin's.
+    pub(super) lost: Vec<(String, String)>,
+}
+
+pub(super) fn built_ins() -> Vec<Listed> {
+    let mut all: Vec<Listed> = BuiltIn::all()
+        .map(|plugin| match Manifest::parse(plugin.manifest()) {
+            Ok(manifest) => Listed {
+                origin: Origin::BuiltIn,
+                manifest: Some(manifest.clone()),
+                provider: Ok(Arc::new(Provider::built_in(plugin, manifest))),
+                lost: Vec::new(),
+            },
+            Err(problem) => Listed {
+                origin: Origin::BuiltIn,
+                manifest: None,
+                provider: Err(Refusal::new(
+                    RefusalKind::BadManifest,
+                    format!("its manifest is unsound: {problem}"),
+                )),
+                lost: Vec::new(),
+            },
+        })
+        .collect();
+    // The linker's order means nothing.
+    all.sort_by_key(Listed::name);
+    all
+}
+
+impl Index {
+    pub(super) fn build(settings: &Settings, built_in: &[Listed]) -> Self {
+        let mut plugins: Vec<Listed> = match settings.built_in {
+            BuiltIns::None => Vec::new(),
+            _ => built_in.iter().map(Listed::again).collect(),
+        };
+        let mut places = Vec::new();
+        for (directory, source) in settings.search.places() {
+            let (files, outcome) = loader::plugin_files(&directory);
+            for path in files {
+                list_file(&path, settings, &mut plugins);
+            }
+            places.push(Place { directory, source, outcome });
+        }
+        let mut schemes = HashMap::new();
+        // What is preferred claims its scheme before everything else.
+        for (scheme, wanted) in &settings.prefer {
+            let preferred = plugins.iter().find(|listed| listed.provides(scheme) && listed.is_called(wanted));
+            if let Some(entry) = preferred.and_then(|listed| listed.entry(scheme)) {
+                schemes.entry(scheme.clone()).or_insert(entry);
+            }
+        }
+        for listed in &mut plugins {
+            listed.lost = listed.claim(settings, &mut schemes);
+        }
+        Self { places, plugins, schemes }
+    }
+
+    pub(super) fn unknown(&self, written: &[u8], name: &str) -> Error {
+        let refused = self.plugins.iter().find(|listed| listed.provider.is_err() && listed.provides(name));
+        if let Some((listed, refusal)) =
+            refused.and_then(|listed| Some((listed, listed.provider.as_ref().err()?)))
+        {
+            let message = format!(
+                "the plugin {} ({}), which provides {name}, is refused: {refusal}",
+                listed.name(),
+                listed.origin
+            );
+            return Error::new(ErrorKind::PluginRefused, message).with_scheme(name);
+        }
+        let mut known: Vec<String> = self.schemes.keys().cloned().collect();
+        known.sort();
+        let message = match (name, known.is_empty()) {
+            ("", _) => "a description begins with a scheme, as in tcp:host=example.com:port=80".to_owned(),
+            (_, true) => format!("no plugin provides the scheme {}: no plugin was found", shown(written)),
+            (_, false) => {
+                format!("no plugin provides the scheme {}; known are {}", shown(written), known.join(", "))
+            }
+        };
+        let message = message + &self.unreadable();
+        Error::new(ErrorKind::UnknownScheme, message).with_scheme(name).with_expected(known, name)
+    }
+}
+
+impl Index {
+    /// The files of which nobody can tell what they would provide, for the message about an unknown scheme.
+    fn unreadable(&self) -> String {
+        let mut refused = self.plugins.iter().filter(|listed| listed.manifest.is_none());
+        let Some((first, refusal)) =
+            refused.next().and_then(|first| Some((first, first.provider.as_ref().err()?)))
+        else {
+            return String::new();
+        };
+        let more = match refused.count() {
+            0 => String::new(),
+            more => format!(", and {more} more files"),
+        };
+        format!(" ({} is refused: {refusal}{more})", first.origin)
+    }
+}
+
+fn list_file(path: &Path, settings: &Settings, plugins: &mut Vec<Listed>) {
+    let origin = Origin::File(path.to_owned());
+    let checked = match loader::check_file(path, settings.policy) {
+        Ok(checked) => checked,
+        Err(refusal) => {
+            tracing::debug!(path = %path.display(), reason = %refusal, "plugin refused");
+            plugins.push(Listed { origin, manifest: None, provider: Err(refusal), lost: Vec::new() });
+            return;
+        }
+    };
+    for found in checked.plugins {
+        let twin = plugins.iter().find(|listed| {
+            let name = found.manifest.as_ref().map(|manifest| manifest.build.name.as_str());
+            listed.origin != Origin::BuiltIn
+                && listed.provider.is_ok()
+                && Some(listed.name().as_str()) == name
+        });
+        let duplicate = twin.map(|twin| {
+            let message = format!("a plugin of this name was found before, at {}", twin.origin);
+            Refusal::new(RefusalKind::DuplicatePlugin, message)
+        });
+        let provider = match (found.refusal.or(duplicate), &found.manifest) {
+            (None, Some(manifest)) => {
+                let source = FileSource {
+                    path: path.to_owned(),
+                    identity: checked.identity,
+                    text: found.text,
+                    policy: settings.policy,
+                };
+                Ok(Arc::new(Provider::file(source, manifest.clone())))
+            }
+            (refusal, _) => {
+                Err(refusal.unwrap_or_else(|| Refusal::new(RefusalKind::BadManifest, "it has no manifest")))
+            }
+        };
+        plugins.push(Listed { origin: origin.clone(), manifest: found.manifest, provider, lost: Vec::new() });
+    }
+}
+
+impl Listed {
+    fn again(&self) -> Self {
+        Self {
+            origin: self.origin.clone(),
+            manifest: self.manifest.clone(),
+            provider: self.provider.clone(),
+            lost: Vec::new(),
+        }
+    }
+
+    /// The plugin's name, or its file's where the manifest is unreadable.
+    pub(super) fn name(&self) -> String {
+        match (&self.manifest, self.origin.path()) {
+            (Some(manifest), _) => manifest.build.name.clone(),
+            (None, Some(path)) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            (None, None) => String::new(),
+        }
+    }
+
+    pub(super) fn is_called(&self, wanted: &str) -> bool {
+        self.name() == wanted || self.origin.path().is_some_and(|path| path.as_os_str() == wanted)
+    }
+
+    pub(super) fn scheme_names(&self) -> impl Iterator<Item = String> {
+        self.manifest
+            .iter()
+            .flat_map(|manifest| &manifest.plugin.schemes)
+            .map(|scheme| scheme.name.to_string())
+    }
+
+    pub(super) fn provides(&self, scheme: &str) -> bool {
+        self.scheme_names().any(|name| name == scheme)
+    }
+
+    fn entry(&self, scheme: &str) -> Option<SchemeEntry> {
+        let provider = self.provider.as_ref().ok()?;
+        let place = provider.manifest.plugin.schemes.iter().position(|known| &*known.name == scheme)?;
+        Some(SchemeEntry { provider: Arc::clone(provider), place })
+    }
+
+    /// Takes the schemes that nobody has yet; gives those that somebody has.
+    pub(super) fn claim(
+        &self,
+        settings: &Settings,
+        schemes: &mut HashMap<String, SchemeEntry>,
+    ) -> Vec<(String, String)> {
+        let mut lost = Vec::new();
+        let left_out = |scheme: &str| match &settings.built_in {
+            BuiltIns::Without(schemes) if self.origin == Origin::BuiltIn => {
+                schemes.iter().any(|left_out| left_out.eq_ignore_ascii_case(scheme))
+            }
+            _ => false,
+        };
+        for name in self.scheme_names() {
+            let Some(entry) = self.entry(&name) else { continue };
+            if left_out(&name) {
+                lost.push((name, "--no-built-in".to_owned()));
+                continue;
+            }
+            match schemes.get(&name) {
+                Some(owner) if !Arc::ptr_eq(&owner.provider, &entry.provider) => {
+                    lost.push((name, format!("{} ({})", owner.provider.name(), owner.provider.origin)));
+                }
+                Some(_) => {}
+                None => {
+                    schemes.insert(name, entry);
+                }
+            }
+        }
+        lost
+    }
+
+    pub(super) fn report(&self) -> PluginReport {
+        let all_lost = || self.manifest.as_ref().is_some_and(|m| m.plugin.schemes.len() == self.lost.len());
+        let state = match &self.provider {
+            Err(refusal) => PluginState::Refused(refusal.clone()),
+            Ok(_) if all_lost() => PluginState::Shadowed,
+            Ok(_) => PluginState::Available,
+        };
+        PluginReport {
+            origin: self.origin.clone(),
+            manifest: self.manifest.clone(),
+            state,
+            lost: self.lost.clone(),
+        }
+    }
+}
+
+/// A plugin that was found, as it is listed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PluginReport {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What it declares, where that could be read.
+    pub manifest: Option<Manifest>,
+    /// Whether it is used.
+    pub state: PluginState,
+    /// The schemes of it that another plugin provides, each with that plugin.
+    pub lost: Vec<(String, String)>,
+}
+
+/// Whether a plugin is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PluginState {
+    /// It provides at least one scheme.
+    Available,
+    /// Other plugins provide all its schemes.
+    Shadowed,
+    /// It is not used, for this reason.
+    Refused(Refusal),
+}
