@@ -235,4 +235,5 @@ fn bad_value(parameter: &Parameter, part: Part<'_>, value: &[u8], problem: &Prob
         .with_argument(&parameter.name)
         .with_expected(parameter.choices.clone(), &written)
         .at(span)
+        .of_secret(parameter.secret)
 }

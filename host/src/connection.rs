@@ -212,6 +212,12 @@ impl Connection {
         ConnectionInfo { layers }
     }
 
+    /// Closes the connection so that the peer takes it for broken, not for ended: a TCP socket is reset (`SO_LINGER` 0).
+    /// Where it is no TCP socket it is just closed.
+    pub fn abort(self) {
+        self.stream.reset_on_close();
+    }
+
     /// Whether the bytes go through a socket of this process's own reactor, with no plugin between.
     #[must_use]
     pub fn is_socket(&self) -> bool {

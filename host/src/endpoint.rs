@@ -20,7 +20,7 @@ use crate::listener::Listener;
 use crate::manifest::{ParameterType, Role, Scheme};
 use crate::provider::SchemeEntry;
 use crate::registry::Registry;
-use crate::secrets::masked;
+use crate::secrets::{about, masked};
 
 /// Which side of a connection an endpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,7 +79,7 @@ pub(crate) struct Endpoint {
 /// Makes the outermost endpoint of a text.
 pub(crate) fn make(registry: &Registry, role: RoleKind, text: &[u8]) -> Result<Arc<Endpoint>, Error> {
     let description = parse(registry, text)?;
-    make_parsed(registry, role, description, 0).map_err(|error| error.about(masked(registry, role, text)))
+    make_parsed(registry, role, description, 0).map_err(|error| about(registry, role, text, error))
 }
 
 /// Parses a text; the error shows it without what is a secret on either side.
@@ -91,7 +91,7 @@ pub(crate) fn parse(registry: &Registry, text: &[u8]) -> Result<Description, Err
 }
 
 /// The deepest nesting of descriptions; each level of escaping doubles the backslashes, so nobody comes near it.
-const DEEPEST: usize = 16;
+pub(crate) const DEEPEST: usize = 16;
 
 fn make_parsed(
     registry: &Registry,
@@ -117,7 +117,7 @@ fn make_parsed(
     for argument in &checked {
         let endpoint = if argument.is_nested() {
             let inner = make_nested(registry, role, argument, depth)?;
-            let exported = REndpoint::new(Arc::new(Nested(Arc::clone(&inner))));
+            let exported = Foreign::of(Arc::new(Nested(Arc::clone(&inner))));
             nested.push((argument.parameter.name.clone(), inner));
             Some(exported)
         } else {
@@ -195,23 +195,36 @@ impl Endpoint {
     }
 
     fn connect_raw(
-        &self,
+        self: &Arc<Self>,
         context: ConnectContext,
     ) -> impl Future<Output = Result<Connection, Error>> + Send + use<> {
         let time_left = context.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let origin = context.origin.map(|info| info.encode()).unwrap_or_default();
         let connecting = self.foreign.connect(time_left, &origin);
-        let scheme = Arc::clone(self.scheme());
+        let this = Arc::clone(self);
         async move {
-            let taken = connecting.await.map_err(|error| Error::from(error).with_scheme(&scheme))?;
-            Connection::from_taken(taken, &scheme).map_err(|error| error.with_scheme(&scheme))
+            let scheme = this.scheme();
+            let connected = match connecting.await {
+                // A descriptor goes to the reactor, which a plugin's own thread is not in.
+                Ok(taken) => this.within(|| Connection::from_taken(taken, scheme)),
+                Err(error) => Err(error.into()),
+            };
+            connected.map_err(|error| error.with_scheme(scheme))
         }
     }
 
+    /// Calls `f` where there is a runtime, also on a thread of a plugin's own.
+    fn within<R>(&self, f: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+        self.registry.0.services.within(f).unwrap_or_else(|error| Err(error.into()))
+    }
+
     async fn listen(self: Arc<Self>) -> Result<Listener, Error> {
-        let scheme = Arc::clone(self.scheme());
-        let foreign = self.foreign.listen().await.map_err(|error| Error::from(error).with_scheme(&scheme))?;
-        Listener::new(foreign, self).map_err(|error| error.with_scheme(&scheme))
+        let this = Arc::clone(&self);
+        let listening = match self.foreign.listen().await {
+            Ok(foreign) => self.within(|| Listener::new(foreign, this)),
+            Err(error) => Err(error.into()),
+        };
+        listening.map_err(|error| error.with_scheme(self.scheme()))
     }
 
     fn masked(&self) -> Vec<u8> {

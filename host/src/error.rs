@@ -174,6 +174,7 @@ struct Parts {
     description: Option<Vec<u8>>,
     expected: Vec<String>,
     suggestion: Option<String>,
+    about_secret: bool,
 }
 
 impl Error {
@@ -190,6 +191,7 @@ impl Error {
             description: None,
             expected: Vec::new(),
             suggestion: None,
+            about_secret: false,
         }))
     }
 
@@ -282,6 +284,25 @@ impl Error {
     /// Moves the span from a nested description's text to the one around it.
     pub(crate) fn relocate(mut self, locate: impl FnOnce(Range<usize>) -> Range<usize>) -> Self {
         self.0.span = self.0.span.map(locate);
+        self
+    }
+
+    /// Takes out everything that was made from the text of a description.
+    pub(crate) fn redacted(mut self, message: &str) -> Self {
+        message.clone_into(&mut self.0.message);
+        self.0.scheme = None;
+        self.0.argument = None;
+        self.0.suggestion = None;
+        self
+    }
+
+    /// Whether it is about the value of an argument that is declared as a secret, which is in none of its parts.
+    pub(crate) fn is_about_secret(&self) -> bool {
+        self.0.about_secret
+    }
+
+    pub(crate) fn of_secret(mut self, secret: bool) -> Self {
+        self.0.about_secret = secret;
         self
     }
 

@@ -16,13 +16,15 @@ use crate::serve::{Event, Observer, Outcome, Serve, WhenFull};
 
 mod relay;
 
-use relay::relay_metered;
 pub use relay::{Meter, Traffic, relay};
+use relay::{Place, relay_metered};
 
 /// Relays between a listener and a client endpoint.
 ///
 /// For every connection that is accepted, the client endpoint is connected, and bytes are copied both ways. The end of
-/// one direction is passed on as such, and the other goes on. An error on one connection ends that one alone.
+/// one direction is passed on as such, and the other goes on. Where a connection breaks, is given up for being idle, or
+/// cannot be joined to another, TCP peers see a reset, so that none takes half of something for the whole. An error on one
+/// connection ends that one alone.
 ///
 /// # Examples
 ///
@@ -42,18 +44,32 @@ pub struct Forward {
     client: ClientEndpoint,
     connect_timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
+    handshake_timeout: Duration,
     meter: Option<Arc<Meter>>,
 }
 
 impl Forward {
     /// Relays what `listener` accepts to `client`.
     pub fn new(listener: Listener, client: ClientEndpoint) -> Self {
-        Self { serve: Serve::new(listener), client, connect_timeout: None, idle_timeout: None, meter: None }
+        Self {
+            serve: Serve::new(listener),
+            client,
+            connect_timeout: None,
+            idle_timeout: None,
+            handshake_timeout: Duration::from_secs(30),
+            meter: None,
+        }
     }
 
     /// Gives connecting the client endpoint at most so much time, beside the description's own limit.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = Some(limit);
+        self
+    }
+
+    /// Gives the handshake of an accepted connection at most so much time; 30 s unless said otherwise.
+    pub fn handshake_timeout(mut self, limit: Duration) -> Self {
+        self.handshake_timeout = limit;
         self
     }
 
@@ -109,6 +125,7 @@ impl Forward {
             client: self.client,
             connect_timeout: self.connect_timeout,
             idle_timeout: self.idle_timeout,
+            handshake_timeout: self.handshake_timeout,
             meter: self.meter,
             observer: self.serve.observer(),
         });
@@ -134,6 +151,7 @@ struct Each {
     client: ClientEndpoint,
     connect_timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
+    handshake_timeout: Duration,
     meter: Option<Arc<Meter>>,
     /// Whether the client endpoint passes on where the accepted connection came from.
     wants_origin: bool,
@@ -152,12 +170,32 @@ impl Each {
     }
 
     async fn join(&self, id: u64, incoming: Incoming, traffic: &mut Traffic) -> Result<(), Error> {
-        let mut accepted = incoming.await?;
-        let mut connected = self.connect(&accepted).await?;
+        let mut accepted = incoming.establish(self.handshake_timeout).await?;
+        let mut connected = match self.connect(&accepted).await {
+            Ok(connected) => connected,
+            Err(error) => {
+                // Nothing will come of what the peer has sent: it must not take that for an end.
+                accepted.abort();
+                return Err(error);
+            }
+        };
         self.observer.tell(&Event::Connected { id });
         let meter = self.meter.as_deref();
         let relayed = relay_metered(&mut accepted, &mut connected, self.idle_timeout, traffic, meter).await;
-        relayed.map_err(|error| api::Error::from(error).into())
+        relayed.map_err(|failure| {
+            if failure.broken {
+                accepted.abort();
+                connected.abort();
+            }
+            let doing = match failure.place {
+                Place::ReadingFirst => "reading from the accepted connection",
+                Place::WritingFirst => "writing to the accepted connection",
+                Place::ReadingSecond => "reading from the connected one",
+                Place::WritingSecond => "writing to the connected one",
+                Place::Idle => "relaying",
+            };
+            api::Error::from_io(doing, &failure.error).into()
+        })
     }
 
     async fn connect(&self, accepted: &Connection) -> Result<Connection, Error> {

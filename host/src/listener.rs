@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use endpoints_plugin_api as api;
 use endpoints_plugin_api::abi::conn::{Body, Handshaking, Taken};
@@ -21,7 +22,7 @@ use crate::connection::{Connection, ConnectionInfo};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::grammar::Description;
-use crate::stream::{Carrier, Stream};
+use crate::stream::{Carrier, Stream, prepare_socket};
 
 /// Something that listens; made by [`ServerEndpoint::listen`](crate::ServerEndpoint::listen).
 ///
@@ -204,9 +205,7 @@ fn listening(socket: OwnedFd) -> Result<(Acceptor, Address), Error> {
     let io = |error: io::Error| {
         Error::from(api::Error::from_io("the plugin's socket cannot be listened on", &error))
     };
-    let flags = rustix::fs::fcntl_getfl(&socket).map_err(|error| io(error.into()))?;
-    rustix::fs::fcntl_setfl(&socket, flags | rustix::fs::OFlags::NONBLOCK)
-        .map_err(|error| io(error.into()))?;
+    prepare_socket(&socket)?;
     let domain = rustix::net::sockopt::socket_domain(&socket).map_err(|error| io(error.into()))?;
     if domain == rustix::net::AddressFamily::UNIX {
         let listener = UnixListener::from_std(socket.into()).map_err(io)?;
@@ -296,6 +295,27 @@ impl Incoming {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         matches!(self.state, State::Ready(_))
+    }
+
+    /// Does the handshake within a time limit.
+    ///
+    /// # Errors
+    /// Why the handshake failed; [`ErrorKind::TimedOut`] when the time is over.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection.
+    pub async fn establish(self, limit: Duration) -> Result<Connection, Error> {
+        if self.is_ready() {
+            return self.await;
+        }
+        match tokio::time::timeout(limit, self.into_future()).await {
+            Ok(established) => established,
+            Err(_) => {
+                let message =
+                    format!("the handshake of an accepted connection was not done within {limit:?}");
+                Err(Error::new(ErrorKind::TimedOut, message))
+            }
+        }
     }
 
     fn into_taken(self) -> Taken {

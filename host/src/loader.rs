@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use endpoints_plugin_api as api;
 use semver::Version;
@@ -213,16 +214,36 @@ impl FileSource {
     /// the same any more, and loaded through that descriptor.
     pub(crate) fn load(&self, manifest: &Manifest) -> Result<Module, Refusal> {
         let (file, metadata) = record::open(&self.path)?;
-        if Identity::of(&metadata) != self.identity {
+        let identity = Identity::of(&metadata);
+        if identity != self.identity {
             let again = check_file(&self.path, self.policy)?;
             let same = again.plugins.iter().any(|found| found.text == self.text && found.refusal.is_none());
             if !same {
-                let message = "the file has changed since it was listed; list the plugins anew";
+                let message = "the file has changed since it was listed; make a new registry";
                 return Err(Refusal::new(RefusalKind::StaleImage, message));
             }
-            return open::load(again.file, &manifest.build.entry, &self.text);
+            return load_once(again.file, again.identity, &manifest.build.entry, &self.text);
         }
         trust::check(&file, &self.path)?;
-        open::load(file, &manifest.build.entry, &self.text)
+        load_once(file, identity, &manifest.build.entry, &self.text)
     }
+}
+
+/// Loads a file, or finds it loaded already: each registry would keep another descriptor of it open for ever otherwise.
+fn load_once(file: File, identity: Identity, entry: &str, text: &str) -> Result<Module, Refusal> {
+    static LOADED: Mutex<Vec<(Identity, String, Module)>> = Mutex::new(Vec::new());
+    let find = || {
+        let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded
+            .iter()
+            .find(|(known, name, _)| *known == identity && name == entry)
+            .map(|(_, _, module)| *module)
+    };
+    if let Some(module) = find() {
+        return Ok(module);
+    }
+    // Not under the lock: initialisers of the file run now, and may want anything.
+    let module = open::load(file, entry, text)?;
+    LOADED.lock().unwrap_or_else(PoisonError::into_inner).push((identity, entry.to_owned(), module));
+    Ok(module)
 }

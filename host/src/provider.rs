@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, ThreadId};
 
 use endpoints_plugin_api::abi::host::RHost;
 use endpoints_plugin_api::abi::instance::Instance;
 use endpoints_plugin_api::export::BuiltIn;
 
 use crate::error::{Error, ErrorKind};
-use crate::loader::{FileSource, Module};
+use crate::loader::{FileSource, Module, RefusalKind};
 use crate::manifest::{Manifest, Scheme};
 use crate::services::HostServices;
 
@@ -48,7 +49,9 @@ pub(crate) struct Provider {
     pub(crate) manifest: Manifest,
     pub(crate) origin: Origin,
     source: Source,
-    instance: OnceLock<Result<Instance, Error>>,
+    instance: OnceLock<Instance>,
+    setting_up: Mutex<()>,
+    who_sets_up: Mutex<Option<ThreadId>>,
 }
 
 enum Source {
@@ -72,22 +75,51 @@ impl SchemeEntry {
 
 impl Provider {
     pub(crate) fn built_in(plugin: &'static BuiltIn, manifest: Manifest) -> Self {
-        Self { manifest, origin: Origin::BuiltIn, source: Source::BuiltIn(plugin), instance: OnceLock::new() }
+        Self {
+            manifest,
+            origin: Origin::BuiltIn,
+            source: Source::BuiltIn(plugin),
+            instance: OnceLock::new(),
+            setting_up: Mutex::default(),
+            who_sets_up: Mutex::default(),
+        }
     }
 
     pub(crate) fn file(source: FileSource, manifest: Manifest) -> Self {
         let origin = Origin::File(source.path.clone());
-        Self { manifest, origin, source: Source::File(source), instance: OnceLock::new() }
+        Self {
+            manifest,
+            origin,
+            source: Source::File(source),
+            instance: OnceLock::new(),
+            setting_up: Mutex::default(),
+            who_sets_up: Mutex::default(),
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.manifest.build.name
     }
 
-    /// The instance for this registry; the first call loads the plugin and sets it up.
+    /// The instance for this registry; the first call loads the plugin and sets it up. What failed is tried again.
     pub(crate) fn instance(&self, services: &HostServices) -> Result<&Instance, Error> {
-        let instance = self.instance.get_or_init(|| self.set_up(services));
-        instance.as_ref().map_err(Clone::clone)
+        if let Some(instance) = self.instance.get() {
+            return Ok(instance);
+        }
+        let this_thread = thread::current().id();
+        let who = || self.who_sets_up.lock().unwrap_or_else(PoisonError::into_inner);
+        if *who() == Some(this_thread) {
+            let message = format!("the plugin {} asks for itself while it is set up", self.name());
+            return Err(Error::new(ErrorKind::Internal, message));
+        }
+        let _one_at_a_time = self.setting_up.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(instance) = self.instance.get() {
+            return Ok(instance);
+        }
+        *who() = Some(this_thread);
+        let made = self.set_up(services);
+        *who() = None;
+        made.map(|made| self.instance.get_or_init(|| made))
     }
 
     fn set_up(&self, services: &HostServices) -> Result<Instance, Error> {
@@ -101,7 +133,7 @@ impl Provider {
                         self.name(),
                         self.origin
                     );
-                    Error::new(ErrorKind::PluginRefused, message)
+                    Error::new(ErrorKind::PluginRefused, message).retryable(refusal.kind == RefusalKind::Io)
                 })?
             }
         };

@@ -149,7 +149,7 @@ impl Registry {
         let manifests = self.index().plugins.iter().filter_map(|listed| listed.manifest.as_ref());
         let schemes = manifests.flat_map(|manifest| &manifest.plugin.schemes);
         let roles = schemes.flat_map(|scheme| scheme.client.iter().chain(&scheme.server));
-        let usual = ["password", "passphrase", "secret", "token"];
+        let usual = ["password", "passphrase", "passwd", "pass", "pwd", "pw", "secret", "token", "auth"];
         roles.flat_map(Role::secrets).chain(usual).map(str::to_owned).collect()
     }
 
@@ -176,7 +176,11 @@ impl fmt::Debug for Registry {
 impl Registry {
     fn check_preferences(&self) -> Result<(), Error> {
         for (scheme, plugin) in &self.0.settings.prefer {
-            let fits = |listed: &&Listed| listed.provider.is_ok() && listed.provides(scheme);
+            let fits = |listed: &&Listed| {
+                listed.provider.is_ok()
+                    && listed.provides(scheme)
+                    && !listed.is_left_out(&self.0.settings, scheme)
+            };
             let candidates: Vec<&Listed> = self.index().plugins.iter().filter(fits).collect();
             if !candidates.iter().any(|listed| listed.is_called(plugin)) {
                 let names: Vec<String> = candidates.iter().map(|listed| listed.name()).collect();

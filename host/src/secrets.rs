@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use crate::endpoint::RoleKind;
-use crate::error::nearest;
+use crate::endpoint::{DEEPEST, RoleKind};
+use crate::error::{Error, nearest};
 use crate::grammar::{Description, ParseErrorKind, Part};
 use crate::manifest::{Parameter, ParameterType, Role};
 use crate::registry::Registry;
@@ -12,7 +12,7 @@ use crate::registry::Registry;
 /// The text of a description with each byte of a secret as `*`.
 pub(crate) fn masked(registry: &Registry, role: RoleKind, text: &[u8]) -> Vec<u8> {
     let mut masked = text.to_vec();
-    for span in spans(registry, role, text) {
+    for span in spans(registry, role, text, 0) {
         if let Some(bytes) = masked.get_mut(span) {
             bytes.fill(b'*');
         }
@@ -20,13 +20,40 @@ pub(crate) fn masked(registry: &Registry, role: RoleKind, text: &[u8]) -> Vec<u8
     masked
 }
 
+/// Attaches the description to an error, without its secrets; neither does the message keep what is one.
+pub(crate) fn about(registry: &Registry, role: RoleKind, text: &[u8], error: Error) -> Error {
+    let shown = masked(registry, role, text);
+    // A value of a declared secret was not put in the message in the first place.
+    let told = error.span().filter(|_| !error.is_about_secret()).is_some_and(|span| {
+        let hidden = shown.get(span.clone()).unwrap_or_default();
+        hidden.contains(&b'*') && tells(&error, text.get(span).unwrap_or_default())
+    });
+    let error = if told {
+        error.redacted(r"what stands here is a secret, or follows one as if it were part of it; write a colon in a value as \:")
+    } else {
+        error
+    };
+    error.about(shown)
+}
+
+/// Whether a message was made from that part of the description.
+fn tells(error: &Error, part: &[u8]) -> bool {
+    let bare = |text: &str| text.replace('\\', "");
+    let part = bare(&String::from_utf8_lossy(part));
+    !part.is_empty() && bare(error.message()).contains(&part)
+}
+
 /// Where the values of secrets stand, on all levels.
-fn spans(registry: &Registry, role: RoleKind, text: &[u8]) -> Vec<Range<usize>> {
+fn spans(registry: &Registry, role: RoleKind, text: &[u8], depth: usize) -> Vec<Range<usize>> {
+    if depth > DEEPEST {
+        // Nobody looks further, so nobody knows: all of it may be secret.
+        return std::iter::once(0..text.len()).collect();
+    }
     let Some((description, added)) = parse_leniently(text) else { return Vec::new() };
     let entry = registry.find(&description.scheme()).ok();
     let spans = match entry.as_ref().and_then(|entry| role.of(entry.scheme())) {
-        Some(declared) => declared_secrets(registry, role, &description, declared),
-        None => likely_secrets(&description, &registry.secrets()),
+        Some(declared) => declared_secrets(registry, role, &description, declared, depth),
+        None => likely_secrets(&description, &registry.secrets(), depth),
     };
     spans.into_iter().map(|span| span.start.saturating_sub(added)..span.end.saturating_sub(added)).collect()
 }
@@ -56,31 +83,42 @@ fn declared_secrets(
     role: RoleKind,
     description: &Description,
     declared: &Role,
+    depth: usize,
 ) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let nested = |found: &mut Vec<Range<usize>>, role, part: Part<'_>| {
-        let inner = spans(registry, role, &part.value());
+        let inner = spans(registry, role, &part.value(), depth + 1);
         found.extend(inner.into_iter().map(|span| part.locate(span)));
     };
     if declared.parameters.iter().any(|parameter| parameter.kind == ParameterType::Rest) {
         let Some(first) = description.parts().next() else { return found };
         let start = first.span().start;
-        let inner = spans(registry, role, first.raw_tail());
+        let inner = spans(registry, role, first.raw_tail(), depth + 1);
         return inner.into_iter().map(|span| start + span.start..start + span.end).collect();
     }
-    let secrets: Vec<String> = declared.secrets().map(str::to_owned).collect();
+    let has_secrets = declared.secrets().next().is_some();
+    let names = registry.secrets();
     let mut positions = declared.positions.iter();
+    // A secret with a colon that was not escaped goes on in the parts behind it, up to the next known keyword.
+    let mut goes_on = false;
     for part in description.parts() {
         let parameter: Option<&Parameter> = match part.key() {
             Some(key) => declared.parameter(&key),
             None => positions.next().map(|place| &declared.parameters[*place]),
         };
+        let known = parameter.is_some() && part.is_keyword();
+        if goes_on && !known {
+            found.push(part.span());
+            continue;
+        }
+        goes_on = parameter.is_some_and(|parameter| parameter.secret);
         match parameter.map(|parameter| (parameter.secret, parameter.kind)) {
             Some((true, _)) => found.push(part.value_span()),
             Some((false, ParameterType::Client)) => nested(&mut found, RoleKind::Client, part),
             Some((false, ParameterType::Server)) => nested(&mut found, RoleKind::Server, part),
-            // Misspelled, or one value too many: perhaps a secret that has lost its name.
-            None if part.key().map_or(!secrets.is_empty(), |key| is_like(&key, &secrets)) => {
+            // Under a name that is none, or one value too many: perhaps a secret.
+            None if has_secrets || part.key().is_some_and(|key| is_like(&key, &names)) => {
+                goes_on = true;
                 found.push(part.value_span());
             }
             _ => {}
@@ -90,13 +128,21 @@ fn declared_secrets(
 }
 
 /// Where nothing is known about a scheme, what is named as the secrets of others are is taken for one.
-fn likely_secrets(description: &Description, secrets: &[String]) -> Vec<Range<usize>> {
+fn likely_secrets(description: &Description, secrets: &[String], depth: usize) -> Vec<Range<usize>> {
     let mut found = Vec::new();
+    let mut goes_on = false;
     for part in description.parts() {
         if part.key().is_some_and(|key| is_like(&key, secrets)) {
+            goes_on = true;
             found.push(part.value_span());
-        } else if let Some((inner, 0)) = parse_leniently(&part.value()) {
-            found.extend(likely_secrets(&inner, secrets).into_iter().map(|span| part.locate(span)));
+        } else if goes_on && !part.is_keyword() {
+            found.push(part.span());
+        } else if depth < DEEPEST
+            && let Some((inner, 0)) = parse_leniently(&part.value())
+        {
+            goes_on = false;
+            let inner = likely_secrets(&inner, secrets, depth + 1);
+            found.extend(inner.into_iter().map(|span| part.locate(span)));
         }
     }
     found

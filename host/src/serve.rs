@@ -186,7 +186,9 @@ impl Serve {
         let shared = Arc::new(Shared {
             listener: self.listener,
             handle,
-            slots: self.max_connections.map(|most| Slots { free: Arc::new(Semaphore::new(most)), most }),
+            slots: self
+                .max_connections
+                .map(|most| Slots { free: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))), most }),
             when_full: self.when_full,
             observer: self.observer,
             next_id: AtomicU64::new(1),
@@ -208,14 +210,25 @@ impl Serve {
             take_over(ended, &mut open, &mut error);
         }
         let deadline = Instant::now().checked_add(self.drain_timeout);
-        if let Some(shared) = Arc::into_inner(shared)
-            && let Err(error) = shared.listener.close().await
-        {
-            observer.tell(&Event::Error { id: None, error: &error });
-        }
-        let cut = drain(open, deadline).await;
+        // A listener that is slow to close takes nothing from the connections' time, and has no more than they have.
+        let closing = async {
+            if let Some(shared) = Arc::into_inner(shared)
+                && let Err(error) = shared.listener.close().await
+            {
+                observer.tell(&Event::Error { id: None, error: &error });
+            }
+        };
+        let (_, cut) = tokio::join!(until(deadline, closing), drain(open, deadline));
         observer.tell(&Event::Stopped);
         Outcome { cut, error }
+    }
+}
+
+/// Waits for `future`, no longer than to the deadline.
+async fn until<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, future).await.ok(),
+        None => Some(future.await),
     }
 }
 
@@ -224,11 +237,8 @@ async fn drain(open: Vec<JoinSet<()>>, deadline: Option<Instant>) -> usize {
     let mut cut = 0;
     for mut connections in open {
         loop {
-            let ended = match deadline {
-                Some(deadline) => timeout_at(deadline, connections.join_next()).await,
-                None => Ok(connections.join_next().await),
-            };
-            if !matches!(ended, Ok(Some(_))) {
+            let ended = until(deadline, connections.join_next()).await;
+            if !matches!(ended, Some(Some(_))) {
                 break;
             }
         }
@@ -305,11 +315,11 @@ where
     let mut open = JoinSet::new();
     let mut failures = Failures::default();
     loop {
-        // Those that ended are forgotten as the loop comes round: the set stays about as large as what is open.
-        while open.try_join_next().is_some() {}
         let accepted = tokio::select! {
             biased;
             _ = stopped.wait_for(|stopped| *stopped) => return (open, None),
+            // Those that ended are forgotten, so that the set is as large as what is open.
+            Some(_) = open.join_next() => continue,
             accepted = shared.accept() => accepted,
         };
         match accepted {
@@ -326,8 +336,7 @@ where
             }
             Err(error) => {
                 shared.observer.tell(&Event::Error { id: None, error: &error });
-                if matches!(error.kind(), ErrorKind::Closed | ErrorKind::PluginPanicked | ErrorKind::Internal)
-                {
+                if matches!(error.kind(), ErrorKind::Closed | ErrorKind::PluginPanicked) {
                     return (open, Some(error));
                 }
                 tokio::select! {

@@ -55,7 +55,7 @@ impl HostServices {
     }
 
     /// Calls `f` within the runtime of this thread, else the one that connected or listened last.
-    fn within<R>(&self, f: impl FnOnce() -> R) -> Result<R, api::Error> {
+    pub(crate) fn within<R>(&self, f: impl FnOnce() -> R) -> Result<R, api::Error> {
         if Handle::try_current().is_ok() {
             return Ok(f());
         }

@@ -37,6 +37,28 @@ struct Leftover {
     taken: usize,
 }
 
+/// Makes a stream socket of a plugin's fit for the reactor: its type is looked at, and it is made non-blocking and closed
+/// on exec.
+pub(crate) fn prepare_socket(socket: &OwnedFd) -> Result<(), Error> {
+    let internal = |what: &str| Error::new(ErrorKind::Internal, format!("a plugin handed over {what}"));
+    let kind = rustix::net::sockopt::socket_type(socket)
+        .map_err(|error| internal(&format!("a descriptor that is no socket: {error}")))?;
+    if kind != rustix::net::SocketType::STREAM {
+        return Err(internal("a socket that is no stream"));
+    }
+    let io =
+        |error: rustix::io::Errno| Error::from(endpoints_plugin_api::Error::from(io::Error::from(error)));
+    let flags = rustix::fs::fcntl_getfl(socket).map_err(io)?;
+    if !flags.contains(rustix::fs::OFlags::NONBLOCK) {
+        rustix::fs::fcntl_setfl(socket, flags | rustix::fs::OFlags::NONBLOCK).map_err(io)?;
+    }
+    let flags = rustix::io::fcntl_getfd(socket).map_err(io)?;
+    if !flags.contains(rustix::io::FdFlags::CLOEXEC) {
+        rustix::io::fcntl_setfd(socket, flags | rustix::io::FdFlags::CLOEXEC).map_err(io)?;
+    }
+    Ok(())
+}
+
 impl Stream {
     pub(crate) fn new(carrier: Carrier) -> Self {
         Self { carrier, leftover: None }
@@ -44,22 +66,7 @@ impl Stream {
 
     /// Takes over a stream socket: its type is looked at, and it is made non-blocking and closed on exec.
     pub(crate) fn from_socket(socket: OwnedFd) -> Result<Self, Error> {
-        let internal = |what: &str| Error::new(ErrorKind::Internal, format!("a plugin handed over {what}"));
-        let kind = rustix::net::sockopt::socket_type(&socket)
-            .map_err(|error| internal(&format!("a descriptor that is no socket: {error}")))?;
-        if kind != rustix::net::SocketType::STREAM {
-            return Err(internal("a socket that is no stream"));
-        }
-        let io =
-            |error: rustix::io::Errno| Error::from(endpoints_plugin_api::Error::from(io::Error::from(error)));
-        let flags = rustix::fs::fcntl_getfl(&socket).map_err(io)?;
-        if !flags.contains(rustix::fs::OFlags::NONBLOCK) {
-            rustix::fs::fcntl_setfl(&socket, flags | rustix::fs::OFlags::NONBLOCK).map_err(io)?;
-        }
-        let flags = rustix::io::fcntl_getfd(&socket).map_err(io)?;
-        if !flags.contains(rustix::io::FdFlags::CLOEXEC) {
-            rustix::io::fcntl_setfd(&socket, flags | rustix::io::FdFlags::CLOEXEC).map_err(io)?;
-        }
+        prepare_socket(&socket)?;
         Self::from_nonblocking(socket)
     }
 
@@ -93,10 +100,16 @@ impl Stream {
         error.map_or(Ok(()), Err)
     }
 
+    /// Puts bytes before everything that is still to be read, also before what was put back earlier.
     pub(crate) fn put_back(&mut self, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.leftover = Some(Box::new(Leftover { bytes: bytes.to_vec(), taken: 0 }));
+        if bytes.is_empty() {
+            return;
         }
+        let mut bytes = bytes.to_vec();
+        if let Some(later) = self.leftover.take() {
+            bytes.extend_from_slice(&later.bytes[later.taken..]);
+        }
+        self.leftover = Some(Box::new(Leftover { bytes, taken: 0 }));
     }
 
     /// The socket, where the stream is one and nothing was read ahead.
@@ -114,6 +127,14 @@ impl Stream {
                 Err(error) => unreachable!("a registered socket can be taken out of the reactor: {error}"),
             },
             Carrier::Plugin(_) => Err(self),
+        }
+    }
+
+    /// Has closing reset the connection instead of ending it, where it is TCP.
+    pub(crate) fn reset_on_close(&self) {
+        if let Carrier::Tcp(stream) = &self.carrier {
+            // A socket that is closed already, or of another kind, has nothing to be reset.
+            let _ = rustix::net::sockopt::set_socket_linger(stream, Some(std::time::Duration::ZERO));
         }
     }
 

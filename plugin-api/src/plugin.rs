@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::abi::conn::Taken;
-use crate::abi::endpoint::{Export, Foreign, REndpoint};
+use crate::abi::endpoint::{Export, Foreign};
 use crate::abi::listener::RListener;
 use crate::arguments::Arguments;
 use crate::connection::Connection;
@@ -139,12 +139,7 @@ impl Server {
 }
 
 fn foreign(endpoint: impl Export) -> Foreign {
-    let raw = REndpoint::new(Arc::new(endpoint));
-    // SAFETY: just made, and owned.
-    #[expect(unsafe_code, reason = "hands an endpoint of this image to its own safe face")]
-    unsafe {
-        Foreign::new(raw)
-    }
+    Foreign::of(Arc::new(endpoint))
 }
 
 struct ClientExport<C>(C);

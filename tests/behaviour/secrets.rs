@@ -44,6 +44,15 @@ async fn errors_hide_secrets(world: &World) {
         (with_secret("").replace("password=", ""), ErrorKind::TooManyArguments),
         (with_secret("").replace("username=me:password=", "me:"), ErrorKind::TooManyArguments),
         (with_secret("").replace("socks5", "sock5"), ErrorKind::UnknownScheme),
+        // Under names that it does not have, and on the wrong level.
+        (with_secret("").replace("password", "pass"), ErrorKind::UnknownArgument),
+        (with_secret("").replace("password", "pw"), ErrorKind::UnknownArgument),
+        (format!(r"socks5:h:80:proxy=tcp\:h\:1\:password={SECRET}"), ErrorKind::UnknownArgument),
+        (format!("tcp:h:80:password={SECRET}"), ErrorKind::UnknownArgument),
+        // With a colon that was not escaped, in front of the rest of it.
+        (format!(r"socks5:h:80:username=u:password=p@ss:{SECRET}"), ErrorKind::UnknownScheme),
+        (format!(r"socks5:h:80:tcp\:h\:1:username=u:password=p:{SECRET}"), ErrorKind::TooManyArguments),
+        (format!(r"socks5:h:80:tcp\:h\:1:username=u:password=p:{SECRET}=x"), ErrorKind::UnknownArgument),
         (format!("password={SECRET}:host=h"), ErrorKind::NoScheme),
         (format!(r"password={SECRET}:host=h\"), ErrorKind::TrailingBackslash),
     ] {

@@ -7,3 +7,4 @@ mod plugins;
 mod relay;
 mod results;
 mod services;
+mod stalled;

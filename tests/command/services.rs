@@ -70,7 +70,57 @@ fn exec_runs_a_command_for_each_connection() {
     let (peer, local) = (stream.local_addr().expect("an address"), stream.peer_addr().expect("an address"));
     // Though this side stays open.
     assert_eq!(read_all(&stream), format!("{peer} {local}\n"));
+    drop(stream);
     service.stop();
+}
+
+#[test]
+fn a_peer_that_sends_on_and_reads_late_gets_all_of_a_commands_output() {
+    const SIZE: usize = 400_000;
+    let service = Service::start(["listen", ANY, "--exec", "head", "-c", "400000", "/dev/zero"]);
+    let mut stream = service.tcp();
+    let mut uploading = stream.try_clone().expect("the same connection");
+    let upload = std::thread::spawn(move || {
+        while uploading.write_all(&[b'x'; 4096]).is_ok() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    std::thread::sleep(Duration::from_secs(3));
+    let mut got = Vec::new();
+    let read = stream.read_to_end(&mut got);
+    assert!(read.is_ok() && got.len() == SIZE, "{read:?} after {} bytes", got.len());
+    stream.shutdown(Shutdown::Both).expect("it is open still");
+    upload.join().expect("it ends");
+    drop(stream);
+    service.stop();
+}
+
+#[test]
+fn a_signal_while_it_begins_to_listen_ends_it() {
+    let folder = TempDir::new().expect("a folder");
+    // In the place of a name server that does not answer.
+    let (source, library) = (folder.path().join("slow.c"), folder.path().join("slow.so"));
+    let code =
+        "#include <unistd.h>\nint getaddrinfo(void) { write(2, \"resolving\\n\", 10); for (;;) pause(); }\n";
+    std::fs::write(&source, code).expect("it is written");
+    let mut cc = std::process::Command::new("cc");
+    let built = cc.args(["-w", "-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
+    assert!(built.expect("a C compiler").success());
+    let slow = "tcp:0:interface=slow.test";
+    let commands: [&[&str]; 4] = [
+        &["listen", slow, "--echo"],
+        &["listen", slow],
+        &["forward", slow, "tcp:127.0.0.1:9"],
+        &["forward", ANY, "tcp:127.0.0.1:9", "--stats", slow],
+    ];
+    for (arguments, signal) in commands.into_iter().zip([Signal::TERM, Signal::INT].into_iter().cycle()) {
+        let mut child = endpoints(arguments).env("LD_PRELOAD", &library).spawn().expect("it starts");
+        let mut line = [0; 10];
+        child.stderr.as_mut().expect("a pipe").read_exact(&mut line).expect("it resolves");
+        assert_eq!(&line, b"resolving\n");
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).expect("it is there");
+        assert_eq!(crate::harness::wait(&mut child), Some(0), "{arguments:?}");
+    }
 }
 
 #[test]

@@ -29,21 +29,21 @@ pub(crate) struct Options {
 
 pub(crate) fn run(context: &Context, options: Options) -> Outcome {
     let client = context.registry()?.client(options.client.into_vec())?;
-    let events = Events::new(context, true);
-    block_on(1, async {
+    let events = Events::new(context, true)?;
+    block_on(1, &events, async {
         let mut attempt = ConnectContext::new();
         if let Some(limit) = options.timeout {
             attempt = attempt.with_timeout(limit);
         }
         let connection = client.connect_with(attempt).await?;
         events.tell(&Event::Connected { id: 1 });
-        join(connection, events).await?;
+        join(connection, &events).await?;
         Ok(ExitCode::SUCCESS)
     })
 }
 
 /// Joins a connection to standard input and output until its end.
-pub(crate) async fn join(mut connection: Connection, events: Events) -> Result<(), Failure> {
+pub(crate) async fn join(mut connection: Connection, events: &Events) -> Result<(), Failure> {
     let begun = Instant::now();
     let mut stdio = Stdio::new();
     let mut traffic = Traffic::default();

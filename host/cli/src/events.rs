@@ -1,38 +1,49 @@
 //! What happens while serving, told as JSON or in the log.
 
-use std::io::{Write, stderr, stdout};
+use std::io::{self, Write, stderr, stdout};
+use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use endpoints::serve::Event;
 use endpoints::{Address, ConnectionInfo, Listener};
 use serde_json::{Value, json};
 
 use crate::context::Context;
+use crate::failure::Failure;
 use crate::output::{address_bytes, bytes_json, error_json, harmless};
+use crate::queue::Queue;
 
 /// Where events go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Events {
     /// To the log.
     Log,
     /// As JSON to standard output.
-    Output,
+    Output(Arc<Queue>),
     /// As JSON to standard error, since standard output carries a connection's bytes.
-    Error,
+    Error(Arc<Queue>),
 }
 
 impl Events {
-    pub(crate) fn new(context: &Context, output_is_taken: bool) -> Self {
-        match (context.json(), output_is_taken) {
-            (false, _) => Self::Log,
-            (true, false) => Self::Output,
-            (true, true) => Self::Error,
+    pub(crate) fn new(context: &Context, output_is_taken: bool) -> Result<Self, Failure> {
+        if !context.json() {
+            return Ok(Self::Log);
+        }
+        let failed = |error: io::Error| Failure::system("cannot write events", &error);
+        // Of its own, since who writes elsewhere to the same must not wait for a lock that is held while nobody reads.
+        if output_is_taken {
+            let output = stderr().as_fd().try_clone_to_owned().map_err(failed)?;
+            Ok(Self::Error(Queue::new(output).map_err(failed)?))
+        } else {
+            let output = stdout().as_fd().try_clone_to_owned().map_err(failed)?;
+            Ok(Self::Output(Queue::new(output).map_err(failed)?))
         }
     }
 
     /// Says by which descriptions, or on which addresses, `listener` is reached.
-    pub(crate) fn listening(self, listener: &Listener) {
+    pub(crate) fn listening(&self, listener: &Listener) {
         for (description, port) in reached(listener) {
-            if self != Self::Error {
+            if !matches!(self, Self::Error(_)) {
                 tell(&format!("listening on {}", harmless(&String::from_utf8_lossy(&description))));
             }
             self.write(
@@ -42,7 +53,7 @@ impl Events {
     }
 
     /// Says by which descriptions, or on which addresses, the statistics are read.
-    pub(crate) fn statistics(self, listener: &Listener) {
+    pub(crate) fn statistics(&self, listener: &Listener) {
         for (description, port) in reached(listener) {
             tell(&format!("statistics on {}", harmless(&String::from_utf8_lossy(&description))));
             self.write(
@@ -51,22 +62,27 @@ impl Events {
         }
     }
 
-    pub(crate) fn tell(self, event: &Event<'_>) {
-        if self == Self::Log {
+    pub(crate) fn tell(&self, event: &Event<'_>) {
+        if matches!(self, Self::Log) {
             log(event);
         } else if let Some(event) = as_json(event) {
             self.write(&event);
         }
     }
 
-    fn write(self, event: &Value) {
-        let line = format!("{event}\n");
-        // A service goes on also when nobody reads its events.
-        let _ = match self {
-            Self::Log => Ok(()),
-            Self::Output => stdout().lock().write_all(line.as_bytes()),
-            Self::Error => stderr().lock().write_all(line.as_bytes()),
-        };
+    /// Waits until the reader has all that was told, but not for a reader that has stalled.
+    pub(crate) fn flush(&self) {
+        match self {
+            Self::Log => {}
+            Self::Output(queue) | Self::Error(queue) => queue.flush(),
+        }
+    }
+
+    fn write(&self, event: &Value) {
+        match self {
+            Self::Log => {}
+            Self::Output(queue) | Self::Error(queue) => queue.push(format!("{event}\n")),
+        }
     }
 }
 

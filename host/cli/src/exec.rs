@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use endpoints::forward::{Traffic, relay};
@@ -17,8 +17,9 @@ use tokio::sync::Notify;
 
 use crate::events::peer_and_local;
 
-/// How long a connection may stay when its command is gone, so that the peer gets all that was sent.
-const LINGER: Duration = Duration::from_secs(1);
+/// How long a connection whose command is gone may go on. What the peer sends meanwhile is read and thrown away: closing
+/// with something unread would reset the connection, and what the peer has not read yet would be lost.
+const LINGER: Duration = Duration::from_secs(30);
 
 /// Runs a command with its standard input and output joined to a connection; ends with the command, which ends when it
 /// is dropped.
@@ -60,7 +61,7 @@ pub(crate) async fn exec(
     if !status.success() {
         return Err(Error::new(ErrorKind::Other, format!("{}: {status}", program.to_string_lossy())));
     }
-    // A command need not read all that comes.
+    // Nor need a peer read all that comes.
     match joined {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(failed("the connection broke of", &error))
@@ -69,7 +70,7 @@ pub(crate) async fn exec(
     }
 }
 
-/// The standard input and output of a command.
+/// The standard input and output of a command. It need not read all that comes: the rest is thrown away.
 struct Pipes {
     input: Option<ChildStdin>,
     output: Option<ChildStdout>,
@@ -95,9 +96,13 @@ impl AsyncRead for Pipes {
 
 impl AsyncWrite for Pipes {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.input {
-            Some(input) => Pin::new(input).poll_write(cx, buf),
-            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        let Some(input) = &mut self.input else { return Poll::Ready(Ok(buf.len())) };
+        match ready!(Pin::new(input).poll_write(cx, buf)) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.input = None;
+                Poll::Ready(Ok(buf.len()))
+            }
+            written => Poll::Ready(written),
         }
     }
 

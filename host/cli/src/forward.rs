@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::pin::pin;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,11 +65,11 @@ pub(crate) fn run(context: &Context, mut options: Options) -> Outcome {
     let stats = options.stats.take().map(|stats| registry.server(stats.into_vec())).transpose()?;
     context.set_up_log(true);
     service::raise_descriptor_limit();
-    let events = Events::new(context, false);
+    let events = Events::new(context, false)?;
     let workers = options
         .workers
         .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    block_on(workers, relay(&server, client, stats.as_ref(), &options, workers, events))
+    block_on(workers, &events, relay(&server, client, stats.as_ref(), &options, workers, &events))
 }
 
 async fn relay(
@@ -76,15 +78,21 @@ async fn relay(
     stats: Option<&ServerEndpoint>,
     options: &Options,
     workers: usize,
-    events: Events,
+    events: &Events,
 ) -> Outcome {
-    let signals = Signals::new()?;
-    let listener = server.listen().await?;
-    let statistics = Arc::new(Statistics::default());
-    let stats = match stats {
-        Some(stats) => Some(stats.listen().await?),
-        None => None,
+    let mut stop = pin!(Signals::new()?.stop());
+    let listen = async {
+        let listener = server.listen().await?;
+        let stats = match stats {
+            Some(stats) => Some(stats.listen().await?),
+            None => None,
+        };
+        Ok((listener, stats))
     };
+    let Some((listener, stats)) = service::unless_stopped(listen, stop.as_mut(), events).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let statistics = Arc::new(Statistics::default());
     if let Some(stats) = &stats {
         events.statistics(stats);
     }
@@ -92,11 +100,11 @@ async fn relay(
     service::ready();
     let stats = stats.map(|listener| tokio::spawn(serve_statistics(listener, Arc::clone(&statistics))));
     let progress = options.progress.then(|| tokio::spawn(progress::show(Arc::clone(&statistics))));
-    let mut forward = set_up(listener, client, options, workers, &statistics, events);
+    let mut forward = set_up(listener, client, options, workers, &statistics, events.clone());
     if stats.is_some() || progress.is_some() {
         forward = forward.meter(Arc::clone(&statistics.meter));
     }
-    let served = forward.run(signals.stop()).await;
+    let served = forward.run(stop).await;
     for task in stats.into_iter().chain(progress) {
         task.abort();
         // Until it has let go of its listener.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,29 +43,34 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
         (true, _) => Work::Echo,
         (false, Some(command)) => Work::Exec(command),
         (false, None) => {
-            let events = Events::new(context, true);
-            return block_on(1, one(&server, events, options.drain_timeout));
+            let events = Events::new(context, true)?;
+            return block_on(1, &events, one(&server, &events, options.drain_timeout));
         }
     };
     if matches!(work, Work::Echo) {
         service::raise_descriptor_limit();
     }
-    let events = Events::new(context, false);
+    let events = Events::new(context, false)?;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    block_on(workers, async {
-        let signals = Signals::new()?;
-        let listener = server.listen().await?;
+    block_on(workers, &events, async {
+        let mut stop = pin!(Signals::new()?.stop());
+        let listening = service::unless_stopped(server.listen(), stop.as_mut(), &events).await?;
+        let Some(listener) = listening else { return Ok(ExitCode::SUCCESS) };
         events.listening(&listener);
         service::ready();
+        let observer = events.clone();
         let serve = Serve::new(listener)
             .drain_timeout(options.drain_timeout)
-            .on_event(move |event| events.tell(event));
-        let work = Arc::new(work);
+            .on_event(move |event| observer.tell(event));
+        let work = Arc::new((work, events.clone()));
         let handle = move |id, incoming| {
-            let work = Arc::clone(&work);
-            async move { work.serve(id, incoming, events).await }
+            let shared = Arc::clone(&work);
+            async move {
+                let (work, events) = &*shared;
+                work.serve(id, incoming, events).await;
+            }
         };
-        service::ended(serve.run(handle, signals.stop()).await)
+        service::ended(serve.run(handle, stop).await)
     })
 }
 
@@ -75,7 +81,7 @@ enum Work {
 }
 
 impl Work {
-    async fn serve(&self, id: u64, incoming: Incoming, events: Events) {
+    async fn serve(&self, id: u64, incoming: Incoming, events: &Events) {
         let begun = Instant::now();
         let mut traffic = Traffic::default();
         let done = match incoming.await {
@@ -111,12 +117,12 @@ async fn echo(mut connection: Connection, traffic: &mut Traffic) -> Result<(), E
 }
 
 /// Joins the first connection to standard input and output.
-async fn one(server: &ServerEndpoint, events: Events, drain_timeout: Duration) -> Outcome {
-    let signals = Signals::new()?;
-    let listener = server.listen().await?;
+async fn one(server: &ServerEndpoint, events: &Events, drain_timeout: Duration) -> Outcome {
+    let mut stop = pin!(Signals::new()?.stop());
+    let listening = service::unless_stopped(server.listen(), stop.as_mut(), events).await?;
+    let Some(listener) = listening else { return Ok(ExitCode::SUCCESS) };
     events.listening(&listener);
     service::ready();
-    let mut stop = Box::pin(signals.stop());
     let incoming = tokio::select! {
         incoming = first(&listener, events) => Some(incoming?),
         () = &mut stop => None,
@@ -146,7 +152,7 @@ async fn one(server: &ServerEndpoint, events: Events, drain_timeout: Duration) -
 }
 
 /// The first connection; what accepting fails for meanwhile is told.
-async fn first(listener: &Listener, events: Events) -> Result<Incoming, Failure> {
+async fn first(listener: &Listener, events: &Events) -> Result<Incoming, Failure> {
     loop {
         match listener.accept().await {
             Ok(incoming) => return Ok(incoming),

@@ -15,6 +15,7 @@ mod options;
 mod output;
 mod parse;
 mod progress;
+mod queue;
 mod quote;
 mod service;
 mod statistics;

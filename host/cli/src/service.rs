@@ -1,13 +1,19 @@
 //! What commands that run for long have in common: a runtime, signals, the service manager.
 
 use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::thread;
 
-use endpoints::serve::Outcome as Served;
+use endpoints::Error;
+use endpoints::serve::{Event, Outcome as Served};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
+use crate::events::Events;
 use crate::failure::{Failure, Outcome};
 
 /// A runtime with so many threads.
@@ -19,42 +25,83 @@ pub(crate) fn runtime(workers: usize) -> Result<Runtime, Failure> {
     builder.enable_all().build().map_err(|error| Failure::system("cannot begin", &error))
 }
 
-/// Runs `future`, and leaves behind what still blocks a thread, such as reading standard input.
-pub(crate) fn block_on(workers: usize, future: impl Future<Output = Outcome>) -> Outcome {
+/// Runs `future`, has its events written, and leaves behind what still blocks a thread, such as reading standard input.
+pub(crate) fn block_on(workers: usize, events: &Events, future: impl Future<Output = Outcome>) -> Outcome {
     let runtime = runtime(workers)?;
     let outcome = runtime.block_on(future);
     runtime.shutdown_background();
+    events.flush();
     outcome
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT: the first one stops, the second one ends the process at once.
+///
+/// They are awaited on a thread of their own, which nothing else can hold up.
 pub(crate) struct Signals {
+    stopped: watch::Receiver<bool>,
+}
+
+impl Signals {
+    /// From now on the signals do not end the process by themselves.
+    pub(crate) fn new() -> Result<Self, Failure> {
+        Self::begin().map_err(|error| Failure::system("cannot wait for signals", &error))
+    }
+
+    fn begin() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_io().build()?;
+        let mut arriving = {
+            let _within = runtime.enter();
+            Arriving {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            }
+        };
+        let (stop, stopped) = watch::channel(false);
+        thread::Builder::new().name("signals".into()).spawn(move || {
+            runtime.block_on(async {
+                arriving.next().await;
+                stop.send_replace(true);
+                let number = arriving.next().await;
+                std::process::exit(128 + number);
+            })
+        })?;
+        Ok(Self { stopped })
+    }
+
+    /// Waits for the first signal.
+    pub(crate) async fn stop(mut self) {
+        // The thread that sends it does not end before the process.
+        let _ = self.stopped.wait_for(|stopped| *stopped).await;
+        tell_manager(&NotifyState::Stopping);
+    }
+}
+
+struct Arriving {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Signals {
-    /// From now on the signals do not end the process by themselves. Needs a runtime.
-    pub(crate) fn new() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::system("cannot wait for signals", &error));
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
-    }
-
+impl Arriving {
     async fn next(&mut self) -> i32 {
         tokio::select! {
             _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
             _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
         }
     }
+}
 
-    /// Waits for the first signal. A second one ends the process at once.
-    pub(crate) async fn stop(mut self) {
-        self.next().await;
-        tell_manager(&NotifyState::Stopping);
-        tokio::spawn(async move {
-            let number = self.next().await;
-            std::process::exit(128 + number);
-        });
+/// What `begin` comes to, or nothing where it is told to stop before.
+pub(crate) async fn unless_stopped<T>(
+    begin: impl Future<Output = Result<T, Error>>,
+    stop: Pin<&mut impl Future<Output = ()>>,
+    events: &Events,
+) -> Result<Option<T>, Error> {
+    tokio::select! {
+        begun = begin => begun.map(Some),
+        () = stop => {
+            events.tell(&Event::Stopped);
+            Ok(None)
+        }
     }
 }
 

@@ -81,6 +81,12 @@ fn host(value: &[u8]) -> Result<Outcome, Problem> {
     if text.is_empty() {
         return problem(ErrorKind::MissingArgument, "names no host: it is empty");
     }
+    if text.contains('/') {
+        return problem(
+            ErrorKind::InvalidArgument,
+            "is no host name: it has a '/'; a description is no URL, and is written as in tcp:example.com:80",
+        );
+    }
     if text.contains(|c: char| c.is_control() || c.is_whitespace()) {
         return problem(
             ErrorKind::InvalidArgument,

@@ -1,6 +1,6 @@
 //! Copying both ways between two streams.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -67,7 +67,27 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    relay_metered(a, b, idle_timeout, traffic, None).await
+    relay_metered(a, b, idle_timeout, traffic, None).await.map_err(|failure| failure.error)
+}
+
+/// Why relaying ended otherwise than by the end of both directions.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: io::Error,
+    /// Where it failed.
+    pub(super) place: Place,
+    /// The connection is broken or given up: the peers must not take that for an end.
+    pub(super) broken: bool,
+}
+
+/// Where relaying failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    ReadingFirst,
+    WritingFirst,
+    ReadingSecond,
+    WritingSecond,
+    Idle,
 }
 
 /// [`relay`] that adds what moves to `meter` too.
@@ -77,7 +97,7 @@ pub(super) async fn relay_metered<A, B>(
     idle_timeout: Option<Duration>,
     traffic: &mut Traffic,
     meter: Option<&Meter>,
-) -> io::Result<()>
+) -> Result<(), Failure>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -94,10 +114,13 @@ where
         }
         let broken = forth.source_failed || back.source_failed;
         if broken || (there.is_ready() && here.is_ready()) {
-            return Poll::Ready(forth.result().and(back.result()));
+            let forth = forth.result(Place::ReadingFirst, Place::WritingSecond);
+            return Poll::Ready(forth.and(back.result(Place::ReadingSecond, Place::WritingFirst)));
         }
         match &mut idle {
-            Some(idle) => idle.poll(cx, before != *traffic).map(Err),
+            Some(idle) => idle
+                .poll(cx, before != *traffic)
+                .map(|error| Err(Failure { error, place: Place::Idle, broken: true })),
             None => Poll::Pending,
         }
     })
@@ -109,7 +132,7 @@ const CHUNK: usize = 64 * 1024;
 
 thread_local! {
     /// Where reads go first: what can be written at once is never copied, and an idle connection holds no memory.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
+    static SCRATCH: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
 /// One direction.
@@ -134,8 +157,10 @@ enum State {
 }
 
 impl Direction {
-    fn result(&mut self) -> io::Result<()> {
-        self.error.take().map_or(Ok(()), Err)
+    fn result(&mut self, reading: Place, writing: Place) -> Result<(), Failure> {
+        let broken = self.source_failed;
+        let place = if broken { reading } else { writing };
+        self.error.take().map_or(Ok(()), |error| Err(Failure { error, place, broken }))
     }
 
     fn poll<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W, count: &mut u64) -> Poll<()>
@@ -183,31 +208,48 @@ impl Direction {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut buf = ReadBuf::new(scratch);
-            let Poll::Ready(read) = Pin::new(from).poll_read(cx, &mut buf) else {
-                if self.unflushed {
-                    self.unflushed = ready!(Pin::new(to).poll_flush(cx).map_ok(|()| false))?;
-                }
+        // Taken out for the call: a stream may itself relay.
+        let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice());
+        let polled = self.poll_copy_with(&mut scratch, cx, from, to, count);
+        SCRATCH.set(Some(scratch));
+        polled
+    }
+
+    fn poll_copy_with<R, W>(
+        &mut self,
+        scratch: &mut [u8],
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+        count: &mut u64,
+    ) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut buf = ReadBuf::new(scratch);
+        let Poll::Ready(read) = Pin::new(from).poll_read(cx, &mut buf) else {
+            if self.unflushed {
+                self.unflushed = ready!(Pin::new(to).poll_flush(cx).map_ok(|()| false))?;
+            }
+            return Poll::Pending;
+        };
+        if let Err(error) = read {
+            self.source_failed = true;
+            return Poll::Ready(Err(error));
+        }
+        let mut rest = buf.filled();
+        if rest.is_empty() {
+            self.state = State::Ending;
+        }
+        while !rest.is_empty() {
+            let Poll::Ready(written) = Pin::new(&mut *to).poll_write(cx, rest) else {
+                self.pending = rest.to_vec();
                 return Poll::Pending;
             };
-            if let Err(error) = read {
-                self.source_failed = true;
-                return Poll::Ready(Err(error));
-            }
-            let mut rest = buf.filled();
-            if rest.is_empty() {
-                self.state = State::Ending;
-            }
-            while !rest.is_empty() {
-                let Poll::Ready(written) = Pin::new(&mut *to).poll_write(cx, rest) else {
-                    self.pending = rest.to_vec();
-                    return Poll::Pending;
-                };
-                rest = &rest[self.wrote(written, count)?..];
-            }
-            Poll::Ready(Ok(()))
-        })
+            rest = &rest[self.wrote(written, count)?..];
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_pending<W>(&mut self, cx: &mut Context<'_>, to: &mut W, count: &mut u64) -> Poll<io::Result<()>>

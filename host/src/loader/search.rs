@@ -95,10 +95,9 @@ struct Environment {
 
 impl Environment {
     fn of_process() -> Self {
-        let data_home = env::var_os("XDG_DATA_HOME")
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-            .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share")));
+        let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let data_home =
+            absolute("XDG_DATA_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/share")));
         Self { plugin_path: env::var_os("ENDPOINTS_PLUGIN_PATH"), data_home }
     }
 }
@@ -107,8 +106,8 @@ fn default_places(environment: Option<&Environment>) -> Vec<(PathBuf, PlaceSourc
     let mut places = Vec::new();
     if let Some(environment) = environment {
         if let Some(path) = &environment.plugin_path {
-            // An empty part would be the current directory, where no plugin is ever looked for.
-            let parts = env::split_paths(path).filter(|part| !part.as_os_str().is_empty());
+            // Any other part would mean the current directory, where no plugin is ever looked for.
+            let parts = env::split_paths(path).filter(|part| part.is_absolute());
             places.extend(parts.map(|part| (part, PlaceSource::Environment)));
         }
         if let Some(data) = &environment.data_home {
@@ -147,7 +146,7 @@ mod tests {
     #[test]
     fn places_come_in_the_documented_order() {
         let environment = Environment {
-            plugin_path: Some("/a::/b".into()),
+            plugin_path: Some("/a::/b:.:c".into()),
             data_home: Some("/home/u/.local/share".into()),
         };
         let places: Vec<_> = default_places(Some(&environment))

@@ -70,7 +70,10 @@ impl Index {
         let mut schemes = HashMap::new();
         // What is preferred claims its scheme before everything else.
         for (scheme, wanted) in &settings.prefer {
-            let preferred = plugins.iter().find(|listed| listed.provides(scheme) && listed.is_called(wanted));
+            let fits = |listed: &&Listed| {
+                listed.provides(scheme) && listed.is_called(wanted) && !listed.is_left_out(settings, scheme)
+            };
+            let preferred = plugins.iter().find(fits);
             if let Some(entry) = preferred.and_then(|listed| listed.entry(scheme)) {
                 schemes.entry(scheme.clone()).or_insert(entry);
             }
@@ -203,6 +206,16 @@ impl Listed {
         Some(SchemeEntry { provider: Arc::clone(provider), place })
     }
 
+    /// Whether a scheme of it is not to be used because it is built in.
+    pub(super) fn is_left_out(&self, settings: &Settings, scheme: &str) -> bool {
+        match &settings.built_in {
+            BuiltIns::Without(schemes) if self.origin == Origin::BuiltIn => {
+                schemes.iter().any(|left_out| left_out.eq_ignore_ascii_case(scheme))
+            }
+            _ => false,
+        }
+    }
+
     /// Takes the schemes that nobody has yet; gives those that somebody has.
     pub(super) fn claim(
         &self,
@@ -210,15 +223,9 @@ impl Listed {
         schemes: &mut HashMap<String, SchemeEntry>,
     ) -> Vec<(String, String)> {
         let mut lost = Vec::new();
-        let left_out = |scheme: &str| match &settings.built_in {
-            BuiltIns::Without(schemes) if self.origin == Origin::BuiltIn => {
-                schemes.iter().any(|left_out| left_out.eq_ignore_ascii_case(scheme))
-            }
-            _ => false,
-        };
         for name in self.scheme_names() {
             let Some(entry) = self.entry(&name) else { continue };
-            if left_out(&name) {
+            if self.is_left_out(settings, &name) {
                 lost.push((name, "--no-built-in".to_owned()));
                 continue;
             }

@@ -161,6 +161,13 @@ impl Foreign {
         Self(raw)
     }
 
+    /// An endpoint of this image, as the other side holds it.
+    #[must_use]
+    pub fn of<E: Export>(endpoint: Arc<E>) -> Self {
+        // The handle is just made, and owned.
+        Self(REndpoint::new(endpoint))
+    }
+
     /// Gives the endpoint up.
     #[must_use]
     pub fn into_raw(self) -> REndpoint {

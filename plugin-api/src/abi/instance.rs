@@ -53,7 +53,7 @@ pub struct Given<'a> {
     /// Whether the description gives it, or it is the default.
     pub given: bool,
     /// A nested description's endpoint.
-    pub endpoint: Option<REndpoint>,
+    pub endpoint: Option<ForeignEndpoint>,
 }
 
 impl Instance {
@@ -92,7 +92,7 @@ impl Instance {
                 number: argument.number,
                 given: u32::from(argument.given),
                 reserved: 0,
-                endpoint: argument.endpoint.take().unwrap_or(REndpoint::NONE),
+                endpoint: argument.endpoint.take().map_or(REndpoint::NONE, ForeignEndpoint::into_raw),
             })
             .collect();
         let mut out = REndpointResult::absent();

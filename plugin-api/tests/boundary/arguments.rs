@@ -13,7 +13,7 @@ use std::time::Duration;
 use endpoints_plugin_api::abi::Sized0;
 use endpoints_plugin_api::abi::bytes::RSlice;
 use endpoints_plugin_api::abi::conn::Taken;
-use endpoints_plugin_api::abi::endpoint::{REndpoint, REndpointResult};
+use endpoints_plugin_api::abi::endpoint::{Foreign, REndpoint, REndpointResult};
 use endpoints_plugin_api::abi::host::{CLIENT, RHost, SERVER};
 use endpoints_plugin_api::abi::instance::{Constructor, Given, Instance};
 use endpoints_plugin_api::abi::module::{RArgument, create};
@@ -224,7 +224,8 @@ fn endpoints_are_taken_once_or_freed() {
     let (instance, count) = (instance(), Arc::new(()));
     let with_endpoint = || {
         // A client of a plugin, as the host has it.
-        let endpoint = Nested(Arc::clone(&count)).into_raw();
+        // SAFETY: just made, and owned.
+        let endpoint = unsafe { Foreign::new(Nested(Arc::clone(&count)).into_raw()) };
         [Given { endpoint: Some(endpoint), ..given("endpoint", b"tcp:80", 0) }]
     };
     let endpoint = instance.endpoint(CLIENT, "nested", &mut with_endpoint()).unwrap();

@@ -61,7 +61,7 @@ impl SocketFile {
         })?;
         rustix::net::bind(&socket, path.address()).map_err(|error| cannot_bind(path, absolute, error))?;
         Self::just_bound(absolute).map_err(|error| {
-            drop(remove_dead(absolute));
+            drop(remove_socket(absolute));
             Error::from_io(format_args!("cannot open the socket {path} that was just made"), &error)
         })
     }
@@ -117,11 +117,43 @@ impl Drop for SocketFile {
     }
 }
 
-/// Removes the socket that a dead server left at `path`; what is no socket stays.
+/// Removes the socket that a dead server left at `path`; what is no socket stays. `absolute` is the same path from the
+/// root.
+///
+/// # Errors
+/// [`AddressInUse`](ErrorKind::AddressInUse) if somebody answers there: the dead server's lock says nothing about one
+/// that listens without a lock. Otherwise if it cannot be told whether somebody does, or the socket cannot be removed;
+/// in each case it stays.
+pub(crate) fn remove_dead(path: &SocketPath, absolute: &Path) -> Result<(), Error> {
+    if other_than_socket(absolute).is_some() {
+        return Ok(());
+    }
+    let removed = match is_dead(path.address()) {
+        Ok(true) => remove_socket(absolute),
+        Ok(false) => {
+            let message = format!(
+                "cannot bind {path}: the lock beside it was a dead process's, but a server without a lock answers \
+                 there: stop it, or listen elsewhere"
+            );
+            return Err(Error::new(ErrorKind::AddressInUse, message));
+        }
+        Err(Errno::NOENT) => Ok(()),
+        Err(error) => {
+            let what =
+                format_args!("cannot tell whether a server still answers on {path} (remove it if none does)");
+            return Err(Error::from_io(what, &error.into()));
+        }
+    };
+    removed.map_err(|error| {
+        Error::from_io(format_args!("cannot remove {path}, which a dead server left behind"), &error)
+    })
+}
+
+/// Removes the socket at `path`, whoever it belongs to; what is no socket stays.
 ///
 /// # Errors
 /// If there is one that cannot be removed.
-pub(crate) fn remove_dead(path: &Path) -> io::Result<()> {
+fn remove_socket(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.file_type().is_socket() => ignore_missing(fs::remove_file(path)),
         Ok(_) => Ok(()),
@@ -169,7 +201,7 @@ fn in_use(path: &SocketPath, absolute: &Path) -> Error {
         );
         return Error::new(ErrorKind::AddressInUse, message).with_retryable(false);
     }
-    if is_dead(path.address()) {
+    if is_dead(path.address()) == Ok(true) {
         let message = format!(
             "cannot bind {path}: a socket is there already, but nobody answers on it and no lock says that it may go: \
              remove the file (servers that listen with lockfile=1 clean up after a crash by themselves)"
@@ -180,11 +212,19 @@ fn in_use(path: &SocketPath, absolute: &Path) -> Error {
 }
 
 /// Whether the socket at `address` belongs to no process any more.
-fn is_dead(address: &SocketAddrUnix) -> bool {
+///
+/// # Errors
+/// If that cannot be told: there is none, or it may not be connected to.
+fn is_dead(address: &SocketAddrUnix) -> rustix::io::Result<bool> {
     // A datagram socket is told whether somebody is there, but cannot disturb a stream server by asking.
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
-        .is_ok_and(|probe| rustix::net::connect(&probe, address) == Err(Errno::CONNREFUSED))
+    let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    match rustix::net::connect(&probe, address) {
+        Err(Errno::CONNREFUSED) => Ok(true),
+        // What a socket of another type that is bound says.
+        Ok(()) | Err(Errno::PROTOTYPE) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ use crate::path::{Shown, with_suffix};
 #[derive(Debug)]
 pub(crate) struct Lock {
     link: PathBuf,
-    identity: Identity,
+    pin: Pin,
     recovered: bool,
     held: bool,
 }
@@ -106,7 +106,7 @@ impl Lock {
     /// otherwise whatever keeps the link from being made.
     pub(crate) fn try_take(link: &Path) -> Result<Option<Self>, Error> {
         match symlink(own_number(), link) {
-            Ok(()) => return Ok(Self::just_made(link)),
+            Ok(()) => return Self::just_made(link).map_err(|error| cannot("open", link, &error)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(cannot("make", link, &error)),
         }
@@ -139,17 +139,26 @@ impl Lock {
             return Ok(());
         }
         match Identity::of(&self.link) {
-            Ok(found) if found == self.identity => ignore_missing(fs::remove_file(&self.link)),
+            Ok(found) if found == self.pin.identity => ignore_missing(fs::remove_file(&self.link)),
             Ok(_) => Ok(()),
             Err(error) => ignore_missing(Err(error)),
         }
     }
 
     /// The lock that was made a moment ago; `None` if somebody has replaced it already.
-    fn just_made(link: &Path) -> Option<Self> {
-        let identity = Identity::of(link).ok()?;
-        let ours = fs::read_link(link).is_ok_and(|target| target.as_os_str() == own_number().as_str());
-        ours.then(|| Self { link: link.to_owned(), identity, recovered: false, held: true })
+    fn just_made(link: &Path) -> io::Result<Option<Self>> {
+        let ours = || fs::read_link(link).is_ok_and(|target| target.as_os_str() == own_number().as_str());
+        match Pin::open(link) {
+            Ok(pin) => Ok(ours().then(|| Self { link: link.to_owned(), pin, recovered: false, held: true })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // No descriptor left, say. Nobody else would remove the lock of a live process.
+            Err(error) => {
+                if ours() {
+                    drop(fs::remove_file(link));
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Takes over the stale lock of the process `dead`.
@@ -178,8 +187,7 @@ impl Lock {
     /// Puts a lock of our own in the place of the one of `dead`; `None` if it is another's by now.
     fn replace(link: &Path, dead: Pid) -> io::Result<Option<Self>> {
         let aside = Aside::new(link)?;
-        let lock =
-            Self { link: link.to_owned(), identity: Identity::of(&aside.0)?, recovered: true, held: true };
+        let lock = Self { link: link.to_owned(), pin: Pin::open(&aside.0)?, recovered: true, held: true };
         match exchange(&aside.0, link) {
             Ok(()) if fs::read_link(&aside.0).is_ok_and(|target| process_in(&target) == Some(dead)) => {
                 Ok(Some(lock))
@@ -246,6 +254,22 @@ impl Aside {
 impl Drop for Aside {
     fn drop(&mut self) {
         drop(fs::remove_file(&self.0));
+    }
+}
+
+/// A link that is kept open, so that the number of its inode is not given to another once it is removed: some file
+/// systems give it to the very next one, which would then be taken for this one.
+#[derive(Debug)]
+struct Pin {
+    identity: Identity,
+    _link: OwnedFd,
+}
+
+impl Pin {
+    fn open(link: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(link, flags, rustix::fs::Mode::empty())?;
+        Ok(Self { identity: Identity::of_open(&opened)?, _link: opened })
     }
 }
 

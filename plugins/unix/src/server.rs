@@ -87,9 +87,7 @@ fn open(
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
         .map_err(|error| Error::from_io("cannot make a Unix socket", &error.into()))?;
     if lock.is_some_and(Lock::is_recovered) {
-        remove_dead(absolute).map_err(|error| {
-            Error::from_io(format_args!("cannot remove {path}, which a dead server left behind"), &error)
-        })?;
+        remove_dead(path, absolute)?;
     }
     let file = SocketFile::bind(&socket, path, absolute, mode)?;
     // Nobody can connect before this, so the mode is right when the first client comes.

@@ -122,15 +122,16 @@ fn a_relative_path_is_cleaned_up_from_the_root() {
 fn removing_the_dead_spares_what_is_no_socket() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("s");
-    remove_dead(&path).unwrap();
+    let remove = |path: &Path| remove_dead(&SocketPath::new("address", path).unwrap(), path).unwrap();
+    remove(&path);
 
     fs::write(&path, "precious").unwrap();
-    remove_dead(&path).unwrap();
+    remove(&path);
     assert_eq!(fs::read(&path).unwrap(), b"precious");
     fs::remove_file(&path).unwrap();
 
     fs::create_dir(&path).unwrap();
-    remove_dead(&path).unwrap();
+    remove(&path);
     assert!(path.is_dir());
     fs::remove_dir(&path).unwrap();
 
@@ -138,11 +139,26 @@ fn removing_the_dead_spares_what_is_no_socket() {
     let real = directory.path().join("real");
     drop(UnixListener::bind(&real).unwrap());
     std::os::unix::fs::symlink(&real, &path).unwrap();
-    remove_dead(&path).unwrap();
+    remove(&path);
     assert!(path.is_symlink());
 
-    remove_dead(&real).unwrap();
+    remove(&real);
     assert!(!real.exists());
+}
+
+#[test]
+fn whoever_cannot_be_asked_is_no_dead_server() {
+    if rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: root may connect everywhere");
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("s");
+    let _live = bind(&path, 0).unwrap();
+    let error = remove_dead(&SocketPath::new("address", &path).unwrap(), &path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    assert!(error.message().contains("cannot tell"), "{error}");
+    assert!(path.exists());
 }
 
 #[test]

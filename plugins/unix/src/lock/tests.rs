@@ -149,10 +149,27 @@ fn giving_back_leaves_what_another_put_there() {
     lock.give_back().unwrap();
     assert_eq!(target(&link), own_number());
 
-    let mut lost =
-        Lock { link: link.clone(), identity: Identity::of(&link).unwrap(), recovered: false, held: true };
+    let mut lost = Lock { link: link.clone(), pin: Pin::open(&link).unwrap(), recovered: false, held: true };
     fs::remove_file(&link).unwrap();
     lost.give_back().unwrap();
+}
+
+#[test]
+fn giving_back_leaves_a_lock_that_could_have_got_the_same_inode() {
+    for stale in [false, true] {
+        let (_directory, link) = directory();
+        if stale {
+            point(&link, dead_pid());
+        }
+        let mut lock = Lock::try_take(&link).unwrap().unwrap();
+        assert_eq!(lock.is_recovered(), stale);
+        // ext4 gives the inode that was freed a moment ago to the next link, unless it is kept.
+        fs::remove_file(&link).unwrap();
+        point(&link, Pid::INIT);
+        assert_ne!(Identity::of(&link).unwrap(), lock.pin.identity);
+        lock.give_back().unwrap();
+        assert_eq!(target(&link), "1");
+    }
 }
 
 #[test]
@@ -213,7 +230,7 @@ fn of_many_recoverers_exactly_one_wins() {
         });
         assert_eq!(winners.len(), 1, "round {round}");
         assert!(winners[0].is_recovered());
-        assert_eq!(Identity::of(&link).unwrap(), winners[0].identity);
+        assert_eq!(Identity::of(&link).unwrap(), winners[0].pin.identity);
         assert_eq!(names(&directory), ["s.lock"]);
     }
 }

@@ -60,6 +60,24 @@ fn what_a_killed_server_left_is_replaced() {
 }
 
 #[test]
+fn a_live_server_without_a_lock_outlives_a_stale_lock() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("s");
+    left_by_killed(&path);
+    fs::remove_file(&path).unwrap();
+    let (live, _file, _) = listen(&path, false).unwrap();
+    let live = UnixListener::from(live);
+
+    let error = listen(&path, true).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddressInUse, "{error}");
+    assert!(error.message().contains("a server without a lock answers there"), "{error}");
+    assert_eq!(there(&path), (true, false), "the socket stays, the lock is given back");
+    assert!(live.accept().is_err(), "the live server was disturbed by a connection");
+    UnixStream::connect(&path).unwrap();
+    live.accept().unwrap();
+}
+
+#[test]
 fn a_socket_without_a_lock_is_not_removed() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("s");
