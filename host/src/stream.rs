@@ -265,3 +265,29 @@ impl fmt::Debug for Stream {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_put_back_twice_come_in_order() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(async {
+            let (near, mut far) = UnixStream::pair().unwrap();
+            far.write_all(b" and the rest").await.unwrap();
+            drop(far);
+            let mut stream = Stream::new(Carrier::Unix(near));
+            stream.put_back(b"XYZ");
+            let mut first = [0];
+            stream.read_exact(&mut first).await.unwrap();
+            // What an outer wrapper read and gives back comes before what is left of the inner one's.
+            stream.put_back(&first);
+            let mut all = String::new();
+            stream.read_to_string(&mut all).await.unwrap();
+            assert_eq!(all, "XYZ and the rest");
+        });
+    }
+}

@@ -7,6 +7,7 @@ mod bad_files;
 mod bare;
 mod dispatch;
 mod faults;
+mod forward;
 mod incoming;
 mod loader;
 mod object;

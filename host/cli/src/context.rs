@@ -1,8 +1,9 @@
 //! What a command runs with: the options of all commands, and what follows from them.
 
 use std::io::{IsTerminal, stderr};
+use std::path::Path;
 
-use endpoints::{Error, Registry};
+use endpoints::{Error, ErrorKind, Registry};
 use tracing::Level;
 
 use crate::options::{Global, LogFormat, When};
@@ -28,6 +29,7 @@ impl Context {
         let Global { plugin_path, no_default_plugin_path, no_built_in, prefer, .. } = &self.global;
         let mut builder = Registry::builder().default_plugin_path(!no_default_plugin_path);
         for directory in plugin_path {
+            check_directory(directory)?;
             builder = builder.plugin_path(directory);
         }
         match no_built_in.as_deref() {
@@ -73,4 +75,14 @@ pub(crate) fn wants_color(when: When) -> bool {
                 && stderr().is_terminal()
         }
     }
+}
+
+/// A folder that was named is meant: unlike a default place, it must be there.
+fn check_directory(path: &Path) -> Result<(), Error> {
+    let problem = match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => "it is a file; name its folder".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(Error::new(ErrorKind::InvalidSetting, format!("--plugin-path {}: {problem}", path.display())))
 }

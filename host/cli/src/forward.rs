@@ -15,7 +15,7 @@ use endpoints::{ClientEndpoint, Listener, ServerEndpoint};
 use crate::context::Context;
 use crate::events::Events;
 use crate::failure::Outcome;
-use crate::options::duration;
+use crate::options::{duration, some_time};
 use crate::progress;
 use crate::service::{self, Signals, block_on};
 use crate::statistics::{self, Statistics};
@@ -36,7 +36,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "S", value_parser = duration)]
     connect_timeout: Option<Duration>,
     /// End a connection on which nothing has moved for so long
-    #[arg(long, value_name = "S", value_parser = duration)]
+    #[arg(long, value_name = "S", value_parser = some_time)]
     idle_timeout: Option<Duration>,
     /// How long open connections may go on after SIGTERM or SIGINT
     #[arg(long, value_name = "S", value_parser = duration, default_value = "30")]
@@ -93,10 +93,10 @@ async fn relay(
         return Ok(ExitCode::SUCCESS);
     };
     let statistics = Arc::new(Statistics::default());
+    events.listening(&listener);
     if let Some(stats) = &stats {
         events.statistics(stats);
     }
-    events.listening(&listener);
     service::ready();
     let stats = stats.map(|listener| tokio::spawn(serve_statistics(listener, Arc::clone(&statistics))));
     let progress = options.progress.then(|| tokio::spawn(progress::show(Arc::clone(&statistics))));

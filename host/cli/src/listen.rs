@@ -21,6 +21,9 @@ use crate::failure::{Failure, Outcome};
 use crate::options::duration;
 use crate::service::{self, Signals, block_on};
 
+/// What the handshake of an accepted connection may take.
+const HANDSHAKE: Duration = Duration::from_secs(30);
+
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Where to listen
@@ -84,7 +87,7 @@ impl Work {
     async fn serve(&self, id: u64, incoming: Incoming, events: &Events) {
         let begun = Instant::now();
         let mut traffic = Traffic::default();
-        let done = match incoming.await {
+        let done = match incoming.establish(HANDSHAKE).await {
             Ok(connection) => match self {
                 Self::Echo => echo(connection, &mut traffic).await,
                 Self::Exec(command) => exec(command, connection, &mut traffic).await,
@@ -134,7 +137,7 @@ async fn one(server: &ServerEndpoint, events: &Events, drain_timeout: Duration) 
         return Ok(ExitCode::SUCCESS);
     };
     events.tell(&Event::Accepted { id: 1, incoming: &incoming });
-    let joined = async { join(incoming.await?, events).await };
+    let joined = async { join(incoming.establish(HANDSHAKE).await?, events).await };
     tokio::pin!(joined);
     let outcome = tokio::select! {
         joined = &mut joined => joined,

@@ -123,6 +123,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     endpoints::parse_duration(text).map_err(|error| error.message().to_owned())
 }
 
+/// A length of time that is not nothing.
+pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("no time at all; leave the option out for no limit".to_owned()),
+        time => Ok(time),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

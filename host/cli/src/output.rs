@@ -82,7 +82,10 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     for row in rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{cell:width$}  "));
+            // Not by a format's width, which ends at 65,535.
+            let space = width - cell.chars().count() + 2;
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', space));
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -98,6 +101,13 @@ mod tests {
     fn bytes_are_text_where_they_can_be() {
         assert_eq!(bytes_json("wéb".as_bytes()), json!("wéb"));
         assert_eq!(bytes_json(b"a\xff\x00"), json!({ "hex": "61ff00" }));
+    }
+
+    #[test]
+    fn tables_take_cells_of_any_length() {
+        let long = "a".repeat(100_000);
+        assert_eq!(table(&[vec!["x".into(), long.clone()]]), format!("x  {long}\n"));
+        assert_eq!(table(&[vec!["é".into(), "1".into()], vec!["ab".into(), "2".into()]]), "é   1\nab  2\n");
     }
 
     #[test]

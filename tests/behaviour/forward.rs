@@ -1,0 +1,137 @@
+//! The relay, at the ends of connections that do not end well.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use endpoints::ErrorKind;
+use endpoints::forward::Forward;
+use endpoints::serve::Event;
+use rustix::net::sockopt::set_socket_linger;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::support::{World, both_forms, closed_port, in_time, port};
+
+both_forms!(
+    a_reset_is_passed_on_both_ways,
+    a_client_whose_backend_is_down_sees_a_reset,
+    idle_connections_are_reset,
+    handshakes_have_a_limit
+);
+
+/// A relay, and what errors it told.
+struct Relay {
+    port: u16,
+    errors: Arc<Mutex<Vec<(ErrorKind, String)>>>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<endpoints::serve::Outcome>,
+}
+
+impl Relay {
+    async fn start(world: &World, server: &str, client: &str, set: impl FnOnce(Forward) -> Forward) -> Self {
+        let listener = world.listen(server).await;
+        let port = port(&listener);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let errors = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&errors);
+        let forward =
+            Forward::new(listener, world.registry.client(client).expect(client)).on_event(move |event| {
+                if let Event::Error { error, .. } = event {
+                    told.lock().unwrap().push((error.kind(), error.message().to_owned()));
+                }
+            });
+        let running = set(forward).run(async move { drop(stopped.await) });
+        Self { port, errors, stop, task: tokio::spawn(running) }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(("127.0.0.1", self.port)).await.expect("the relay listens")
+    }
+
+    /// Stops it, and gives the errors that it told.
+    async fn end(self) -> Vec<(ErrorKind, String)> {
+        self.stop.send(()).expect("it runs");
+        let outcome = in_time(self.task).await.expect("it does not panic");
+        assert_eq!(outcome.cut, 0);
+        self.errors.lock().unwrap().clone()
+    }
+}
+
+/// Reads all there is; the error at the end of it, where there is one.
+async fn read_out(stream: &mut TcpStream) -> (usize, Option<io::ErrorKind>) {
+    let mut bytes = Vec::new();
+    let ended = in_time(stream.read_to_end(&mut bytes)).await;
+    (bytes.len(), ended.err().map(|error| error.kind()))
+}
+
+fn reset(stream: TcpStream) {
+    set_socket_linger(&stream, Some(Duration::ZERO)).expect("a socket");
+}
+
+async fn backend() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let description = format!("tcp:127.0.0.1:{}", listener.local_addr().expect("an address").port());
+    (listener, description)
+}
+
+async fn a_reset_is_passed_on_both_ways(world: &World) {
+    let (backend, description) = backend().await;
+    let relay = Relay::start(world, "tcp:0:127.0.0.1", &description, |forward| forward).await;
+    for from_backend in [true, false] {
+        let mut client = relay.connect().await;
+        let (mut accepted, _) = in_time(backend.accept()).await.expect("the relay connects");
+        let (mut breaks, mut hears) = if from_backend { (accepted, client) } else { (client, accepted) };
+        breaks.write_all(&[7; 1000]).await.expect("written");
+        hears.read_exact(&mut [0; 1000]).await.expect("what came before is passed on");
+        reset(breaks);
+        assert_eq!(read_out(&mut hears).await, (0, Some(io::ErrorKind::ConnectionReset)), "{from_backend}");
+    }
+    let errors = relay.end().await;
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors[0].1.contains("reading from the connected one"), "{errors:?}");
+    assert!(errors[1].1.contains("reading from the accepted connection"), "{errors:?}");
+    assert!(errors.iter().all(|(kind, _)| *kind == ErrorKind::ConnectionReset), "{errors:?}");
+}
+
+async fn a_client_whose_backend_is_down_sees_a_reset(world: &World) {
+    let description = format!("tcp:127.0.0.1:{}", closed_port());
+    let relay = Relay::start(world, "tcp:0:127.0.0.1", &description, |forward| forward).await;
+    let mut client = relay.connect().await;
+    assert_eq!(read_out(&mut client).await, (0, Some(io::ErrorKind::ConnectionReset)));
+    let errors = relay.end().await;
+    assert!(matches!(errors.as_slice(), [(ErrorKind::ConnectionRefused, _)]), "{errors:?}");
+}
+
+async fn idle_connections_are_reset(world: &World) {
+    let (backend, description) = backend().await;
+    let limit = Duration::from_millis(200);
+    let relay =
+        Relay::start(world, "tcp:0:127.0.0.1", &description, |forward| forward.idle_timeout(limit)).await;
+    let mut client = relay.connect().await;
+    let (mut accepted, _) = in_time(backend.accept()).await.expect("the relay connects");
+    assert_eq!(read_out(&mut client).await, (0, Some(io::ErrorKind::ConnectionReset)));
+    assert_eq!(read_out(&mut accepted).await, (0, Some(io::ErrorKind::ConnectionReset)));
+    let errors = relay.end().await;
+    assert!(matches!(errors.as_slice(), [(ErrorKind::TimedOut, _)]), "{errors:?}");
+}
+
+async fn handshakes_have_a_limit(world: &World) {
+    let (_backend, description) = backend().await;
+    let server = format!("faulty:hang:endpoint={}", endpoints::quote_str("tcp:0:127.0.0.1"));
+    let limit = Duration::from_millis(100);
+    let relay = Relay::start(world, &server, &description, |forward| {
+        forward.handshake_timeout(limit).max_connections(1)
+    })
+    .await;
+    // The second one is served only because the first was given up.
+    for _ in 0..2 {
+        let mut client = relay.connect().await;
+        assert_eq!(read_out(&mut client).await.0, 0);
+    }
+    let errors = relay.end().await;
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors.iter().all(|(kind, _)| *kind == ErrorKind::TimedOut), "{errors:?}");
+}
