@@ -69,6 +69,7 @@ async fn read_out(stream: &mut TcpStream) -> (usize, Option<io::ErrorKind>) {
 
 fn reset(stream: TcpStream) {
     set_socket_linger(&stream, Some(Duration::ZERO)).expect("a socket");
+    drop(stream);
 }
 
 async fn backend() -> (TcpListener, String) {
@@ -81,8 +82,8 @@ async fn a_reset_is_passed_on_both_ways(world: &World) {
     let (backend, description) = backend().await;
     let relay = Relay::start(world, "tcp:0:127.0.0.1", &description, |forward| forward).await;
     for from_backend in [true, false] {
-        let mut client = relay.connect().await;
-        let (mut accepted, _) = in_time(backend.accept()).await.expect("the relay connects");
+        let client = relay.connect().await;
+        let (accepted, _) = in_time(backend.accept()).await.expect("the relay connects");
         let (mut breaks, mut hears) = if from_backend { (accepted, client) } else { (client, accepted) };
         breaks.write_all(&[7; 1000]).await.expect("written");
         hears.read_exact(&mut [0; 1000]).await.expect("what came before is passed on");
