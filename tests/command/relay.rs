@@ -179,6 +179,7 @@ fn a_drain_that_takes_too_long_cuts() {
 fn statistics_are_served() {
     let backend = backend();
     let service = Service::start(["forward", ANY, &backend.description, "--stats", ANY, "--json"]);
+    service.event("listening");
     let statistics = &service.event("statistics")["description"];
     let statistics = port(statistics.as_str().expect("a description"));
     let mut open = service.tcp();
