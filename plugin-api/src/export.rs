@@ -13,7 +13,10 @@ use crate::abi::instance::Constructor;
 #[macro_export]
 macro_rules! export {
     ($plugin:ty, $manifest:literal) => {
-        #[allow(unsafe_code)]
+        #[allow(
+            unsafe_code,
+            reason = "names two symbols and a section for hosts to find; a plugin's own code stays without"
+        )]
         const _: () = {
             use $crate::manifest;
 
