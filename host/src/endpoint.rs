@@ -297,7 +297,7 @@ impl ConnectContext {
 }
 
 macro_rules! endpoint_type {
-    ($name:ident, $role:literal, $doc:literal) => {
+    ($name:ident, $doc:literal) => {
         #[doc = $doc]
         ///
         /// Made by a [`Registry`]; cheap to clone. `Display` gives the canonical description with secrets masked.
@@ -336,8 +336,8 @@ macro_rules! endpoint_type {
     };
 }
 
-endpoint_type!(ClientEndpoint, "client", "Where to connect to.");
-endpoint_type!(ServerEndpoint, "server", "Where to listen.");
+endpoint_type!(ClientEndpoint, "Where to connect to.");
+endpoint_type!(ServerEndpoint, "Where to listen.");
 
 impl ClientEndpoint {
     /// Connects.

@@ -108,6 +108,13 @@ fn built_in_plugins_come_first() {
 }
 
 #[test]
+fn what_is_left_out_cannot_be_preferred() {
+    let builder = Registry::builder().default_plugin_path(false).without_built_in("tcp");
+    let error = builder.prefer("tcp", "endpoints-plugin-tcp").build().expect_err("tcp is left out");
+    assert_kind(&error, ErrorKind::InvalidSetting);
+}
+
+#[test]
 fn preferences_turn_the_order_round() {
     let folder = folder_with(&[TCP]);
     let other = folder.path().join("other.so");

@@ -253,6 +253,19 @@ fn running_out() {
 }
 
 #[test]
+fn registries_of_the_same_file() {
+    alone(&async |_: &World| {
+        let make = async || {
+            let world = World::loaded();
+            world.registry.client("tcp:h:80").expect("tcp");
+        };
+        // The file that is loaded stays open, once for the process.
+        make().await;
+        leaves_nothing("another registry", 20, make).await;
+    });
+}
+
+#[test]
 fn ten_thousand_connections() {
     alone(&async |world| {
         let folder = tempfile::tempdir().expect("a folder");

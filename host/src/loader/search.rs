@@ -1,6 +1,7 @@
 //! The places where plugin files are looked for.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// A directory where plugin files are looked for, and what came of it.
@@ -89,17 +90,21 @@ fn raised_privileges() -> bool {
 }
 
 struct Environment {
-    plugin_path: Option<std::ffi::OsString>,
+    plugin_path: Option<OsString>,
     data_home: Option<PathBuf>,
 }
 
 impl Environment {
     fn of_process() -> Self {
-        let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let data_home =
-            absolute("XDG_DATA_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/share")));
+        let data_home = data_home(env::var_os("XDG_DATA_HOME"), env::var_os("HOME"));
         Self { plugin_path: env::var_os("ENDPOINTS_PLUGIN_PATH"), data_home }
     }
+}
+
+/// The user's data directory. One that is empty or relative would mean the current directory, and counts for nothing.
+fn data_home(xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+    let absolute = |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute(xdg).or_else(|| absolute(home).map(|home| home.join(".local/share")))
 }
 
 fn default_places(environment: Option<&Environment>) -> Vec<(PathBuf, PlaceSource)> {
@@ -163,6 +168,16 @@ mod tests {
                 "/usr/lib/endpoints/plugins"
             ]
         );
+    }
+
+    #[test]
+    fn no_environment_leads_to_the_current_directory() {
+        let home =
+            |xdg: Option<&str>, home: Option<&str>| data_home(xdg.map(Into::into), home.map(Into::into));
+        assert_eq!(home(None, Some("")), None);
+        assert_eq!(home(Some("x"), Some("y")), None);
+        assert_eq!(home(Some("x"), Some("/home/u")), Some("/home/u/.local/share".into()));
+        assert_eq!(home(Some("/data"), Some("/home/u")), Some("/data".into()));
     }
 
     #[test]
