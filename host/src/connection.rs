@@ -8,7 +8,9 @@ use std::task::{Context, Poll};
 
 use endpoints_plugin_api::abi::bytes::RBytes;
 use endpoints_plugin_api::abi::conn::{Body, Taken};
+use endpoints_plugin_api::abi::stream::Foreign;
 use endpoints_plugin_api::{Facts, name};
+use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::address::Address;
@@ -23,8 +25,8 @@ use crate::stream::{Carried, Carrier, Stream, uncarry, within_budget};
 pub struct Connection {
     stream: Stream,
     /// Outermost first; the addresses of a socket are looked up when they are asked for.
-    layers: Vec<Layer>,
-    /// The peer's address, where accepting told it.
+    layers: SmallVec<[Layer; 1]>,
+    /// The peer's address, where accepting or connecting told it.
     peer: Option<Address>,
 }
 
@@ -142,7 +144,7 @@ fn split_layers(bytes: Vec<u8>) -> (Facts, Vec<Layer>) {
 
 impl Connection {
     pub(crate) fn new(stream: Stream, peer: Option<Address>) -> Self {
-        Self { stream, layers: Vec::new(), peer }
+        Self { stream, layers: SmallVec::new(), peer }
     }
 
     pub(crate) fn with_layer(mut self, scheme: &Arc<str>, facts: Facts) -> Self {
@@ -196,7 +198,7 @@ impl Connection {
     /// the connection, unless accepting it told them.
     #[must_use]
     pub fn info(&self) -> ConnectionInfo {
-        let mut layers = self.layers.clone();
+        let mut layers = self.layers.to_vec();
         if self.stream.is_socket() {
             let (local, peer) = self.stream.addresses();
             let peer = self.peer.clone().or(peer);
@@ -228,6 +230,7 @@ impl Connection {
     ///
     /// # Errors
     /// Gives the connection back where it is no bare socket, or bytes were read ahead that would be lost.
+    #[expect(clippy::result_large_err, reason = "the error is the connection itself, given back")]
     pub fn into_socket(self) -> Result<OwnedFd, Self> {
         let Self { stream, layers, peer } = self;
         stream.into_socket().map_err(|stream| Self { stream, layers, peer })
@@ -253,6 +256,12 @@ impl Connection {
     #[inline]
     pub(crate) fn stream(&mut self) -> Pin<&mut Stream> {
         Pin::new(&mut self.stream)
+    }
+
+    /// The plugin's stream that carries the bytes, where nothing else has a part in them.
+    #[inline]
+    pub(crate) fn foreign(&mut self) -> Option<&mut Foreign> {
+        self.stream.foreign()
     }
 
     /// Sockets have a budget of their own; see [`within_budget`].

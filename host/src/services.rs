@@ -64,10 +64,6 @@ impl HostServices {
         let _entered = handle.enter();
         Ok(f())
     }
-
-    fn adopt_connecting(&self, socket: OwnedFd) -> Result<Stream, api::Error> {
-        self.within(|| Stream::from_nonblocking(socket))?.map_err(|error| error.to_api())
-    }
 }
 
 fn no_runtime() -> api::Error {
@@ -89,11 +85,11 @@ impl Services for HostServices {
         &self,
         socket: OwnedFd,
     ) -> impl Future<Output = Result<Taken, api::Error>> + Send + 'static + use<> {
-        let stream = self.adopt_connecting(socket);
+        let connecting = self.within(|| Stream::connecting(socket));
         async move {
-            let stream = stream?;
-            stream.connected().await?;
-            Ok(Connection::new(stream, None).into_taken())
+            let connecting = connecting?.map_err(|error| error.to_api())?;
+            let (stream, peer) = connecting.connected().await.map_err(|error| error.to_api())?;
+            Ok(Connection::new(stream, peer).into_taken())
         }
     }
 

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use endpoints_plugin_api::abi::stream::Foreign;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::coop;
 
@@ -59,6 +60,33 @@ pub(crate) fn prepare_socket(socket: &OwnedFd) -> Result<(), Error> {
     Ok(())
 }
 
+/// A socket whose connect is under way.
+///
+/// It is watched as if it were TCP: a Unix socket's connect is never under way, so few others come here.
+pub(crate) struct Connecting(TcpStream);
+
+impl Connecting {
+    /// Waits until the connect has ended; gives the peer's address, where the socket is an internet one.
+    pub(crate) async fn connected(self) -> Result<(Stream, Option<Address>), Error> {
+        let io = |error: io::Error| Error::from(endpoints_plugin_api::Error::from(error));
+        let peer = || match rustix::net::getpeername(&self.0) {
+            // Either it has failed, or the reactor saw something else.
+            Err(rustix::io::Errno::NOTCONN) => {
+                Err(self.0.take_error()?.unwrap_or_else(|| io::ErrorKind::WouldBlock.into()))
+            }
+            peer => Ok(peer?),
+        };
+        let peer = self.0.async_io(Interest::WRITABLE, peer).await.map_err(io)?;
+        match peer.and_then(|peer| SocketAddr::try_from(peer).ok()) {
+            Some(peer) => Ok((Stream::new(Carrier::Tcp(self.0)), Some(Address::Ip(peer)))),
+            None => {
+                let socket = self.0.into_std().map_err(io)?;
+                Ok((Stream::from_nonblocking(socket.into())?, None))
+            }
+        }
+    }
+}
+
 impl Stream {
     pub(crate) fn new(carrier: Carrier) -> Self {
         Self { carrier, leftover: None }
@@ -71,7 +99,7 @@ impl Stream {
     }
 
     /// Takes over a stream socket that is non-blocking already. Needs a runtime.
-    pub(crate) fn from_nonblocking(socket: OwnedFd) -> Result<Self, Error> {
+    fn from_nonblocking(socket: OwnedFd) -> Result<Self, Error> {
         let io = |error: io::Error| Error::from(endpoints_plugin_api::Error::from(error));
         let domain = rustix::net::sockopt::socket_domain(&socket).map_err(|error| {
             Error::new(ErrorKind::Internal, format!("a plugin handed over no socket: {error}"))
@@ -84,20 +112,10 @@ impl Stream {
         Ok(Self::new(carrier))
     }
 
-    /// Waits until a connect that is under way has ended.
-    pub(crate) async fn connected(&self) -> io::Result<()> {
-        let error = match &self.carrier {
-            Carrier::Tcp(stream) => {
-                stream.writable().await?;
-                stream.take_error()?
-            }
-            Carrier::Unix(stream) => {
-                stream.writable().await?;
-                stream.take_error()?
-            }
-            Carrier::Plugin(_) => None,
-        };
-        error.map_or(Ok(()), Err)
+    /// Begins to watch a non-blocking socket whose connect is under way. Needs a runtime.
+    pub(crate) fn connecting(socket: OwnedFd) -> Result<Connecting, Error> {
+        let watched = TcpStream::from_std(socket.into());
+        watched.map(Connecting).map_err(|error| endpoints_plugin_api::Error::from(error).into())
     }
 
     /// Puts bytes before everything that is still to be read, also before what was put back earlier.
@@ -141,6 +159,15 @@ impl Stream {
     #[inline]
     pub(crate) fn is_socket(&self) -> bool {
         !matches!(self.carrier, Carrier::Plugin(_))
+    }
+
+    /// The plugin's stream, where it carries the bytes and nothing was read ahead.
+    #[inline]
+    pub(crate) fn foreign(&mut self) -> Option<&mut Foreign> {
+        match &mut self.carrier {
+            Carrier::Plugin(stream) if self.leftover.is_none() => Some(stream),
+            _ => None,
+        }
     }
 
     /// The addresses of the socket, where the stream is one.

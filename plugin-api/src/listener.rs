@@ -7,10 +7,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use crate::abi;
 use crate::abi::conn::{Body, Handshaking, Taken};
-use crate::abi::future::{RFuture, RUnit};
+use crate::abi::future::RFuture;
 use crate::abi::listener::{Export, Foreign, RListener};
-use crate::abi::{self, Sized0};
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
 use crate::facts::Facts;
@@ -357,13 +357,4 @@ impl<A: Accept> Export for AcceptListener<A> {
     fn close(&mut self) -> RFuture {
         RFuture::NONE
     }
-}
-
-/// The result of a future that only succeeds or fails, in the form of the boundary.
-pub(crate) fn unit(result: Result<(), Error>) -> RUnit {
-    let mut unit = RUnit::absent();
-    if let Err(error) = result {
-        unit.error = error.into();
-    }
-    unit
 }

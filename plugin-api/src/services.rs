@@ -6,7 +6,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,7 +20,6 @@ use crate::abi::io::IoPoll;
 use crate::abi::{Sized0, guard};
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
-use crate::listener::unit;
 use crate::plugin::{Client, Server};
 
 /// The host's services, for any thread.
@@ -128,28 +127,28 @@ impl Host {
     /// # Cancel safety
     /// Nothing is left behind when the future is dropped.
     pub fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let sleep = self.begin_sleep(time);
+        async move {
+            sleep.await;
+        }
+    }
+
+    fn begin_sleep(&self, time: Duration) -> ForeignFuture<RUnit> {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         // SAFETY: a valid handle; `sleep` gives a future of `RUnit`.
-        let future = unsafe { ForeignFuture::<RUnit>::new((self.vt().sleep)(self.0.data, nanos)) };
-        async move {
-            future.await;
-        }
+        unsafe { ForeignFuture::new((self.vt().sleep)(self.0.data, nanos)) }
     }
 
     /// Waits for `future`, but no longer than `limit`.
     ///
     /// # Errors
     /// [`TimedOut`] when the time is over; the future is dropped with that.
-    pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Result<F::Output, TimedOut> {
-        let mut future = pin!(future);
-        let mut sleep = pin!(self.sleep(limit));
-        poll_fn(|cx| {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                return Poll::Ready(Ok(output));
-            }
-            sleep.as_mut().poll(cx).map(|()| Err(TimedOut { limit }))
-        })
-        .await
+    pub fn timeout<F: Future>(
+        &self,
+        limit: Duration,
+        future: F,
+    ) -> impl Future<Output = Result<F::Output, TimedOut>> + use<'_, F> {
+        Timeout { future, host: self, limit, sleep: None }
     }
 
     /// Drives `future` to its end in the background.
@@ -157,10 +156,7 @@ impl Host {
     /// # Errors
     /// If there is no runtime to drive it.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
-        let raw = RFuture::new(async move {
-            future.await;
-            unit(Ok(()))
-        });
+        let raw = RFuture::new::<RUnit, _>(future);
         // SAFETY: a valid handle; the future is given to the host.
         let error = unsafe { (self.vt().spawn)(self.0.data, raw) };
         error.into_error().map_or(Ok(()), Err)
@@ -258,6 +254,31 @@ impl Drop for Host {
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Host")
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A future and its time limit.
+    struct Timeout<'a, F> {
+        #[pin]
+        future: F,
+        host: &'a Host,
+        limit: Duration,
+        // Begun once there is something to wait for.
+        sleep: Option<ForeignFuture<RUnit>>,
+    }
+}
+
+impl<F: Future> Future for Timeout<'_, F> {
+    type Output = Result<F::Output, TimedOut>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.future.poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        let sleep = this.sleep.get_or_insert_with(|| this.host.begin_sleep(*this.limit));
+        Pin::new(sleep).poll(cx).map(|_| Err(TimedOut { limit: *this.limit }))
     }
 }
 

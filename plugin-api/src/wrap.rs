@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use crate::abi::conn::Taken;
-use crate::abi::future::RFuture;
+use crate::abi::future::{RFuture, RUnit};
 use crate::abi::listener::Export;
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::listener::{Incoming, Listener, Reachable, unit};
+use crate::listener::{Incoming, Listener, Reachable};
 use crate::plugin::{Client, Connect, ConnectContext, Listen, ListenContext, Server};
 
 impl Client {
@@ -130,7 +130,7 @@ where
 
     fn close(&mut self) -> RFuture {
         match self.inner.take() {
-            Some(inner) => RFuture::new(async move { unit(inner.close().await) }),
+            Some(inner) => RFuture::new::<RUnit, _>(inner.close()),
             None => RFuture::NONE,
         }
     }

@@ -69,8 +69,12 @@ async fn panics_while_listening_are_errors(world: &World) {
 async fn panics_in_streams_are_errors(world: &World) {
     let listener = world.listen(LOCAL).await;
     let plain = format!("tcp:127.0.0.1:{}", port(&listener));
-    for mode in ["panic-read", "panic-write"] {
-        let mut client = world.connect(&faulty(mode, &plain)).await;
+    for (mode, wrapped) in
+        [("panic-read", false), ("panic-write", false), ("panic-read", true), ("panic-write", true)]
+    {
+        let inside = faulty(mode, &plain);
+        // With something around it, the panic comes through two plugins.
+        let mut client = world.connect(&if wrapped { around("pass", &inside) } else { inside }).await;
         let mut accepted = listener.accept().await.expect("accept").await.expect("handshake");
         accepted.write_all(b"something to read").await.expect("write");
         for _ in 0..2 {

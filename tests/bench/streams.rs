@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::thread;
+use std::time::Duration;
 
 use endpoints::{ClientEndpoint, Connection, Listener, Registry};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -116,15 +117,25 @@ pub(crate) fn run(quick: bool, plugins: &Plugins) {
 }
 
 enum Pair {
-    Raw(TcpListener),
+    Raw(TcpListener, SocketAddr),
+    /// With the time limit that every description has, whether it is given or not.
+    RawInTime(TcpListener, SocketAddr),
     Ours(Listener, ClientEndpoint),
 }
+
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// Connects, accepts and closes; few enough that no ports run out, though each waits after its end.
 fn connections(quick: bool, built_in: &Registry, loaded: &Registry) {
     let (rounds, count) = if quick { (3, 100) } else { (21, 300) };
     let runtime = runtime();
-    let raw = || Pair::Raw(runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port"));
+    let raw = || {
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
+        let address = listener.local_addr().expect("an address");
+        (listener, address)
+    };
+    let pair = |(listener, address)| Pair::Raw(listener, address);
+    let in_time = |(listener, address)| Pair::RawInTime(listener, address);
     let ours = |registry: &Registry, wrapped: bool| {
         let text = if wrapped { r"pass:tcp\:0\:127.0.0.1" } else { "tcp:0:127.0.0.1" };
         let server = registry.server(text).unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -133,8 +144,9 @@ fn connections(quick: bool, built_in: &Registry, loaded: &Registry) {
         Pair::Ours(listener, client)
     };
     let mut variants = vec![
-        ("raw tokio".to_owned(), raw()),
-        ("raw tokio again (the noise)".to_owned(), raw()),
+        ("raw tokio".to_owned(), pair(raw())),
+        ("raw tokio again (the noise)".to_owned(), pair(raw())),
+        ("raw tokio, connect in a timeout".to_owned(), in_time(raw())),
         ("tcp, built in".to_owned(), ours(built_in, false)),
         ("tcp, from a .so".to_owned(), ours(loaded, false)),
         ("wrapped once, all from .so".to_owned(), ours(loaded, true)),
@@ -145,12 +157,16 @@ fn connections(quick: bool, built_in: &Registry, loaded: &Registry) {
                 let begun = thread_cpu();
                 for _ in 0..count {
                     match pair {
-                        Pair::Raw(listener) => {
-                            let address = listener.local_addr().expect("an address");
+                        Pair::Raw(listener, address) => {
                             let (connected, accepted) =
-                                tokio::join!(TcpStream::connect(address), listener.accept());
-                            drop(connected.expect("connected"));
-                            drop(accepted);
+                                tokio::join!(TcpStream::connect(*address), listener.accept());
+                            drop((connected.expect("connected"), accepted.expect("accepted")));
+                        }
+                        Pair::RawInTime(listener, address) => {
+                            let connecting = tokio::time::timeout(TIME_LIMIT, TcpStream::connect(*address));
+                            let (connected, accepted) = tokio::join!(connecting, listener.accept());
+                            let connected = connected.expect("in time");
+                            drop((connected.expect("connected"), accepted.expect("accepted")));
                         }
                         Pair::Ours(listener, client) => {
                             let (connected, accepted) =

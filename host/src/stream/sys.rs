@@ -22,6 +22,11 @@ impl Export for Carried {
     fn facts(&self) -> Vec<u8> {
         self.0.info().encode()
     }
+
+    #[inline]
+    fn behind(&mut self) -> Option<&mut Foreign> {
+        self.0.foreign()
+    }
 }
 
 impl Carried {

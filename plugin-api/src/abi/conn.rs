@@ -154,7 +154,7 @@ pub struct Handshaking(ForeignFuture<RConn>);
 impl Handshaking {
     /// Does a handshake of this side on behalf of the other.
     pub fn new(handshake: impl Future<Output = Result<Taken, Error>> + Send + 'static) -> Self {
-        let raw = RFuture::new(async move { RConn::from(handshake.await) });
+        let raw = RFuture::new::<RConn, _>(handshake);
         // SAFETY: just made, owned, and a future of `RConn`.
         Self(unsafe { ForeignFuture::new(raw) })
     }

@@ -116,19 +116,13 @@ unsafe extern "C" fn connect<E: Export>(data: *mut (), context: *const RConnectC
     // SAFETY: lent for the call; both fields are of the first version.
     let (time_left, origin) = unsafe { ((*context).time_left, (*context).origin.bytes().to_vec()) };
     let time_left = (time_left != u64::MAX).then(|| std::time::Duration::from_nanos(time_left));
-    guard(RFuture::NONE, || {
-        let connecting = endpoint.connect(time_left, origin);
-        RFuture::new(async move { RConn::from(connecting.await) })
-    })
+    guard(RFuture::NONE, || RFuture::new::<RConn, _>(endpoint.connect(time_left, origin)))
 }
 
 unsafe extern "C" fn listen<E: Export>(data: *mut (), _context: *const RListenContext) -> RFuture {
     // SAFETY: a live endpoint, by the table's contract.
     let endpoint = unsafe { shared::<E>(data) };
-    guard(RFuture::NONE, || {
-        let listening = endpoint.listen();
-        RFuture::new(async move { RListen::from(listening.await) })
-    })
+    guard(RFuture::NONE, || RFuture::new::<RListen, _>(endpoint.listen()))
 }
 
 unsafe extern "C" fn describe<E: Export>(data: *mut ()) -> RBytes {

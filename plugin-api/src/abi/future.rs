@@ -6,7 +6,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::context::{RContext, WakerCache, enter, lend};
+use super::error::RError;
 use super::{Sized0, drop_box, guard};
+use crate::error::Error;
 
 /// A future; null `data` and `vt`: there is none. What it writes is fixed by who made it.
 #[repr(C)]
@@ -42,13 +44,15 @@ impl RFuture {
     /// No future.
     pub const NONE: Self = Self { data: std::ptr::null_mut(), vt: std::ptr::null() };
 
-    /// Sends `future` across; the other side must know that its result is an `R`.
-    pub fn new<R: Sized0 + 'static>(future: impl Future<Output = R> + Send + 'static) -> Self {
-        fn of<R: Sized0, F: Future<Output = R> + Send + 'static>(future: F) -> RFuture {
-            let state = FutureBox { future: Some(future), cache: WakerCache::default() };
-            RFuture { data: Box::into_raw(Box::new(state)).cast(), vt: &FutureBox::<F>::VT }
-        }
-        of(future)
+    /// Sends `future` across; the other side must know that its result, made from what the future gives, is an `R`.
+    pub fn new<R, F>(future: F) -> Self
+    where
+        R: Sized0 + From<F::Output> + 'static,
+        F: Future + Send + 'static,
+    {
+        let state =
+            FutureBox { future: Some(future), cache: WakerCache::default(), result: PhantomData::<R> };
+        Self { data: Box::into_raw(Box::new(state)).cast(), vt: &FutureBox::<F, R>::VT }
     }
 
     /// Whether there is no future.
@@ -59,29 +63,30 @@ impl RFuture {
 }
 
 /// A future of this image, as the table's functions see it.
-struct FutureBox<F> {
+struct FutureBox<F, R> {
     /// Gone once it ended or panicked.
     future: Option<F>,
     cache: WakerCache,
+    result: PhantomData<R>,
 }
 
-impl<R: Sized0, F: Future<Output = R>> FutureBox<F> {
+impl<R: Sized0 + From<F::Output>, F: Future> FutureBox<F, R> {
     const VT: FutureVt = FutureVt { size: size_of::<FutureVt>(), poll: poll::<R, F>, drop: drop_box::<Self> };
 }
 
-unsafe extern "C" fn poll<R: Sized0, F: Future<Output = R>>(
+unsafe extern "C" fn poll<R: Sized0 + From<F::Output>, F: Future>(
     data: *mut (),
     cx: *const RContext,
     out: *mut (),
 ) -> u32 {
     // SAFETY: `data` is the box that `RFuture::new` leaked; one call at a time.
-    let state = unsafe { &mut *data.cast::<FutureBox<F>>() };
+    let state = unsafe { &mut *data.cast::<FutureBox<F, R>>() };
     let polled = guard(None, || {
         let future = state.future.as_mut()?;
         // SAFETY: the future stays in its box, and is dropped there, until the box is dropped.
         let future = unsafe { Pin::new_unchecked(future) };
         // SAFETY: the context is lent for this call.
-        Some(unsafe { enter(cx, &state.cache, |cx| future.poll(cx)) })
+        Some(unsafe { enter(cx, &state.cache, |cx| future.poll(cx)) }.map(R::from))
     });
     match polled {
         Some(Poll::Pending) => PENDING,
@@ -164,11 +169,27 @@ pub struct RUnit {
     /// Bytes in this structure.
     pub size: usize,
     /// Set where it failed.
-    pub error: super::error::RError,
+    pub error: RError,
 }
 
 // SAFETY: `repr(C)`, size first; a zero `RError` is none.
 unsafe impl Sized0 for RUnit {}
+
+impl From<()> for RUnit {
+    fn from((): ()) -> Self {
+        Self::absent()
+    }
+}
+
+impl From<Result<(), Error>> for RUnit {
+    fn from(result: Result<(), Error>) -> Self {
+        let mut unit = Self::absent();
+        if let Err(error) = result {
+            unit.error = error.into();
+        }
+        unit
+    }
+}
 
 /// The result of a future that gives bytes.
 #[repr(C)]
@@ -177,10 +198,21 @@ pub struct RBytesResult {
     /// Bytes in this structure.
     pub size: usize,
     /// Set where it failed.
-    pub error: super::error::RError,
+    pub error: RError,
     /// The bytes, where it did not.
     pub bytes: super::bytes::RBytes,
 }
 
 // SAFETY: `repr(C)`, size first; zeroes are no error and no bytes.
 unsafe impl Sized0 for RBytesResult {}
+
+impl From<Result<String, Error>> for RBytesResult {
+    fn from(result: Result<String, Error>) -> Self {
+        let mut out = Self::absent();
+        match result {
+            Ok(text) => out.bytes = text.into(),
+            Err(error) => out.error = error.into(),
+        }
+        out
+    }
+}

@@ -1,6 +1,6 @@
 //! The host's side of its services: a safe trait, and the table made from it.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
@@ -18,7 +18,6 @@ use super::host::{HostVt, RHost, RReadiness, RReadinessResult, ReadinessVt};
 use super::io::IoPoll;
 use super::{Sized0, drop_box, guard};
 use crate::error::{Error, ErrorKind};
-use crate::listener::unit;
 
 /// What a host does for a plugin; see [`Host`](crate::Host) for what each means. Called from any thread.
 pub trait Services: Send + Sync + 'static {
@@ -126,14 +125,9 @@ unsafe extern "C" fn endpoint<S: Services>(
 unsafe extern "C" fn finish_connect<S: Services>(data: *const (), fd: i32) -> RFuture {
     // SAFETY: a live handle; the descriptor is given up by the caller.
     let (services, socket) = unsafe { (services::<S>(data), owned(fd)) };
-    guard(RFuture::NONE, || {
-        let connecting = socket.map(|socket| services.finish_connect(socket));
-        RFuture::new(async move {
-            RConn::from(match connecting {
-                Ok(connecting) => connecting.await,
-                Err(error) => Err(error),
-            })
-        })
+    guard(RFuture::NONE, || match socket {
+        Ok(socket) => RFuture::new::<RConn, _>(services.finish_connect(socket)),
+        Err(error) => RFuture::new::<RConn, _>(ready(Err(error))),
     })
 }
 
@@ -164,17 +158,9 @@ unsafe extern "C" fn watch<S: Services>(data: *const (), fd: i32, out: *mut RRea
 unsafe extern "C" fn sleep<S: Services>(data: *const (), nanos: u64) -> RFuture {
     // SAFETY: a live handle.
     let services = unsafe { services::<S>(data) };
-    guard(RFuture::NONE, || {
-        let sleeping = services.sleep(Duration::from_nanos(nanos));
-        RFuture::new(async move {
-            match sleeping {
-                Ok(sleeping) => {
-                    sleeping.await;
-                    unit(Ok(()))
-                }
-                Err(error) => unit(Err(error)),
-            }
-        })
+    guard(RFuture::NONE, || match services.sleep(Duration::from_nanos(nanos)) {
+        Ok(sleeping) => RFuture::new::<RUnit, _>(sleeping),
+        Err(error) => RFuture::new::<RUnit, _>(ready(Err(error))),
     })
 }
 
@@ -234,20 +220,13 @@ unsafe extern "C" fn resolve<S: Services>(data: *const (), host: RSlice, port: u
         let resolving = std::str::from_utf8(host)
             .map(|host| services.resolve(host, port))
             .map_err(|_| Error::new(ErrorKind::NameResolution, "a host name must be UTF-8"));
-        RFuture::new(async move {
-            let resolved = match resolving {
-                Ok(resolving) => resolving.await,
-                Err(error) => Err(error),
+        RFuture::new::<RBytesResult, _>(async move {
+            let addresses = match resolving {
+                Ok(resolving) => resolving.await?,
+                Err(error) => return Err(error),
             };
-            let mut result = RBytesResult::absent();
-            match resolved {
-                Ok(addresses) => {
-                    let lines: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-                    result.bytes = lines.join("\n").into();
-                }
-                Err(error) => result.error = error.into(),
-            }
-            result
+            let lines: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            Ok(lines.join("\n"))
         })
     })
 }

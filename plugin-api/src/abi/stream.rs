@@ -64,6 +64,13 @@ pub trait Export: AsyncRead + AsyncWrite + Send + 'static {
     fn facts(&self) -> Vec<u8> {
         Vec::new()
     }
+
+    /// The other side's stream that this one is for now, byte for byte: polls are passed on to it as they are, with
+    /// nothing unpacked on the way. Must not panic.
+    #[inline]
+    fn behind(&mut self) -> Option<&mut Foreign> {
+        None
+    }
 }
 
 /// A stream of a plugin, which nobody needs to know again.
@@ -181,6 +188,17 @@ struct StreamBox<S> {
 }
 
 impl<S: Export> StreamBox<S> {
+    /// The stream to pass a poll on to.
+    ///
+    /// # Safety
+    /// `data` is a box of this type, lent for as long as the result is used.
+    #[inline]
+    unsafe fn behind<'a>(data: *mut ()) -> Option<&'a RStream> {
+        // SAFETY: one call at a time, by the table's contract.
+        let this = unsafe { &mut *data.cast::<Self>() };
+        this.stream.behind().map(|behind| &behind.0)
+    }
+
     const PLAIN: StreamVt = Self::table(0);
     const VECTORED: StreamVt = Self::table(1);
 
@@ -238,6 +256,11 @@ unsafe extern "C" fn poll_read<S: Export>(
     into: *mut u8,
     len: usize,
 ) -> IoPoll {
+    // SAFETY: lent for the call.
+    if let Some(behind) = unsafe { StreamBox::<S>::behind(data) } {
+        // SAFETY: a valid stream; what was lent to this call is lent on.
+        return unsafe { ((*behind.vt).poll_read)(behind.data, cx, into, len) };
+    }
     let poll = |stream: Pin<&mut S>, cx: &mut Context<'_>| {
         let memory = if len == 0 {
             &mut []
@@ -268,6 +291,11 @@ unsafe extern "C" fn poll_write<S: Export>(
     from: *const u8,
     len: usize,
 ) -> IoPoll {
+    // SAFETY: lent for the call.
+    if let Some(behind) = unsafe { StreamBox::<S>::behind(data) } {
+        // SAFETY: a valid stream; what was lent to this call is lent on.
+        return unsafe { ((*behind.vt).poll_write)(behind.data, cx, from, len) };
+    }
     // SAFETY: the caller lends the bytes for the call.
     let bytes = unsafe { RSlice { ptr: from, len }.bytes() };
     // SAFETY: the table's contract.
@@ -280,6 +308,11 @@ unsafe extern "C" fn poll_write_vectored<S: Export>(
     pieces: *const RIoSlice,
     count: usize,
 ) -> IoPoll {
+    // SAFETY: lent for the call.
+    if let Some(behind) = unsafe { StreamBox::<S>::behind(data) } {
+        // SAFETY: a valid stream; what was lent to this call is lent on.
+        return unsafe { ((*behind.vt).poll_write_vectored)(behind.data, cx, pieces, count) };
+    }
     // SAFETY: the caller lends the pieces for the call.
     let raw = if count == 0 { &[] } else { unsafe { std::slice::from_raw_parts(pieces, count) } };
     if raw.iter().any(|piece| piece.ptr.is_null()) {
@@ -298,11 +331,21 @@ unsafe extern "C" fn poll_write_vectored<S: Export>(
 const _: () = assert!(size_of::<RIoSlice>() == size_of::<IoSlice<'_>>());
 
 unsafe extern "C" fn poll_flush<S: Export>(data: *mut (), cx: *const RContext) -> IoPoll {
+    // SAFETY: lent for the call.
+    if let Some(behind) = unsafe { StreamBox::<S>::behind(data) } {
+        // SAFETY: a valid stream; what was lent to this call is lent on.
+        return unsafe { ((*behind.vt).poll_flush)(behind.data, cx) };
+    }
     // SAFETY: the table's contract.
     unsafe { StreamBox::<S>::with(data, cx, true, |stream, cx| stream.poll_flush(cx).map_ok(|()| 0)) }
 }
 
 unsafe extern "C" fn poll_shutdown<S: Export>(data: *mut (), cx: *const RContext) -> IoPoll {
+    // SAFETY: lent for the call.
+    if let Some(behind) = unsafe { StreamBox::<S>::behind(data) } {
+        // SAFETY: a valid stream; what was lent to this call is lent on.
+        return unsafe { ((*behind.vt).poll_shutdown)(behind.data, cx) };
+    }
     // SAFETY: the table's contract.
     unsafe { StreamBox::<S>::with(data, cx, true, |stream, cx| stream.poll_shutdown(cx).map_ok(|()| 0)) }
 }
@@ -316,7 +359,13 @@ unsafe extern "C" fn facts<S: Export>(data: *mut ()) -> RBytes {
 unsafe extern "C" fn take_error<S: Export>(data: *mut ()) -> RError {
     // SAFETY: the table's contract.
     let this = unsafe { &mut *data.cast::<StreamBox<S>>() };
-    let Some(error) = this.error.take() else { return RError::NONE };
+    let Some(error) = this.error.take() else {
+        return match this.stream.behind() {
+            // SAFETY: a valid stream.
+            Some(behind) => unsafe { (behind.vt().take_error)(behind.0.data) },
+            None => RError::NONE,
+        };
+    };
     guard(RError::NONE, move || {
         let words = error.to_string();
         // Here, behind the guard, and before there is a result to be lost.

@@ -12,7 +12,7 @@ use endpoints_plugin_api::{Error, ErrorKind};
 
 fn send(future: impl Future<Output = RBytesResult> + Send + 'static) -> Foreign<RBytesResult> {
     // SAFETY: just made, and of this result.
-    unsafe { Foreign::new(RFuture::new(future)) }
+    unsafe { Foreign::new(RFuture::new::<RBytesResult, _>(future)) }
 }
 
 fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {

@@ -51,7 +51,7 @@ pub(crate) struct Awaited<R> {
 
 impl<R: Sized0 + 'static> Awaited<R> {
     pub(crate) fn new(future: impl Future<Output = R> + Send + 'static) -> Self {
-        Self { raw: RFuture::new(future), result: std::marker::PhantomData }
+        Self { raw: RFuture::new::<R, _>(future), result: std::marker::PhantomData }
     }
 }
 

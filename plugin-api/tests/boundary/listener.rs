@@ -165,7 +165,7 @@ impl Export for Hostile {
     }
 
     fn close(&mut self) -> RFuture {
-        RFuture::new(async {
+        RFuture::new::<RUnit, _>(async {
             let mut unit = RUnit::absent();
             unit.error = Error::new(ErrorKind::Other, "a busy port").into();
             unit
