@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, shown};
 use crate::grammar::{Description, Part};
+use crate::hints;
 use crate::manifest::{Parameter, ParameterType, Role};
 
 mod value;
@@ -46,7 +47,17 @@ pub(crate) fn check<'d, 'm>(
     role: &'m Role,
 ) -> Result<Vec<Argument<'d, 'm>>, Error> {
     let scheme = || String::from_utf8_lossy(&description.scheme()).into_owned();
-    check_parts(description, role).map_err(|error| error.with_scheme(&scheme()))
+    check_parts(description, role).map_err(|error| {
+        let error = error.with_scheme(&scheme());
+        let surplus = matches!(
+            error.kind(),
+            ErrorKind::TooManyArguments | ErrorKind::UnknownArgument | ErrorKind::DuplicateArgument
+        );
+        match hints::unquoted(description, role).filter(|_| surplus) {
+            Some(hint) => error.meaning(hint),
+            None => error,
+        }
+    })
 }
 
 fn check_parts<'d, 'm>(description: &'d Description, role: &'m Role) -> Result<Vec<Argument<'d, 'm>>, Error> {
@@ -200,7 +211,8 @@ fn too_many(description: &Description, role: &Role, count: usize, surplus: Part<
     // It may be a secret that has lost its name.
     let secret = role.parameters.iter().any(|parameter| parameter.secret);
     let value = if secret { String::new() } else { format!("; {} is too many", shown(&surplus.value())) };
-    let message = format!("{count} values are given by position, {takes}{value}");
+    let are = if count == 1 { "value is" } else { "values are" };
+    let message = format!("{count} {are} given by position, {takes}{value}");
     let error =
         Error::new(ErrorKind::TooManyArguments, message).at(surplus.span()).with_expected(role.names(), "");
     if looks_like_ipv6(description) { error.context(IPV6_HINT) } else { error }

@@ -16,6 +16,7 @@ use crate::arguments::{self, Argument};
 use crate::connection::{Connection, ConnectionInfo};
 use crate::error::{Error, ErrorKind};
 use crate::grammar::Description;
+use crate::hints;
 use crate::listener::Listener;
 use crate::manifest::{ParameterType, Role, Scheme};
 use crate::provider::SchemeEntry;
@@ -103,7 +104,18 @@ fn make_parsed(
         let message = format!("descriptions are nested more than {DEEPEST} deep");
         return Err(Error::new(ErrorKind::InvalidArgument, message).at(description.scheme_span()));
     }
-    let entry = registry.find(&description.scheme()).map_err(|error| error.at(description.scheme_span()))?;
+    let entry = registry.find(&description.scheme()).map_err(|error| {
+        let meant = match error.kind() {
+            ErrorKind::UnknownScheme => hints::instead_of(&description, role == RoleKind::Server),
+            _ => None,
+        };
+        let error = error.at(description.scheme_span());
+        match meant {
+            // A scheme that is spelled like it would be the wrong hint.
+            Some(meant) => error.meaning(format_args!("did you mean {meant}?")),
+            None => error,
+        }
+    })?;
     let scheme = entry.scheme();
     let Some(declared) = role.of(scheme) else {
         let message = format!("{} has no {} side", scheme.name, role.name());

@@ -312,6 +312,13 @@ impl Error {
         self
     }
 
+    /// Says what was probably meant, in place of the nearest known name.
+    pub(crate) fn meaning(mut self, hint: impl fmt::Display) -> Self {
+        self.0.message = format!("{}; {hint}", self.0.message);
+        self.0.suggestion = None;
+        self
+    }
+
     pub(crate) fn context(mut self, context: impl fmt::Display) -> Self {
         self.0.message = format!("{context}: {}", self.0.message);
         self

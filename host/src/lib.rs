@@ -28,6 +28,7 @@ mod error;
 mod explain;
 pub mod forward;
 pub mod grammar;
+mod hints;
 mod listener;
 mod loader;
 pub mod manifest;

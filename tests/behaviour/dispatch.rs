@@ -123,6 +123,13 @@ async fn messages_help(world: &World) {
         (Client, "tcp6:h:80", None, &["tcp6", "client"]),
         (Client, r"tcp:h:80\", None, &["backslash"]),
         (Client, "", None, &["scheme", "tcp:"]),
+        (Client, "localhost:80", None, &["did you mean tcp:localhost:80?"]),
+        (Server, "8080", None, &["did you mean tcp:8080?"]),
+        (Server, "127.0.0.1:80", None, &["did you mean tcp:80:interface=127.0.0.1?"]),
+        (Client, "/run/app.sock", None, &["did you mean unix:/run/app.sock?"]),
+        (Client, "pass:tcp:h:80", None, &[r"endpoint is a description itself", r"endpoint=tcp\:…"]),
+        (Client, "pass:endpoint=tcp:h:80", None, &[r"endpoint=tcp\:…"]),
+        (Client, "pass:endpoint=tcp:host=h:port=80", None, &[r"endpoint=tcp\:…"]),
     ] {
         let error = error(&world.registry, role, description);
         assert_eq!(error.suggestion(), suggestion, "{description}: {error}");

@@ -1,0 +1,101 @@
+//! What somebody probably meant who wrote something that is no description, or forgot to quote the one inside.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use crate::grammar::{Description, quote_str};
+use crate::manifest::{ParameterType, Role};
+
+/// The description that a text without a known scheme was probably meant to be: a path, a port, an address with its port.
+///
+/// `listens`: it stands where a server description is wanted.
+pub(crate) fn instead_of(description: &Description, listens: bool) -> Option<String> {
+    let scheme = String::from_utf8(description.scheme().into_owned()).ok()?;
+    let mut parts = description.parts();
+    // What is shown again is a path, a port or a host, so it is no secret.
+    let Some(port) = parts.next() else {
+        return match () {
+            () if scheme.starts_with(['/', '.']) => Some(format!("unix:{}", quote_str(&scheme))),
+            () if listens && is_port(&scheme) => Some(format!("tcp:{scheme}")),
+            () => None,
+        };
+    };
+    let is_lone_port = !port.is_keyword() && parts.next().is_none();
+    let port = String::from_utf8(port.value().into_owned()).ok()?;
+    if !is_lone_port || !is_port(&port) || !is_host(&scheme) {
+        return None;
+    }
+    match (listens, IpAddr::from_str(&scheme).is_ok() || scheme == "localhost") {
+        (false, _) => Some(format!("tcp:{scheme}:{port}")),
+        (true, true) => Some(format!(
+            "tcp:{port}:interface={}",
+            if scheme == "localhost" { "127.0.0.1" } else { &scheme }
+        )),
+        (true, false) => None,
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
+}
+
+/// Whether it looks like a host's name or IPv4 address, rather than like a scheme with a letter wrong.
+fn is_host(text: &str) -> bool {
+    let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    (text == "localhost" || text.contains('.')) && text.bytes().all(letters)
+}
+
+/// How to write the description inside, where it seems that its colons were not escaped: the argument that takes it is
+/// a lone word, and others follow that this scheme does not take.
+pub(crate) fn unquoted(description: &Description, role: &Role) -> Option<String> {
+    let nested = |place: usize| {
+        let parameter = &role.parameters[place];
+        matches!(parameter.kind, ParameterType::Client | ParameterType::Server).then_some(parameter)
+    };
+    let by_keyword = description.keywords().find_map(|part| {
+        let place = role.parameters.iter().position(|parameter| part.has_key(&parameter.name))?;
+        Some((nested(place)?, part))
+    });
+    let by_position = || {
+        description.positional().zip(&role.positions).find_map(|(part, place)| Some((nested(*place)?, part)))
+    };
+    let (parameter, part) = by_keyword.or_else(by_position)?;
+    let value = part.value();
+    if value.is_empty() || !value.iter().all(u8::is_ascii_alphanumeric) {
+        return None;
+    }
+    // The rest of it is not shown: it may hold a secret.
+    let followed = description.parts().next_back().is_some_and(|last| last.span().start > part.span().start);
+    followed.then(|| {
+        let (name, scheme) = (&parameter.name, String::from_utf8_lossy(&value));
+        format!("{name} is a description itself: write each colon in it as \\: as in {name}={scheme}\\:…")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_beginners_write_is_understood() {
+        for (text, client, server) in [
+            ("/run/app.sock", Some("unix:/run/app.sock"), Some("unix:/run/app.sock")),
+            ("./app.sock", Some("unix:./app.sock"), Some("unix:./app.sock")),
+            ("8080", None, Some("tcp:8080")),
+            ("localhost:80", Some("tcp:localhost:80"), Some("tcp:80:interface=127.0.0.1")),
+            ("127.0.0.1:80", Some("tcp:127.0.0.1:80"), Some("tcp:80:interface=127.0.0.1")),
+            ("example.com:443", Some("tcp:example.com:443"), None),
+            ("/run/app.sock:password=x", None, None),
+            ("/run/app.sock:x", None, None),
+            ("tpc:80", None, None),
+            ("example.com:http", None, None),
+            ("example.com:port=80", None, None),
+            ("99999", None, None),
+            ("a b.c:80", None, None),
+        ] {
+            let description = Description::parse(text).unwrap();
+            assert_eq!(instead_of(&description, false).as_deref(), client, "{text}");
+            assert_eq!(instead_of(&description, true).as_deref(), server, "{text}");
+        }
+    }
+}
