@@ -12,6 +12,33 @@ pub mod name {
     pub const PEER_UNIX: &str = "peer.unix";
     /// The peer's host name and port, where somebody else resolves the name: `example.com:80`.
     pub const PEER_NAME: &str = "peer.name";
+    /// The process at the other end of a Unix socket, in decimal: its number when it connected, or listened. Linux'
+    /// `SO_PEERCRED`; another process may have that number by now.
+    pub const PEER_PID: &str = "peer.pid";
+    /// The effective user of that process, in decimal, at that time.
+    pub const PEER_UID: &str = "peer.uid";
+    /// Its effective group, likewise.
+    pub const PEER_GID: &str = "peer.gid";
+    /// The version of TLS: `TLSv1.3` or `TLSv1.2`.
+    pub const TLS_VERSION: &str = "tls.version";
+    /// The cipher suite of TLS, by its name in the registry of IANA: `TLS_AES_128_GCM_SHA256`.
+    pub const TLS_CIPHER: &str = "tls.cipher";
+    /// The group of the key exchange of TLS, by its name in the registry of IANA: `x25519`, `X25519MLKEM768`.
+    pub const TLS_GROUP: &str = "tls.group";
+    /// The protocol that ALPN (RFC 7301) settled on, as its bytes: `h2`.
+    pub const TLS_ALPN: &str = "tls.alpn";
+    /// The name of the server that the client asked for (SNI, RFC 6066 section 3).
+    pub const TLS_SNI: &str = "tls.sni";
+    /// A certificate of the peer's, DER; once for each that the peer sent, its own first.
+    pub const TLS_PEER_CERTIFICATE: &str = "tls.peer_certificate";
+    /// Whether the handshake resumed an earlier session: `1` or `0`.
+    pub const TLS_RESUMED: &str = "tls.resumed";
+    /// The version of a PROXY header: `1` or `2`.
+    pub const PROXY_VERSION: &str = "proxy.version";
+    /// The command of a PROXY header: `PROXY`, or `LOCAL` where the proxy speaks for itself.
+    pub const PROXY_COMMAND: &str = "proxy.command";
+    /// A TLV of a PROXY header of version 2: the byte of its type, then its value; once for each, in order.
+    pub const PROXY_TLV: &str = "proxy.tlv";
     /// Begins the facts of a layer further inside; the value is its scheme. Put there by hosts alone.
     pub const LAYER: &str = "layer";
 }
