@@ -16,8 +16,12 @@ pub(crate) use value::{Checked, Problem, check_value};
 /// An argument that was given or has a default.
 pub(crate) struct Argument<'d, 'm> {
     pub(crate) parameter: &'m Parameter,
-    /// The value as given, where it was.
+    /// Where the value stands, where it does: with another parameter's name, if its default is taken from that.
     pub(crate) part: Option<Part<'d>>,
+    /// Whether it is given itself.
+    pub(crate) given: bool,
+    /// Whether it is all that follows the scheme.
+    is_rest: bool,
     pub(crate) value: Cow<'d, [u8]>,
     pub(crate) number: u64,
 }
@@ -28,10 +32,15 @@ impl Argument<'_, '_> {
         matches!(self.parameter.kind, ParameterType::Client | ParameterType::Server | ParameterType::Rest)
     }
 
+    /// Whether it is all that follows the scheme.
+    pub(crate) fn is_rest(&self) -> bool {
+        self.is_rest
+    }
+
     /// Maps a range of the value to one of the description.
     pub(crate) fn locate(&self, range: Range<usize>) -> Range<usize> {
         match self.part {
-            Some(part) if self.parameter.kind == ParameterType::Rest => {
+            Some(part) if self.is_rest => {
                 let start = part.span().start;
                 start + range.start..start + range.end
             }
@@ -62,7 +71,7 @@ pub(crate) fn check<'d, 'm>(
 
 fn check_parts<'d, 'm>(description: &'d Description, role: &'m Role) -> Result<Vec<Argument<'d, 'm>>, Error> {
     let mut given: Vec<Option<Part<'d>>> = vec![None; role.parameters.len()];
-    let rest = role.parameters.iter().position(|parameter| parameter.kind == ParameterType::Rest);
+    let rest = rest(description, role);
     if let Some(rest) = rest {
         // Every part belongs to the inner endpoint, whose scheme comes first.
         if let Some(early) =
@@ -96,13 +105,20 @@ fn check_parts<'d, 'm>(description: &'d Description, role: &'m Role) -> Result<V
             .with_expected(names, "")
             .at(description.scheme_span()));
     }
+    check_groups(description, role, &given)?;
     let mut arguments = Vec::with_capacity(role.parameters.len());
-    for (parameter, part) in role.parameters.iter().zip(given) {
+    for (place, parameter) in role.parameters.iter().enumerate() {
+        let (part, default) = match (given[place], &parameter.default_from) {
+            (None, Some(from)) => {
+                let source = role.parameters.iter().position(|one| one.name == *from);
+                let part = source.and_then(|source| given[source]);
+                (part, source.and_then(|source| role.parameters[source].checked_default.as_ref()))
+            }
+            (part, _) => (part, parameter.checked_default.as_ref()),
+        };
+        let is_rest = rest == Some(place);
         if let Some(part) = part {
-            let value = match parameter.kind {
-                ParameterType::Rest => Cow::Borrowed(part.raw_tail()),
-                _ => part.value(),
-            };
+            let value = if is_rest { Cow::Borrowed(part.raw_tail()) } else { part.value() };
             let checked = value::check(parameter, &value)
                 .map_err(|problem| bad_value(parameter, part, &value, &problem))?;
             let (value, number) = match checked {
@@ -110,19 +126,69 @@ fn check_parts<'d, 'm>(description: &'d Description, role: &'m Role) -> Result<V
                 value::Outcome::Number(number) => (value, number),
                 value::Outcome::Normalized(normalized) => (Cow::Owned(normalized), 0),
             };
-            arguments.push(Argument { parameter, part: Some(part), value, number });
-        } else if let Some(default) = &parameter.checked_default {
+            let given = given[place].is_some();
+            arguments.push(Argument { parameter, part: Some(part), given, is_rest, value, number });
+        } else if let Some(default) = default {
             let value = Cow::Owned(default.bytes.clone());
-            arguments.push(Argument { parameter, part: None, value, number: default.number });
+            let number = default.number;
+            arguments.push(Argument { parameter, part: None, given: false, is_rest, value, number });
         }
     }
     Ok(arguments)
 }
 
+/// The place of the parameter that takes all that follows the scheme, where it does: something stands there by position,
+/// or it is not given by keyword while others are that belong to nobody here.
+pub(crate) fn rest(description: &Description, role: &Role) -> Option<usize> {
+    let rest = role.parameters.iter().position(|parameter| parameter.kind == ParameterType::Rest)?;
+    let is_given = || description.keywords().any(|part| is_called(&role.parameters[rest], part));
+    let is_foreign = || {
+        let declared = |part| role.parameters.iter().any(|parameter| is_called(parameter, part));
+        description.keywords().any(|part| !declared(part))
+    };
+    (description.positional().next().is_some() || (!is_given() && is_foreign())).then_some(rest)
+}
+
+fn is_called(parameter: &Parameter, part: Part<'_>) -> bool {
+    part.has_key(&parameter.name) || parameter.aliases.iter().any(|alias| part.has_key(alias))
+}
+
+/// Checks what excludes each other.
+fn check_groups(description: &Description, role: &Role, given: &[Option<Part<'_>>]) -> Result<(), Error> {
+    for group in &role.one_of {
+        let of_group = |parameter: &Parameter| group.names.contains(&parameter.name);
+        let mut found = role
+            .parameters
+            .iter()
+            .zip(given)
+            .filter_map(|(parameter, part)| Some((parameter, (*part)?)))
+            .filter(|(parameter, _)| of_group(parameter));
+        match (found.next(), found.next()) {
+            (Some((first, _)), Some((second, part))) => {
+                let message = format!(
+                    "{} is given beside {}; only one of {} can be",
+                    second.name,
+                    first.name,
+                    group.names.join(", ")
+                );
+                return Err(Error::new(ErrorKind::ConflictingArguments, message)
+                    .with_argument(&second.name)
+                    .at(part.span()));
+            }
+            (None, _) if group.required => {
+                let message = format!("one of {} must be given", group.names.join(", "));
+                return Err(Error::new(ErrorKind::MissingArgument, message)
+                    .with_expected(group.names.clone(), "")
+                    .at(description.scheme_span()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 fn find(role: &Role, part: Part<'_>) -> Result<usize, Error> {
-    if let Some(place) = role.parameters.iter().position(|parameter| {
-        part.has_key(&parameter.name) || parameter.aliases.iter().any(|alias| part.has_key(alias))
-    }) {
+    if let Some(place) = role.parameters.iter().position(|parameter| is_called(parameter, part)) {
         return Ok(place);
     }
     let key = part.key().unwrap_or_default();
@@ -249,3 +315,6 @@ fn bad_value(parameter: &Parameter, part: Part<'_>, value: &[u8], problem: &Prob
         .at(span)
         .of_secret(parameter.secret)
 }
+
+#[cfg(test)]
+mod tests;

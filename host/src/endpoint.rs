@@ -124,11 +124,15 @@ fn make_parsed(
             .at(description.scheme_span()));
     };
     let checked = arguments::check(&description, declared)?;
+    if let Some(instead) = &scheme.deprecated {
+        tracing::warn!("{} is deprecated: {instead}", scheme.name);
+    }
     let mut nested = Vec::new();
     let mut given = Vec::with_capacity(checked.len());
     for argument in &checked {
         let endpoint = if argument.is_nested() {
-            let inner = make_nested(registry, role, argument, depth)?;
+            let inner = make_nested(registry, role, argument, depth)
+                .map_err(|error| misplaced(error, argument, scheme, declared))?;
             let exported = Foreign::of(Arc::new(Nested(Arc::clone(&inner))));
             nested.push((argument.parameter.name.clone(), inner));
             Some(exported)
@@ -139,7 +143,7 @@ fn make_parsed(
             name: &argument.parameter.name,
             value: &argument.value,
             number: argument.number,
-            given: argument.part.is_some(),
+            given: argument.given,
             endpoint,
         });
     }
@@ -162,6 +166,21 @@ fn at_argument(error: Error, checked: &[Argument<'_, '_>]) -> Error {
     match span {
         Some(span) => error.at(span),
         None => error,
+    }
+}
+
+/// Tells that an argument which the endpoint inside does not take is one of the wrapper's own, in whose description all
+/// that follows belongs to the one inside.
+fn misplaced(error: Error, argument: &Argument<'_, '_>, scheme: &Scheme, declared: &Role) -> Error {
+    let outer = error.argument().filter(|name| argument.is_rest() && declared.parameter(name).is_some());
+    match outer.filter(|_| error.kind() == ErrorKind::UnknownArgument).map(str::to_owned) {
+        None => error,
+        Some(name) => {
+            let (scheme, inner) = (&scheme.name, &argument.parameter.name);
+            error.meaning(format_args!(
+                "to give {name} to {scheme}, write {scheme}:{inner}=…:{name}=… with each colon inside {inner} as \\:"
+            ))
+        }
     }
 }
 

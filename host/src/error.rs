@@ -46,6 +46,8 @@ kinds! {
     MissingArgument = "missing-argument",
     /// An argument is given twice.
     DuplicateArgument = "duplicate-argument",
+    /// Arguments are given that exclude each other.
+    ConflictingArguments = "conflicting-arguments",
     /// There are more positional arguments than parameters for them.
     TooManyArguments = "too-many-arguments",
     /// A number, a duration or a flag is not written as one.

@@ -69,7 +69,7 @@ fn explain(endpoint: &Arc<Endpoint>) -> Explanation {
             } else {
                 Some(described.get(&name).map_or_else(|| argument.value.into_owned(), <[u8]>::to_vec))
             };
-            ExplainedArgument { name, value, given: argument.part.is_some() }
+            ExplainedArgument { name, value, given: argument.given }
         })
         .collect();
     let provider = &endpoint.entry.provider;

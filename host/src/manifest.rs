@@ -69,6 +69,9 @@ pub struct Scheme {
     /// Whether it is a preamble, which belongs beneath encryption.
     #[serde(default)]
     pub preamble: bool,
+    /// What to use instead, where the scheme is kept only for those who have it already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deprecated: Option<String>,
     /// The side that connects, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<Role>,
@@ -103,9 +106,23 @@ pub struct Role {
     pub skip_given: bool,
     /// All that it accepts.
     pub parameters: Vec<Parameter>,
+    /// Parameters that exclude each other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub one_of: Vec<OneOf>,
     /// The places in `parameters` of the positional ones, in order.
     #[serde(skip)]
     pub(crate) positions: Vec<usize>,
+}
+
+/// Parameters of which at most one can be given.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[non_exhaustive]
+pub struct OneOf {
+    /// Their names.
+    pub names: Vec<String>,
+    /// Whether one of them must be given.
+    #[serde(default)]
+    pub required: bool,
 }
 
 /// A parameter of one side of a scheme.
@@ -129,6 +146,12 @@ pub struct Parameter {
     /// Its value where it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
+    /// The parameter whose value it has where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_from: Option<String>,
+    /// Whether the value is a list: values of the type with commas between them.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub list: bool,
     /// The unit of a bare number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
@@ -163,6 +186,11 @@ impl Parameter {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
 /// What values a parameter takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -186,6 +214,8 @@ pub enum ParameterType {
     Mode,
     /// An IP address.
     Ip,
+    /// An IP address, or a network as in `10.0.0.0/8` (CIDR, RFC 4632).
+    Network,
     /// A host name or an IP address.
     Host,
     /// One of a list.
@@ -194,8 +224,32 @@ pub enum ParameterType {
     Client,
     /// A server description.
     Server,
-    /// The rest of the description, as a nested one of the same role.
+    /// A nested description of the same role: the rest of the description as it stands, or, where nothing is given by
+    /// position, the value of a keyword.
     Rest,
+}
+
+impl ParameterType {
+    /// Whether values of the type can stand in a list: none of them has a comma, or it would be odd to have one.
+    fn can_be_listed(self) -> bool {
+        match self {
+            Self::Text
+            | Self::Path
+            | Self::Integer
+            | Self::Port
+            | Self::Ip
+            | Self::Network
+            | Self::Host
+            | Self::Choice => true,
+            Self::Bytes
+            | Self::Duration
+            | Self::Flag
+            | Self::Mode
+            | Self::Client
+            | Self::Server
+            | Self::Rest => false,
+        }
+    }
 }
 
 impl Manifest {
@@ -261,8 +315,17 @@ impl Role {
                     return Err(format!("the parameter {name} is declared twice"));
                 }
             }
-            if parameter.required && parameter.default.is_some() {
+            let defaults = (parameter.default.is_some(), parameter.default_from.is_some());
+            if parameter.required && defaults != (false, false) {
                 return Err(format!("the parameter {name} is required and has a default"));
+            }
+            if defaults == (true, true) {
+                return Err(format!("the parameter {name} has two defaults"));
+            }
+            if parameter.list && !parameter.kind.can_be_listed() {
+                return Err(format!(
+                    "the parameter {name} cannot be a list: its type is none of text, host, ip, network, choice, port, integer, path"
+                ));
             }
             if parameter.kind == ParameterType::Choice && parameter.choices.is_empty() {
                 return Err(format!("the parameter {name} has no choices"));
@@ -273,9 +336,8 @@ impl Role {
                 parameter.checked_default = Some(checked);
             }
         }
-        if self.parameters.len() > 1 && self.parameters.iter().any(|one| one.kind == ParameterType::Rest) {
-            return Err("a parameter of the type rest leaves nothing for others".into());
-        }
+        self.check_rest()?;
+        self.check_references()?;
         let mut positions: Vec<usize> =
             (0..self.parameters.len()).filter(|place| self.parameters[*place].position.is_some()).collect();
         positions.sort_by_key(|place| self.parameters[*place].position);
@@ -286,6 +348,51 @@ impl Role {
             }
         }
         self.positions = positions;
+        Ok(())
+    }
+
+    fn check_rest(&self) -> Result<(), String> {
+        let is_rest = |one: &&Parameter| one.kind == ParameterType::Rest;
+        match self.parameters.iter().filter(is_rest).count() {
+            0 => Ok(()),
+            1 if self.parameters.iter().all(|one| one.position.is_none()) => Ok(()),
+            1 => Err("a parameter of the type rest leaves no position for any".into()),
+            _ => Err("two parameters of the type rest".into()),
+        }
+    }
+
+    /// Checks that the parameters that others name are there.
+    fn check_references(&self) -> Result<(), String> {
+        let named = |name: &str| self.parameters.iter().find(|parameter| parameter.name == name);
+        for parameter in &self.parameters {
+            let Some(from) = &parameter.default_from else { continue };
+            let Some(source) = named(from).filter(|source| source.default_from.is_none()) else {
+                return Err(format!(
+                    "the default of {} is taken from {from}, which is no parameter with a value of its own",
+                    parameter.name
+                ));
+            };
+            if (source.kind, source.list) != (parameter.kind, parameter.list) {
+                return Err(format!(
+                    "the default of {} is taken from {from}, which is of another type",
+                    parameter.name
+                ));
+            }
+        }
+        for group in &self.one_of {
+            if group.names.len() < 2 {
+                return Err("one_of names fewer than two parameters".into());
+            }
+            for name in &group.names {
+                match named(name) {
+                    None => return Err(format!("one_of names {name}, which is no parameter")),
+                    Some(parameter) if parameter.required => {
+                        return Err(format!("one_of names {name}, which is required itself"));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
         Ok(())
     }
 
@@ -347,10 +454,31 @@ mod tests {
             (r#"{"name":"a","type":"text","required":true,"default":"x"}"#, "required and has a default"),
             (r#"{"name":"a","type":"integer","default":"x"}"#, "default of a"),
             (r#"{"name":"a","type":"choice"}"#, "no choices"),
-            (r#"{"name":"a","type":"rest"},{"name":"b","type":"text"}"#, "leaves nothing"),
+            (r#"{"name":"a","type":"rest"},{"name":"b","type":"text","position":1}"#, "leaves no position"),
+            (r#"{"name":"a","type":"rest"},{"name":"b","type":"rest"}"#, "two parameters"),
+            (r#"{"name":"a","type":"client","list":true}"#, "cannot be a list"),
+            (r#"{"name":"a","type":"text","default_from":"b"}"#, "taken from b"),
+            (r#"{"name":"a","type":"text","default_from":"a"}"#, "taken from a"),
+            (
+                r#"{"name":"a","type":"text","default_from":"b","default":"x"},{"name":"b","type":"text"}"#,
+                "two defaults",
+            ),
+            (r#"{"name":"a","type":"text","default_from":"b"},{"name":"b","type":"path"}"#, "another type"),
         ] {
             let error = parameters(parameter).unwrap_err();
             assert!(error.contains(reason), "{parameter}: {error}");
+        }
+        for (groups, reason) in [
+            (r#"[{"names":["a"]}]"#, "fewer than two"),
+            (r#"[{"names":["a","x"]}]"#, "x, which is no parameter"),
+            (r#"[{"names":["a","b"]}]"#, "b, which is required"),
+        ] {
+            let parameters = r#"{"name":"a","type":"text"},{"name":"b","type":"text","required":true}"#;
+            let client = format!(r#"{{"parameters":[{parameters}],"one_of":{groups}}}"#);
+            let error =
+                with(&format!(r#"{{"schemes":[{{"scheme":"s","kind":"transport","client":{client}}}]}}"#))
+                    .unwrap_err();
+            assert!(error.contains(reason), "{groups}: {error}");
         }
         assert!(with(r#"{"schemes":[]}"#).unwrap_err().contains("no scheme"));
         assert!(Manifest::parse("{").is_err());

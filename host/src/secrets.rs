@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use crate::arguments;
 use crate::endpoint::{DEEPEST, RoleKind};
 use crate::error::{Error, nearest};
 use crate::grammar::{Description, ParseErrorKind, Part};
@@ -90,7 +91,7 @@ fn declared_secrets(
         let inner = spans(registry, role, &part.value(), depth + 1);
         found.extend(inner.into_iter().map(|span| part.locate(span)));
     };
-    if declared.parameters.iter().any(|parameter| parameter.kind == ParameterType::Rest) {
+    if arguments::rest(description, declared).is_some() {
         let Some(first) = description.parts().next() else { return found };
         let start = first.span().start;
         let inner = spans(registry, role, first.raw_tail(), depth + 1);
@@ -115,6 +116,7 @@ fn declared_secrets(
         match parameter.map(|parameter| (parameter.secret, parameter.kind)) {
             Some((true, _)) => found.push(part.value_span()),
             Some((false, ParameterType::Client)) => nested(&mut found, RoleKind::Client, part),
+            Some((false, ParameterType::Rest)) => nested(&mut found, role, part),
             Some((false, ParameterType::Server)) => nested(&mut found, RoleKind::Server, part),
             // Under a name that is none, or one value too many: perhaps a secret.
             None if has_secrets || part.key().is_some_and(|key| is_like(&key, &names)) => {

@@ -94,6 +94,15 @@ impl<'a> Arguments<'a> {
         Self::need(name, self.opt_text(name)?)
     }
 
+    /// The values of a list; none where it is absent.
+    ///
+    /// # Errors
+    /// If it is no text, so of another type.
+    pub fn list(&self, name: &str) -> Result<Vec<&str>, Error> {
+        let text = self.opt_text(name)?.filter(|text| !text.is_empty());
+        Ok(text.map(|text| text.split(',').collect()).unwrap_or_default())
+    }
+
     /// A path, where it is present.
     #[must_use]
     pub fn opt_path(&self, name: &str) -> Option<&Path> {

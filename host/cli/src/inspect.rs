@@ -83,6 +83,9 @@ fn text(manifest: &Manifest, origin: &Origin) -> String {
             kind.as_str().unwrap_or(""),
             scheme.summary
         ));
+        if let Some(instead) = &scheme.deprecated {
+            text.push_str(&format!("Deprecated: {instead}\n"));
+        }
         for (name, role) in [("client", &scheme.client), ("server", &scheme.server)] {
             if let Some(role) = role {
                 text.push_str(&format!("\n  {name}: {}\n", role.summary));
@@ -111,6 +114,10 @@ fn describe(role: &Role, text: &mut String) {
     for line in table(&rows).lines() {
         text.push_str(&format!("    {line}\n"));
     }
+    for group in &role.one_of {
+        let must = if group.required { "Exactly" } else { "At most" };
+        text.push_str(&format!("    {must} one of {} is given.\n", group.names.join(", ")));
+    }
     if role.skip_given {
         text.push_str("    Values by position skip what is given by name.\n");
     }
@@ -125,6 +132,9 @@ fn row(parameter: &Parameter) -> Vec<String> {
     if !parameter.choices.is_empty() {
         kind = parameter.choices.join("|");
     }
+    if parameter.list {
+        kind = format!("list of {kind}");
+    }
     match (parameter.min, parameter.max) {
         (None, None) => {}
         (min, Some(max)) => kind.push_str(&format!(" {}..{max}", min.unwrap_or(0))),
@@ -134,7 +144,10 @@ fn row(parameter: &Parameter) -> Vec<String> {
         _ if parameter.required => "required".to_owned(),
         Some(default) if default.is_empty() => "\"\"".to_owned(),
         Some(default) => default.clone(),
-        None => "-".to_owned(),
+        None => match &parameter.default_from {
+            Some(source) => format!("as {source}"),
+            None => "-".to_owned(),
+        },
     };
     let mut about = parameter.description.clone();
     if !parameter.aliases.is_empty() {

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::error::{Error, ErrorKind, shown};
 use crate::manifest::{Parameter, ParameterType};
 
@@ -40,7 +42,42 @@ pub(crate) fn check_value(parameter: &Parameter, value: &[u8]) -> Result<Checked
 }
 
 pub(super) fn check(parameter: &Parameter, value: &[u8]) -> Result<Outcome, Problem> {
+    if parameter.list { list(parameter, value) } else { single(parameter, value) }
+}
+
+/// Checks a list, in which the values have commas between them; an empty text is an empty list.
+fn list(parameter: &Parameter, value: &[u8]) -> Result<Outcome, Problem> {
+    if value.is_empty() {
+        return Ok(Outcome::AsWritten);
+    }
+    let mut normalized = Vec::with_capacity(value.len());
+    for (place, element) in value.split(|byte| *byte == b',').enumerate() {
+        if element.is_empty() {
+            return problem(
+                ErrorKind::InvalidArgument,
+                format!("is a list whose value {} is empty; values have one comma between them", place + 1),
+            );
+        }
+        let checked = single(parameter, element).map_err(|problem| Problem {
+            message: format!("is a list in which {} {}", shown(element), problem.message),
+            ..problem
+        })?;
+        if place > 0 {
+            normalized.push(b',');
+        }
+        match checked {
+            Outcome::Normalized(element) => normalized.extend(element),
+            Outcome::AsWritten | Outcome::Number(_) => normalized.extend(element),
+        }
+    }
+    Ok(Outcome::Normalized(normalized))
+}
+
+fn single(parameter: &Parameter, value: &[u8]) -> Result<Outcome, Problem> {
     match parameter.kind {
+        ParameterType::Rest if value.is_empty() => {
+            problem(ErrorKind::MissingArgument, "describes no endpoint: it is empty")
+        }
         ParameterType::Bytes | ParameterType::Client | ParameterType::Server | ParameterType::Rest => {
             Ok(Outcome::AsWritten)
         }
@@ -53,6 +90,7 @@ pub(super) fn check(parameter: &Parameter, value: &[u8]) -> Result<Outcome, Prob
         ParameterType::Flag => flag(value),
         ParameterType::Mode => mode(value),
         ParameterType::Ip => ip(value),
+        ParameterType::Network => network(value),
         ParameterType::Choice => choice(parameter, value),
     }
 }
@@ -222,6 +260,26 @@ fn ip(value: &[u8]) -> Result<Outcome, Problem> {
     }
 }
 
+fn network(value: &[u8]) -> Result<Outcome, Problem> {
+    let text = std::str::from_utf8(value).unwrap_or_default();
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(Outcome::Normalized(address.to_string().into_bytes()));
+    }
+    match text.parse::<IpNet>() {
+        Ok(network) if network.addr() == network.network() => {
+            Ok(Outcome::Normalized(network.to_string().into_bytes()))
+        }
+        Ok(network) => problem(
+            ErrorKind::InvalidArgument,
+            format!("is an address inside of a network, which would be {}", network.trunc()),
+        ),
+        Err(_) => problem(
+            ErrorKind::InvalidArgument,
+            "is neither an IP address nor a network; write one as in 192.0.2.1, 10.0.0.0/8 or 2001:db8::/32",
+        ),
+    }
+}
+
 fn choice(parameter: &Parameter, value: &[u8]) -> Result<Outcome, Problem> {
     if parameter.choices.iter().any(|choice| choice.as_bytes() == value) {
         return Ok(Outcome::AsWritten);
@@ -279,6 +337,32 @@ mod tests {
         for bad in ["", "689", "rw", "-1", "77777", "0x1ff", " 660 ", "0o"] {
             assert_eq!(number(mode, bad), None, "{bad}");
         }
+    }
+
+    fn listed(kind: &str) -> Parameter {
+        serde_json::from_str(&format!(r#"{{"name":"p","type":"{kind}","list":true}}"#)).unwrap()
+    }
+
+    #[test]
+    fn lists_are_checked_value_by_value() {
+        let check = |kind: &str, text: &str| {
+            let checked = check_value(&listed(kind), text.as_bytes());
+            checked
+                .map(|checked| String::from_utf8(checked.bytes).unwrap())
+                .map_err(|problem| problem.message)
+        };
+        assert_eq!(check("text", "").unwrap(), "");
+        assert_eq!(check("text", "h2,http/1.1").unwrap(), "h2,http/1.1");
+        assert_eq!(
+            check("network", "10.0.0.0/8,0:0::1,2001:DB8::/32").unwrap(),
+            "10.0.0.0/8,::1,2001:db8::/32"
+        );
+        assert!(check("text", "a,,b").unwrap_err().contains("value 2 is empty"));
+        assert!(check("text", "a,").unwrap_err().contains("value 2 is empty"));
+        assert!(check("network", "10.0.0.0/8,x").unwrap_err().contains("\"x\" is neither"));
+        assert!(check("network", "10.1.0.0/8").unwrap_err().contains("10.0.0.0/8"));
+        assert!(check("network", "10.0.0.0/33").unwrap_err().contains("neither"));
+        assert!(check("port", "80,443,70000").unwrap_err().contains("0 to 65535"));
     }
 
     #[test]
