@@ -258,6 +258,10 @@ impl Error {
     }
 
     pub(crate) fn with_scheme(mut self, scheme: &str) -> Self {
+        // Whoever reads that a plugin is at fault asks first which one.
+        if self.0.scheme.is_none() && matches!(self.0.kind, ErrorKind::PluginPanicked | ErrorKind::Internal) {
+            self.0.message = format!("{scheme}: {}", self.0.message);
+        }
         self.0.scheme.get_or_insert_with(|| scheme.to_owned());
         self
     }

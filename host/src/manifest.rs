@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::arguments::{self, Checked};
 
@@ -258,7 +259,16 @@ impl Manifest {
     /// # Errors
     /// One line that says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut manifest: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        /// A record, whose second part is the text of the author's own file: lines and columns are told in that.
+        #[derive(Deserialize)]
+        struct Record<'t> {
+            build: Build,
+            #[serde(borrow)]
+            plugin: &'t RawValue,
+        }
+        let Record { build, plugin } = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let plugin = serde_json::from_str(plugin.get()).map_err(|error| format!("plugin.json: {error}"))?;
+        let mut manifest = Self { build, plugin };
         manifest.check()?;
         Ok(manifest)
     }
@@ -480,6 +490,8 @@ mod tests {
                     .unwrap_err();
             assert!(error.contains(reason), "{groups}: {error}");
         }
+        let error = with("{\n \"schemes\": [{\"scheme\": \"s\"}]\n}").unwrap_err();
+        assert_eq!(error, "plugin.json: missing field `kind` at line 2 column 28");
         assert!(with(r#"{"schemes":[]}"#).unwrap_err().contains("no scheme"));
         assert!(Manifest::parse("{").is_err());
     }

@@ -46,7 +46,10 @@ impl<'a> Arguments<'a> {
         value.ok_or_else(|| {
             Error::new(
                 ErrorKind::Internal,
-                format!("the plugin asks for the argument {name}, which is absent"),
+                format!(
+                    "a mistake in the plugin: it needs the argument {name}, but its manifest does not declare it as \
+                     required or with a default"
+                ),
             )
         })
     }
