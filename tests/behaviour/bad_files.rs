@@ -174,8 +174,8 @@ async fn manifests_that_make_no_sense() {
     assert_refused(&scheme, RefusalKind::BadManifest, "TCP6");
     let twice = of(|bytes| replaced(bytes, r#""scheme": "tcp6""#, r#""scheme":  "tcp""#, 2)).await;
     assert_refused(&twice, RefusalKind::BadManifest, "twice");
-    let kind = of(|bytes| replaced(bytes, r#""type": "duration""#, r#""type": "duratiom""#, 2)).await;
-    assert_refused(&kind, RefusalKind::BadManifest, "duratiom");
+    let kind = of(|bytes| replaced(bytes, r#""name": "timeout""#, r#""name": "tim out""#, 2)).await;
+    assert_refused(&kind, RefusalKind::BadManifest, "tim out");
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn versions_and_policies() {
     // Of a later API, whatever else its manifest has.
     let later = |bytes| {
         let bytes = replaced(bytes, r#""api":"1.0.0""#, r#""api":"2.0.0""#, 2);
-        replaced(bytes, r#""type": "duration""#, r#""type": "interval""#, 2)
+        replaced(bytes, r#""name": "timeout""#, r#""name": "tim out""#, 2)
     };
     assert_refused(&of(later).await, RefusalKind::ApiVersion, "2.0.0");
 

@@ -107,7 +107,7 @@ async fn messages_help(world: &World) {
         (Client, "tcp:h:80:zzz=1", None, &["zzz", "host", "port", "timeout", "bindAddress"]),
         (Client, "tcp", None, &["host", "port"]),
         (Server, "tcp:port=1:port=2", None, &["port", "4..10", "11..17"]),
-        (Client, "tcp:h:65536", None, &["port", "65536", "0 to 65535"]),
+        (Client, "tcp:h:65536", None, &["port", "65536", "1 to 65535"]),
         (Client, "tcp:h:80:timeout=soon", None, &["timeout", "soon", "seconds", "250ms"]),
         (Server, "unix:/a:mode=rw", None, &["mode", "rw", "octal", "660"]),
         (Client, "unix:/a:checkPID=maybe", None, &["checkPID", "maybe", "0", "1"]),
@@ -195,9 +195,21 @@ async fn arguments_are_explained(world: &World) {
         arguments.map(argument).collect::<Vec<_>>().join(", ")
     };
     for (role, description, expected) in [
-        (Client, "tcp:h.example:80", "host=h.example, port=80, timeout=30 by default"),
-        (Client, "tcp:80:host=h.example", "host=h.example, port=80, timeout=30 by default"),
-        (Client, r"tcp:\:\:1:port=0080:timeout=250ms", "host=::1, port=0080, timeout=250ms"),
+        (
+            Client,
+            "tcp:h.example:80",
+            "host=h.example, port=80, timeout=30 by default, attemptDelay=0.25 by default",
+        ),
+        (
+            Client,
+            "tcp:80:host=h.example",
+            "host=h.example, port=80, timeout=30 by default, attemptDelay=0.25 by default",
+        ),
+        (
+            Client,
+            r"tcp:\:\:1:port=0080:timeout=250ms",
+            "host=::1, port=0080, timeout=250ms, attemptDelay=0.25 by default",
+        ),
         (Server, "tcp:80", "port=80, interface=0.0.0.0 by default, backlog=50 by default"),
         (Server, "tcp:80::7", "port=80, interface=0.0.0.0, backlog=7"),
         (Server, "tcp6:80:7", r"port=80, backlog=7, interface=:: by default"),

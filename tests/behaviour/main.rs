@@ -11,6 +11,7 @@ mod forward;
 mod incoming;
 mod loader;
 mod object;
+mod racing;
 mod recorded;
 mod runtime;
 mod secrets;

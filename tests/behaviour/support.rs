@@ -171,10 +171,13 @@ pub(crate) struct FullBacklog {
 
 impl FullBacklog {
     pub(crate) fn new() -> Self {
+        Self::at(([127, 0, 0, 1], 0).into())
+    }
+
+    pub(crate) fn at(at: SocketAddr) -> Self {
         use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
         let listener = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
-        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
-        bind(&listener, &any).expect("bind");
+        bind(&listener, &at).expect("bind");
         listen(&listener, 0).expect("listen");
         let address = SocketAddr::try_from(getsockname(&listener).expect("a name")).expect("an IP address");
         let mut fillers = Vec::new();

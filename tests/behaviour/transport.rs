@@ -26,6 +26,8 @@ both_forms!(
     backlog_is_how_many_wait,
     accepted_connections_outlive_their_listener,
     a_reset_is_an_error,
+    options_hold_on_both_sides,
+    options_that_cannot_hold_are_refused,
 );
 
 /// Each transport, listening where only this machine reaches it.
@@ -263,4 +265,74 @@ async fn a_reset_is_an_error(world: &World) {
 fn reset(connection: Connection) {
     let socket = connection.into_socket().expect("a socket");
     rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).expect("SO_LINGER");
+}
+
+async fn options_hold_on_both_sides(world: &World) {
+    use rustix::net::sockopt::{ip_ttl, socket_keepalive, socket_reuseport, tcp_keepidle, tcp_nodelay};
+
+    const OPTIONS: &str = "nodelay=1:keepalive=77:ttl=42";
+    let server = format!("tcp:0:interface=127.0.0.1:reuseport=1:{OPTIONS}");
+    let listener = world.listen(&server).await;
+    let accepting = async { listener.accept().await.expect("accept").await.expect("no handshake") };
+    let description = format!("tcp:127.0.0.1:{}:{OPTIONS}", port(&listener));
+    let (client, accepted) = tokio::join!(world.connect(&description), accepting);
+    for connection in [client, accepted] {
+        let socket = connection.into_socket().expect("a socket");
+        assert!(tcp_nodelay(&socket).expect("TCP_NODELAY"));
+        assert!(socket_keepalive(&socket).expect("SO_KEEPALIVE"));
+        assert_eq!(tcp_keepidle(&socket).expect("TCP_KEEPIDLE"), Duration::from_secs(77));
+        assert_eq!(ip_ttl(&socket).expect("IP_TTL"), 42);
+    }
+
+    // Who shares a port can have it too; who does not cannot.
+    let taken = format!("tcp:{}:interface=127.0.0.1", port(&listener));
+    let shared = world.listen(&format!("{taken}:reuseport=1")).await;
+    assert_eq!(port(&shared), port(&listener));
+    assert_kind(&world.listen_error(&taken).await, ErrorKind::AddressInUse);
+
+    // Unless asked for, everything is as the system has it.
+    let listener = world.listen("tcp:0:interface=127.0.0.1").await;
+    let (client, accepted) = world.pair(&listener).await;
+    for connection in [client, accepted] {
+        let socket = connection.into_socket().expect("a socket");
+        assert!(
+            !tcp_nodelay(&socket).expect("TCP_NODELAY") && !socket_keepalive(&socket).expect("SO_KEEPALIVE")
+        );
+        assert!(!socket_reuseport(&socket).expect("SO_REUSEPORT"));
+    }
+}
+
+async fn options_that_cannot_hold_are_refused(world: &World) {
+    for (description, argument) in [
+        ("tcp:80:keepalive=1.5", "keepalive"),
+        ("tcp:80:keepalive=40000", "keepalive"),
+        ("tcp:80:ttl=0", "ttl"),
+        ("tcp:80:ttl=256", "ttl"),
+        ("tcp:80:mark=4294967296", "mark"),
+        ("tcp:80:device=a-name-of-16-byte", "device"),
+        ("tcp6:80:device=", "device"),
+    ] {
+        let error = world.registry.server(description).expect_err(description);
+        assert_eq!(error.argument(), Some(argument), "{error}");
+    }
+    for (description, argument) in [
+        ("tcp:h:80:attemptDelay=9ms", "attemptDelay"),
+        ("tcp:h:0", "port"),
+        ("tcp:h:80:keepalive=0.5", "keepalive"),
+    ] {
+        let error = world.registry.client(description).expect_err(description);
+        assert_eq!(error.argument(), Some(argument), "{error}");
+    }
+    let error = world.listen_error("tcp:0:interface=127.0.0.1:v6only=1").await;
+    assert_eq!(error.argument(), Some("v6only"), "{error}");
+    let error = world.listen_error("tcp:0:interface=127.0.0.1:device=nonesuch0").await;
+    assert!(error.message().contains("device"), "{error}");
+
+    // One that takes IPv6 alone leaves the port to IPv4.
+    let six = world.listen("tcp6:0:v6only=1").await;
+    let four = world.listen(&format!("tcp:{}", port(&six))).await;
+    assert_eq!(port(&four), port(&six));
+    let both = world.listen("tcp6:0:v6only=0").await;
+    let taken = world.listen_error(&format!("tcp:{}", port(&both))).await;
+    assert_kind(&taken, ErrorKind::AddressInUse);
 }

@@ -1,6 +1,6 @@
 //! What wrong requests lead to, and that secrets are in none of it.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{endpoints, finish, run};
 use crate::plugins::folder_with_socks5;
@@ -14,8 +14,8 @@ fn an_invalid_description_is_shown_with_a_caret() {
     let lines: Vec<_> = ended.stderr.lines().collect();
     assert!(lines[0].starts_with("error: "), "{ended:?}");
     assert_eq!(lines[1..3], ["  tcp:80:bakclog=3", "         ^^^^^^^"]);
-    assert!(lines[3].starts_with("  expected: port, interface, backlog"), "{ended:?}");
-    assert_eq!(lines[4], "  did you mean backlog?");
+    assert!(lines[0].contains("it takes port, interface, backlog"), "{ended:?}");
+    assert_eq!(lines[3], "  did you mean backlog?");
     // Columns are characters.
     let ended = run(["explain", "--client", "unix:/é日:tiemout=1"]);
     assert!(ended.stderr.contains("\n  unix:/é日:tiemout=1\n           ^^^^^^^\n"), "{}", ended.stderr);
@@ -27,9 +27,11 @@ fn errors_are_one_json_object_with_every_field() {
     assert_eq!((ended.status, ended.stdout.len()), (Some(2), 0));
     let mut error = ended.error();
     assert!(error["message"].take().is_string());
+    let known: Vec<Value> = serde_json::from_value(error["expected"].take()).expect("a list");
+    assert_eq!(known[..3], ["port", "interface", "backlog"]);
     let expected = json!({
         "kind": "unknown-argument", "message": null, "scheme": "tcp", "argument": "bakclog", "span": [7, 14],
-        "expected": ["port", "interface", "backlog"], "suggestion": "backlog", "retryable": false,
+        "expected": null, "suggestion": "backlog", "retryable": false,
     });
     assert_eq!(error, expected);
     let ended = run(["parse", "--json", r"tcp:80\"]);

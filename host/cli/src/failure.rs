@@ -69,8 +69,10 @@ fn text(error: &Error, color: bool) -> String {
         let indent = &carets[..carets.len() - carets.trim_start().len()];
         out.push_str(&format!("  {line}\n  {indent}{}\n", paint(RED, carets.trim_start())));
     }
-    if !error.expected().is_empty() {
-        out.push_str(&format!("  expected: {}\n", harmless(&error.expected().join(", "))));
+    let expected = error.expected().join(", ");
+    // Most messages say it themselves.
+    if !expected.is_empty() && !error.message().contains(&expected) {
+        out.push_str(&format!("  expected: {}\n", harmless(&expected)));
     }
     if let Some(suggestion) = error.suggestion() {
         out.push_str(&format!("  did you mean {}?\n", paint(GREEN, &harmless(suggestion))));

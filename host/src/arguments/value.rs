@@ -85,7 +85,7 @@ fn single(parameter: &Parameter, value: &[u8]) -> Result<Outcome, Problem> {
         ParameterType::Path => path(value),
         ParameterType::Host => host(value),
         ParameterType::Integer => integer(parameter, value),
-        ParameterType::Port => port(value),
+        ParameterType::Port => port(parameter, value),
         ParameterType::Duration => duration(value),
         ParameterType::Flag => flag(value),
         ParameterType::Mode => mode(value),
@@ -159,14 +159,15 @@ fn integer(parameter: &Parameter, value: &[u8]) -> Result<Outcome, Problem> {
     Ok(Outcome::Number(number))
 }
 
-fn port(value: &[u8]) -> Result<Outcome, Problem> {
-    const RANGE: &str = "is no port: 0 to 65535 is accepted";
+fn port(parameter: &Parameter, value: &[u8]) -> Result<Outcome, Problem> {
+    let (min, max) = (parameter.min.unwrap_or(0), parameter.max.unwrap_or(u64::MAX).min(65_535));
+    let out_of_range = || problem(ErrorKind::BadPort, format!("is no port: {min} to {max} is accepted"));
     if value.strip_prefix(b"-").is_some_and(|positive| digits(positive).is_ok()) {
-        return problem(ErrorKind::BadPort, RANGE);
+        return out_of_range();
     }
     match digits(value)? {
-        number @ 0..=65_535 => Ok(Outcome::Number(number)),
-        _ => problem(ErrorKind::BadPort, RANGE),
+        number if (min..=max).contains(&number) => Ok(Outcome::Number(number)),
+        _ => out_of_range(),
     }
 }
 
@@ -301,10 +302,23 @@ mod tests {
 
     #[test]
     fn ports() {
-        assert_eq!(number(port, "0080"), Some(80));
-        assert_eq!(number(port, "65535"), Some(65_535));
+        let parameter = |more: &str| -> Parameter {
+            serde_json::from_str(&format!(r#"{{"name":"p","type":"port"{more}}}"#)).unwrap()
+        };
+        let any = parameter("");
+        let port = |value: &[u8]| port(&any, value);
+        let number = |text: &str| match port(text.as_bytes()) {
+            Ok(Outcome::Number(number)) => Some(number),
+            Ok(_) => panic!("{text} is no number"),
+            Err(_) => None,
+        };
+        let from_one = parameter(r#","min":1"#);
+        assert_eq!(super::port(&from_one, b"0").err().unwrap().message, "is no port: 1 to 65535 is accepted");
+        assert_eq!(number("0"), Some(0));
+        assert_eq!(number("0080"), Some(80));
+        assert_eq!(number("65535"), Some(65_535));
         for bad in ["65536", "-1", "", " 80", "8_0", "0x50", "٨٠", "99999999999999999999999"] {
-            assert_eq!(number(port, bad), None, "{bad}");
+            assert_eq!(number(bad), None, "{bad}");
         }
         assert_eq!(port(b"-1").err().unwrap().kind, ErrorKind::BadPort);
         assert_eq!(port(b"x").err().unwrap().kind, ErrorKind::BadNumber);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use endpoints_plugin_api::{Error, ErrorKind};
 
 use crate::bind_address::is_ipv6;
+use crate::racing::interleave;
 
 /// One way to connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +16,8 @@ pub(crate) struct Route {
     pub(crate) from: Option<SocketAddr>,
 }
 
-/// The addresses to try, in their order: each once, and, where there are addresses to connect from, only those that
-/// one of them has the family of.
+/// The addresses to try, in their order (see [`interleave`]): each once, and, where there are addresses to connect from,
+/// only those that one of them has the family of.
 pub(crate) fn routes(targets: &[SocketAddr], sources: Option<&[SocketAddr]>) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::with_capacity(targets.len());
     for &to in targets {
@@ -32,7 +33,7 @@ pub(crate) fn routes(targets: &[SocketAddr], sources: Option<&[SocketAddr]>) -> 
             routes.push(Route { to, from });
         }
     }
-    routes
+    interleave(routes, |route| route.to)
 }
 
 /// What is connected to, as people write it: `example.com:80`, `[::1]:80`.
@@ -68,16 +69,47 @@ pub(crate) enum Attempts {
     ResolvingTarget,
     /// The name to connect from is being resolved.
     ResolvingSource,
-    /// The addresses are being tried. Of those in `to`, as many as there are `failures` have failed, and the next one is
-    /// being waited for.
-    Connecting { to: Vec<Route>, failures: Vec<Error> },
+    /// The addresses are being tried, in this order.
+    Connecting(Vec<Attempt>),
+}
+
+/// An address, and what has become of it.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    route: Route,
+    fate: Fate,
+}
+
+#[derive(Debug)]
+enum Fate {
+    NotTried,
+    Trying,
+    Failed(Error),
 }
 
 impl Attempts {
-    /// The next address has failed.
-    pub(crate) fn push(&mut self, error: Error) {
-        if let Self::Connecting { failures, .. } = self {
-            failures.push(error);
+    pub(crate) fn new(routes: Vec<Route>) -> Self {
+        Self::Connecting(routes.into_iter().map(|route| Attempt { route, fate: Fate::NotTried }).collect())
+    }
+
+    /// The address at that place is being tried now.
+    pub(crate) fn start(&mut self, place: usize) -> Option<Route> {
+        let attempt = self.attempt(place)?;
+        attempt.fate = Fate::Trying;
+        Some(attempt.route)
+    }
+
+    /// The address at that place has failed.
+    pub(crate) fn fail(&mut self, place: usize, error: Error) {
+        if let Some(attempt) = self.attempt(place) {
+            attempt.fate = Fate::Failed(error);
+        }
+    }
+
+    fn attempt(&mut self, place: usize) -> Option<&mut Attempt> {
+        match self {
+            Self::Connecting(attempts) => attempts.get_mut(place),
+            Self::ResolvingTarget | Self::ResolvingSource => None,
         }
     }
 
@@ -85,7 +117,9 @@ impl Attempts {
     pub(crate) fn all_failed(&self, target: Target<'_>) -> Error {
         let message = format!("cannot connect to {target}: {}", self.list(target));
         let telling = match self {
-            Self::Connecting { failures, .. } => failures.iter().min_by_key(|error| rank(error.kind())),
+            Self::Connecting(attempts) => {
+                attempts.iter().filter_map(Attempt::failure).min_by_key(|error| rank(error.kind()))
+            }
             _ => None,
         };
         match telling {
@@ -103,26 +137,35 @@ impl Attempts {
 
     /// Every address and what became of it.
     fn list(&self, target: Target<'_>) -> String {
-        let (to, failures) = match self {
+        let attempts = match self {
             Self::ResolvingTarget => return format!("{} is still being resolved", target.name),
             Self::ResolvingSource => return "bindAddress is still being resolved".to_owned(),
-            Self::Connecting { to, failures } => (to, failures),
+            Self::Connecting(attempts) => attempts,
         };
         let mut list = String::new();
-        for (place, route) in to.iter().enumerate() {
-            let fate = match failures.get(place) {
-                Some(error) => error.message(),
-                None if place == failures.len() => "no answer yet",
-                None => "not tried yet",
+        for (place, attempt) in attempts.iter().enumerate() {
+            let fate = match &attempt.fate {
+                Fate::NotTried => "not tried yet",
+                Fate::Trying => "no answer yet",
+                Fate::Failed(error) => error.message(),
             };
-            if to.len() == 1 && target.is_address() {
+            if attempts.len() == 1 && target.is_address() {
                 return fate.to_owned();
             }
             let separator = if place == 0 { "" } else { "; " };
             // Writing to a text cannot fail.
-            let _ = write!(list, "{separator}{}: {fate}", route.to);
+            let _ = write!(list, "{separator}{}: {fate}", attempt.route.to);
         }
         list
+    }
+}
+
+impl Attempt {
+    fn failure(&self) -> Option<&Error> {
+        match &self.fate {
+            Fate::Failed(error) => Some(error),
+            Fate::NotTried | Fate::Trying => None,
+        }
     }
 }
 
@@ -149,10 +192,13 @@ mod tests {
     }
 
     fn connecting(to: &[&str], failures: &[i32]) -> Attempts {
-        let mut attempts = Attempts::Connecting { to: routes(&addresses(to), None), failures: Vec::new() };
-        for &number in failures {
-            attempts.push(Error::from(io::Error::from_raw_os_error(number)));
+        let mut attempts = Attempts::new(routes(&addresses(to), None));
+        for (place, &number) in failures.iter().enumerate() {
+            attempts.start(place).unwrap();
+            attempts.fail(place, Error::from(io::Error::from_raw_os_error(number)));
         }
+        // The next one is under way.
+        attempts.start(failures.len());
         attempts
     }
 
@@ -170,6 +216,7 @@ mod tests {
     #[test]
     fn only_addresses_of_the_sources_families_are_tried() {
         let targets = addresses(&["[::1]:80", "127.0.0.1:80", "127.0.0.2:80"]);
+        assert_eq!(routes(&addresses(&["[::1]:80", "[::2]:80", "127.0.0.1:80"]), None)[1].to, targets[1]);
         let v4 = addresses(&["127.0.0.9:0", "127.0.0.8:0"]);
         let chosen = routes(&targets, Some(&v4));
         assert_eq!(chosen.iter().map(|route| route.to).collect::<Vec<_>>(), targets[1..]);

@@ -1,12 +1,17 @@
 //! The client side of `tcp`.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use endpoints_plugin_api::{Connect, ConnectContext, Connection, Error, ErrorKind, Host};
 
 use crate::attempts::{Attempts, Route, Target, routes};
 use crate::bind_address::BindAddress;
+use crate::options::Options;
+use crate::racing::{Next, Race};
 use crate::socket::{self, Begun, hint};
 
 /// A way to connect.
@@ -17,7 +22,10 @@ pub(crate) struct TcpClient {
     pub(crate) port: u16,
     /// For resolving and connecting together.
     pub(crate) timeout: Duration,
+    /// How long an attempt has before the next address joins.
+    pub(crate) attempt_delay: Duration,
     pub(crate) bind_address: Option<BindAddress>,
+    pub(crate) options: Options,
 }
 
 impl Connect for TcpClient {
@@ -38,14 +46,43 @@ impl TcpClient {
 
     async fn try_all(&self, attempts: &Mutex<Attempts>) -> Result<Connection, Error> {
         let routes = self.routes(attempts).await?;
-        *lock(attempts) = Attempts::Connecting { to: routes.clone(), failures: Vec::new() };
-        for route in routes {
-            match self.try_one(route).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => lock(attempts).push(error),
+        let count = routes.len();
+        *lock(attempts) = Attempts::new(routes);
+        self.race(attempts, count).await
+    }
+
+    /// Tries all addresses, as RFC 8305 says. Attempts that are under way when one has won are dropped, and so closed.
+    async fn race(&self, attempts: &Mutex<Attempts>, count: usize) -> Result<Connection, Error> {
+        let mut race = Race::new(count, self.attempt_delay);
+        let begun = Instant::now();
+        let mut running: Vec<(usize, Attempting<'_>)> = Vec::with_capacity(1);
+        loop {
+            let ended = match race.next(begun.elapsed()) {
+                Next::Start(place) => {
+                    let started = lock(attempts).start(place);
+                    if let Some(route) = started {
+                        running.push((place, Box::pin(self.try_one(route))));
+                    }
+                    continue;
+                }
+                Next::Lost => return Err(lock(attempts).all_failed(self.target())),
+                Next::Wait(None) => first(&mut running).await,
+                Next::Wait(Some(until)) => {
+                    let wait = until.saturating_sub(begun.elapsed());
+                    match self.host.timeout(wait, first(&mut running)).await {
+                        Ok(ended) => ended,
+                        Err(_) => continue,
+                    }
+                }
+            };
+            match ended {
+                (_, Ok(connection)) => return Ok(connection),
+                (place, Err(error)) => {
+                    lock(attempts).fail(place, error);
+                    race.failed();
+                }
             }
         }
-        Err(lock(attempts).all_failed(self.target()))
     }
 
     /// The addresses to try; there is at least one.
@@ -90,7 +127,7 @@ impl TcpClient {
     }
 
     async fn try_one(&self, route: Route) -> Result<Connection, Error> {
-        match socket::begin_connect(route.to, route.from)? {
+        match socket::begin_connect(route.to, route.from, &self.options)? {
             Begun::Connected(socket) => self.host.adopt(socket),
             // The list of addresses says already what was being done.
             Begun::Connecting(socket) => {
@@ -98,6 +135,21 @@ impl TcpClient {
             }
         }
     }
+}
+
+type Attempting<'a> = Pin<Box<dyn Future<Output = Result<Connection, Error>> + Send + 'a>>;
+
+/// Waits for the first attempt to end and takes it out; never ends where there is none.
+async fn first(running: &mut Vec<(usize, Attempting<'_>)>) -> (usize, Result<Connection, Error>) {
+    poll_fn(|cx| {
+        for index in 0..running.len() {
+            if let Poll::Ready(result) = running[index].1.as_mut().poll(cx) {
+                return Poll::Ready((running.remove(index).0, result));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 fn lock(attempts: &Mutex<Attempts>) -> MutexGuard<'_, Attempts> {

@@ -7,14 +7,19 @@ mod attempts;
 mod bind_address;
 mod client;
 mod interface;
+mod options;
+mod racing;
 mod server;
 mod socket;
+
+use std::time::Duration;
 
 use endpoints_plugin_api::{Arguments, Client, Error, ErrorKind, Host, Plugin, Server};
 
 use crate::bind_address::BindAddress;
 use crate::client::TcpClient;
 use crate::interface::{Interface, Wanted};
+use crate::options::Options;
 use crate::server::TcpServer;
 
 /// The plugin.
@@ -37,7 +42,9 @@ impl Plugin for Tcp {
             name: arguments.text("host")?.to_owned(),
             port: arguments.port("port")?,
             timeout: arguments.duration("timeout")?,
+            attempt_delay: attempt_delay(arguments)?,
             bind_address: BindAddress::parse(bind_address)?,
+            options: Options::parse(arguments)?,
         }))
     }
 
@@ -54,6 +61,20 @@ impl Plugin for Tcp {
             interface: Interface::parse(arguments.text("interface")?, wanted)?,
             port: arguments.port("port")?,
             backlog,
+            options: Options::parse(arguments)?,
         }))
+    }
+}
+
+/// The least that RFC 8305, section 8, allows; what is shorter would start all attempts at once.
+const SHORTEST_ATTEMPT_DELAY: Duration = Duration::from_millis(10);
+
+fn attempt_delay(arguments: &Arguments<'_>) -> Result<Duration, Error> {
+    match arguments.duration("attemptDelay")? {
+        delay if delay < SHORTEST_ATTEMPT_DELAY => Err(Error::invalid_argument(
+            "attemptDelay",
+            format!("attemptDelay: {delay:?} is too short; give at least 10ms (RFC 8305, section 8)"),
+        )),
+        delay => Ok(delay),
     }
 }

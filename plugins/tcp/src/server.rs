@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use endpoints_plugin_api::{Error, Facts, Host, Listen, ListenContext, Listener, Reachable};
 
 use crate::interface::Interface;
+use crate::options::Options;
 use crate::socket;
 
 /// A way to listen.
@@ -14,12 +15,13 @@ pub(crate) struct TcpServer {
     pub(crate) interface: Interface,
     pub(crate) port: u16,
     pub(crate) backlog: i32,
+    pub(crate) options: Options,
 }
 
 impl Listen for TcpServer {
     async fn listen(&self, _context: ListenContext) -> Result<Listener, Error> {
         let address = self.interface.resolve(&self.host, self.port).await?;
-        let socket = socket::listen(address, self.backlog)?;
+        let socket = socket::listen(address, self.backlog, &self.options)?;
         let bound = socket::bound_to(&socket)?;
         Ok(Listener::from_socket(socket, vec![reachable(bound)], ()))
     }

@@ -10,6 +10,8 @@ use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use crate::options::Options;
+
 /// A socket whose connect was begun.
 #[derive(Debug)]
 pub(crate) enum Begun {
@@ -23,8 +25,13 @@ pub(crate) enum Begun {
 ///
 /// # Errors
 /// Why it cannot; the text does not name `to`.
-pub(crate) fn begin_connect(to: SocketAddr, from: Option<SocketAddr>) -> Result<Begun, Error> {
+pub(crate) fn begin_connect(
+    to: SocketAddr,
+    from: Option<SocketAddr>,
+    options: &Options,
+) -> Result<Begun, Error> {
     let socket = open(to)?;
+    options.apply(&socket, to)?;
     if let Some(from) = from {
         bind_source(&socket, from)?;
     }
@@ -40,9 +47,11 @@ pub(crate) fn begin_connect(to: SocketAddr, from: Option<SocketAddr>) -> Result<
 ///
 /// # Errors
 /// Why it cannot, in full words.
-pub(crate) fn listen(address: SocketAddr, backlog: i32) -> Result<OwnedFd, Error> {
+pub(crate) fn listen(address: SocketAddr, backlog: i32, options: &Options) -> Result<OwnedFd, Error> {
     let doing = format_args!("cannot listen on {address}");
-    let socket = open(address).map_err(|error| error.context(doing))?;
+    let socket = open(address)
+        .and_then(|socket| options.apply(&socket, address).map(|()| socket))
+        .map_err(|error| error.context(doing))?;
     set_socket_reuseaddr(&socket, true)
         .and_then(|()| rustix::net::bind(&socket, &address))
         .and_then(|()| rustix::net::listen(&socket, backlog))
@@ -143,29 +152,30 @@ mod tests {
 
     #[test]
     fn listening_gives_a_free_port_and_refuses_one_that_is_taken() {
-        let socket = listen(address("127.0.0.1:0"), 50).unwrap();
+        let socket = listen(address("127.0.0.1:0"), 50, &Options::default()).unwrap();
         let bound = bound_to(&socket).unwrap();
         assert_ne!(bound.port(), 0);
         drop(TcpStream::connect(bound).unwrap());
 
-        let error = listen(bound, 50).unwrap_err();
+        let error = listen(bound, 50, &Options::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddressInUse);
         assert_eq!(error.message(), format!("cannot listen on {bound}: Address already in use"));
     }
 
     #[test]
     fn sockets_are_closed_on_exec_and_do_not_block() {
-        let socket = listen(address("127.0.0.1:0"), 0).unwrap();
+        let socket = listen(address("127.0.0.1:0"), 0, &Options::default()).unwrap();
         assert!(rustix::io::fcntl_getfd(&socket).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
         assert!(rustix::fs::fcntl_getfl(&socket).unwrap().contains(rustix::fs::OFlags::NONBLOCK));
     }
 
     #[test]
     fn an_address_of_another_machine_is_refused_with_the_reason() {
-        let error = listen(address("192.0.2.1:0"), 50).unwrap_err();
+        let error = listen(address("192.0.2.1:0"), 50, &Options::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddressNotAvailable);
         assert!(error.message().ends_with("(interface must be an address of this machine)"), "{error}");
-        let error = begin_connect(address("127.0.0.1:9"), Some(address("192.0.2.1:0"))).unwrap_err();
+        let error = begin_connect(address("127.0.0.1:9"), Some(address("192.0.2.1:0")), &Options::default())
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddressNotAvailable);
         assert_eq!(
             error.message(),
@@ -201,12 +211,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let to = listener.local_addr().unwrap();
         let from = {
-            let free = listen(address("127.0.0.2:0"), 1).unwrap();
+            let free = listen(address("127.0.0.2:0"), 1, &Options::default()).unwrap();
             bound_to(&free).unwrap()
         };
         for _ in 0..2 {
             let (Begun::Connected(socket) | Begun::Connecting(socket)) =
-                begin_connect(to, Some(from)).unwrap();
+                begin_connect(to, Some(from), &Options::default()).unwrap();
             let (mut accepted, peer) = listener.accept().unwrap();
             assert_eq!(peer, from);
             accepted.write_all(b"x").unwrap();

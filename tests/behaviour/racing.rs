@@ -1,0 +1,147 @@
+//! Names with several addresses, whose attempts race (RFC 8305).
+//!
+//! They need names of their own, so this test runs itself again where `/etc/hosts` is another: in a mount and network
+//! namespace.
+
+use std::env;
+use std::fs;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use endpoints::{Address, ErrorKind};
+
+use crate::support::{FullBacklog, World, assert_kind, closed_port, exchange, in_time, skip};
+
+/// The name, and its addresses in order.
+const NAMES: [(&str, &[&str]); 4] = [
+    ("hangs-then-answers", &["127.0.0.2", "127.0.0.3"]),
+    ("refuses-then-answers", &["127.0.0.4", "127.0.0.3"]),
+    ("hangs-or-refuses", &["127.0.0.2", "127.0.0.4"]),
+    ("families", &["::1", "127.0.0.3", "127.0.0.4"]),
+];
+
+/// Set where the names are known.
+const INSIDE: &str = "ENDPOINTS_TEST_RACING";
+
+#[test]
+fn addresses_race() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let hosts = folder.path().join("hosts");
+    let line = |(name, addresses): &(&str, &[&str])| -> String {
+        addresses.iter().map(|address| format!("{address} {name}\n")).collect()
+    };
+    fs::write(&hosts, NAMES.iter().map(line).collect::<String>()).expect("a file of hosts");
+    let script = r#"mount --bind "$1" /etc/hosts || exit 77; shift; exec "$@""#;
+    let ran = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-c", script, "sh"])
+        .arg(&hosts)
+        .arg(env::current_exe().expect("this test"))
+        .args(["--exact", "racing::inside", "--ignored", "--nocapture"])
+        .env(INSIDE, "1")
+        .output();
+    match ran {
+        Ok(output) if output.status.success() => {
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(said.contains("1 passed"), "the test did not run: {said}");
+        }
+        Ok(output) if output.status.code() == Some(77) || output.stderr.starts_with(b"unshare: ") => {
+            let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            let required = env::var_os("ENDPOINTS_TEST_REQUIRE_PEERS").is_some_and(|value| value == "1");
+            assert!(!required, "no namespace for names: {why}");
+            skip("racing addresses", &why);
+        }
+        Ok(output) => panic!(
+            "{}\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        ),
+        Err(error) => skip("racing addresses", &error.to_string()),
+    }
+}
+
+/// What runs where the names are known; nothing elsewhere.
+#[test]
+#[ignore = "run by addresses_race, in a namespace of its own"]
+fn inside() {
+    if env::var_os(INSIDE).is_none() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    for world in [World::built_in(), World::loaded()] {
+        runtime.block_on(in_time(races(&world)));
+    }
+}
+
+async fn races(world: &World) {
+    // One port everywhere: 127.0.0.2 hangs, 127.0.0.3 answers, 127.0.0.4 and ::1 refuse.
+    let hanging = FullBacklog::at(([127, 0, 0, 2], 0).into());
+    let port = hanging.address.port();
+    let listener = world.listen(&format!("tcp:{port}:interface=127.0.0.3")).await;
+    let answering = Address::Ip(SocketAddr::from(([127, 0, 0, 3], port)));
+
+    the_next_joins_an_attempt_that_hangs(world, &listener, &answering, port).await;
+    the_next_follows_a_failure_at_once(world, &listener, port).await;
+    every_address_is_in_the_error(world, port).await;
+    giving_up_closes_all(world, port).await;
+}
+
+async fn the_next_joins_an_attempt_that_hangs(
+    world: &World,
+    listener: &endpoints::Listener,
+    answering: &Address,
+    port: u16,
+) {
+    let before = sockets();
+    let client = format!("tcp:hangs-then-answers:{port}:attemptDelay=50ms");
+    let connecting = world.connect(&client);
+    let accepting = async { listener.accept().await.expect("accept").await.expect("no handshake") };
+    let (mut client, mut server) = tokio::join!(connecting, accepting);
+    assert_eq!(client.info().peer_addr().as_ref(), Some(answering));
+    exchange(&mut client, &mut server).await;
+    assert_eq!(sockets(), before + 2, "the attempt that lost is closed");
+}
+
+async fn the_next_follows_a_failure_at_once(world: &World, listener: &endpoints::Listener, port: u16) {
+    // Nobody waits an hour, so it was the failure that started the next one. The second has three addresses.
+    for name in ["refuses-then-answers", "families"] {
+        let client = format!("tcp:{name}:{port}:attemptDelay=1h");
+        let connecting = world.connect(&client);
+        let accepting = async { listener.accept().await.expect("accept").await.expect("no handshake") };
+        tokio::join!(connecting, accepting);
+    }
+}
+
+async fn every_address_is_in_the_error(world: &World, port: u16) {
+    let error = world.connect_error(&format!("tcp:families:{}", closed_port())).await;
+    assert_kind(&error, ErrorKind::ConnectionRefused);
+    for address in ["[::1]", "127.0.0.3", "127.0.0.4"] {
+        assert!(error.message().contains(&format!("{address}:")), "{error}");
+    }
+    assert_eq!(error.message().matches("Connection refused").count(), 3, "{error}");
+
+    let begun = Instant::now();
+    let client = format!("tcp:hangs-or-refuses:{port}:attemptDelay=50ms:timeout=300ms");
+    let error = world.connect_error(&client).await;
+    assert_kind(&error, ErrorKind::TimedOut);
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    let expected = format!("127.0.0.2:{port}: no answer yet; 127.0.0.4:{port}: Connection refused");
+    assert!(error.message().ends_with(&expected), "{error}");
+}
+
+async fn giving_up_closes_all(world: &World, port: u16) {
+    let before = sockets();
+    let client =
+        world.registry.client(format!("tcp:hangs-or-refuses:{port}:attemptDelay=10ms")).expect("a client");
+    let given_up = tokio::time::timeout(Duration::from_millis(100), client.connect()).await;
+    assert!(given_up.is_err(), "it hangs");
+    assert_eq!(sockets(), before);
+}
+
+/// How many sockets this process has open.
+fn sockets() -> usize {
+    let descriptors = fs::read_dir("/proc/self/fd").expect("the list of descriptors");
+    let links = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+}
