@@ -106,6 +106,7 @@ fn check_parts<'d, 'm>(description: &'d Description, role: &'m Role) -> Result<V
             .at(description.scheme_span()));
     }
     check_groups(description, role, &given)?;
+    check_required_beside(role, &given)?;
     let mut arguments = Vec::with_capacity(role.parameters.len());
     for (place, parameter) in role.parameters.iter().enumerate() {
         let (part, default) = match (given[place], &parameter.default_from) {
@@ -147,6 +148,25 @@ pub(crate) fn rest(description: &Description, role: &Role) -> Option<usize> {
         description.keywords().any(|part| !declared(part))
     };
     (description.positional().next().is_some() || (!is_given() && is_foreign())).then_some(rest)
+}
+
+/// Checks that what is given has beside it what it makes no sense without.
+fn check_required_beside(role: &Role, given: &[Option<Part<'_>>]) -> Result<(), Error> {
+    for (parameter, part) in role.parameters.iter().zip(given) {
+        let Some(part) = part else { continue };
+        let is_given = |name: &String| {
+            let place = role.parameters.iter().position(|one| one.name == *name);
+            place.is_some_and(|place| given[place].is_some())
+        };
+        if let Some(missing) = parameter.requires.iter().find(|name| !is_given(name)) {
+            let message = format!("{} is given without {missing}, which it needs", parameter.name);
+            return Err(Error::new(ErrorKind::MissingArgument, message)
+                .with_argument(missing)
+                .with_expected(vec![missing.clone()], "")
+                .at(part.span()));
+        }
+    }
+    Ok(())
 }
 
 fn is_called(parameter: &Parameter, part: Part<'_>) -> bool {
@@ -236,7 +256,7 @@ fn place_positional<'d>(
         return Err(too_many(description, role, count, surplus));
     }
     let by_keyword = role.positions.iter().filter(|place| given[**place].is_some()).count();
-    let skip = role.skip_given && count + by_keyword <= role.positions.len();
+    let skip = role.skip_given && count == 1 && count + by_keyword <= role.positions.len();
     let mut places = role.positions.iter();
     let mut twice_given = Vec::new();
     for part in description.positional() {

@@ -23,6 +23,10 @@ use crate::provider::SchemeEntry;
 use crate::registry::Registry;
 use crate::secrets::{about, masked};
 
+mod making;
+
+use self::making::Preamble;
+
 /// Which side of a connection an endpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RoleKind {
@@ -72,6 +76,9 @@ pub(crate) struct Endpoint {
     pub(crate) entry: SchemeEntry,
     /// By parameter name.
     pub(crate) nested: Vec<(String, Arc<Endpoint>)>,
+    /// Whether it is a preamble around an encrypting endpoint, and stands beneath that in truth: what is nested does
+    /// everything.
+    is_exchanged: bool,
     foreign: Foreign,
     /// Kept, so that what the plugin was lent lives as long.
     pub(crate) registry: Registry,
@@ -80,7 +87,20 @@ pub(crate) struct Endpoint {
 /// Makes the outermost endpoint of a text.
 pub(crate) fn make(registry: &Registry, role: RoleKind, text: &[u8]) -> Result<Arc<Endpoint>, Error> {
     let description = parse(registry, text)?;
-    make_parsed(registry, role, description, 0).map_err(|error| about(registry, role, text, error))
+    make_parsed(registry, role, description, 0, None).map_err(|error| about(registry, role, text, error))
+}
+
+/// Makes an endpoint for a plugin, which may be making one itself.
+pub(crate) fn make_for_plugin(
+    registry: &Registry,
+    role: RoleKind,
+    text: &[u8],
+) -> Result<Arc<Endpoint>, Error> {
+    let description = parse(registry, text)?;
+    let made = make_parsed(registry, role, description, 0, making::take_beneath())
+        .map_err(|error| about(registry, role, text, error))?;
+    making::note(&made);
+    Ok(made)
 }
 
 /// Parses a text; the error shows it without what is a secret on either side.
@@ -99,6 +119,7 @@ fn make_parsed(
     role: RoleKind,
     description: Description,
     depth: usize,
+    beneath: Option<Arc<Preamble>>,
 ) -> Result<Arc<Endpoint>, Error> {
     if depth > DEEPEST {
         let message = format!("descriptions are nested more than {DEEPEST} deep");
@@ -127,11 +148,32 @@ fn make_parsed(
     if let Some(instead) = &scheme.deprecated {
         tracing::warn!("{} is deprecated: {instead}", scheme.name);
     }
+    if let Some(around) = checked.iter().find(|argument| scheme.preamble && encrypts(registry, argument)) {
+        let preamble =
+            Preamble { role, description: description.clone(), entry: entry.clone(), outer: beneath };
+        let inner = make_nested(registry, role, around, depth, Some(Arc::new(preamble)))
+            .map_err(|error| misplaced(error, around, scheme, declared))?;
+        let name = around.parameter.name.clone();
+        drop(checked);
+        let foreign = Foreign::of(Arc::new(Nested(Arc::clone(&inner))));
+        let nested = vec![(name, inner)];
+        let registry = registry.clone();
+        return Ok(Arc::new(Endpoint {
+            role,
+            description,
+            entry,
+            nested,
+            is_exchanged: true,
+            foreign,
+            registry,
+        }));
+    }
+    let (mut inside, mut outside) = if scheme.encrypts { (beneath, None) } else { (None, beneath) };
     let mut nested = Vec::new();
     let mut given = Vec::with_capacity(checked.len());
     for argument in &checked {
         let endpoint = if argument.is_nested() {
-            let inner = make_nested(registry, role, argument, depth)
+            let inner = make_nested(registry, role, argument, depth, inside.take())
                 .map_err(|error| misplaced(error, argument, scheme, declared))?;
             let exported = Foreign::of(Arc::new(Nested(Arc::clone(&inner))));
             nested.push((argument.parameter.name.clone(), inner));
@@ -147,14 +189,73 @@ fn make_parsed(
             endpoint,
         });
     }
+    let made = entry.provider.instance(&registry.0.services).and_then(|instance| {
+        let made = making::watched(inside, || instance.endpoint(role.code(), &scheme.name, &mut given));
+        nested.extend(made.asked_for.into_iter().map(|inner| (IMPLICIT.to_owned(), inner)));
+        // Nothing stands inside.
+        outside = outside.take().or(made.beneath);
+        Ok(made.result?)
+    });
+    let foreign = made.map_err(|error| at_argument(error, &checked).with_scheme(&scheme.name))?;
+    drop(given);
+    drop(checked);
+    let registry = registry.clone();
+    let made =
+        Arc::new(Endpoint { role, description, entry, nested, is_exchanged: false, foreign, registry });
+    match outside {
+        Some(preamble) => put_around(&preamble, &made),
+        None => Ok(made),
+    }
+}
+
+/// What an endpoint that a plugin asked for by itself is called, in place of an argument's name.
+const IMPLICIT: &str = "endpoint";
+
+/// Whether the endpoint that an argument describes encrypts what goes through it.
+fn encrypts(registry: &Registry, argument: &Argument<'_, '_>) -> bool {
+    argument.is_nested()
+        && Description::parse(argument.value.as_ref())
+            .ok()
+            .and_then(|description| registry.find(&description.scheme()).ok())
+            .is_some_and(|entry| entry.scheme().encrypts)
+}
+
+/// Puts a preamble, whose description tells of another endpoint inside, around `inner`.
+fn put_around(preamble: &Preamble, inner: &Arc<Endpoint>) -> Result<Arc<Endpoint>, Error> {
+    let Preamble { role, description, entry, outer } = preamble;
+    let scheme = entry.scheme();
+    let internal =
+        || Error::new(ErrorKind::Internal, "a preamble lost its arguments").with_scheme(&scheme.name);
+    let checked = arguments::check(description, role.of(scheme).ok_or_else(internal)?)?;
+    let registry = inner.registry.clone();
+    let mut nested = Vec::new();
+    let mut given: Vec<_> = checked
+        .iter()
+        .map(|argument| Given {
+            name: &argument.parameter.name,
+            value: &argument.value,
+            number: argument.number,
+            given: argument.given,
+            endpoint: argument.is_nested().then(|| {
+                nested.push((argument.parameter.name.clone(), Arc::clone(inner)));
+                Foreign::of(Arc::new(Nested(Arc::clone(inner))))
+            }),
+        })
+        .collect();
     let made = entry
         .provider
         .instance(&registry.0.services)
         .and_then(|instance| Ok(instance.endpoint(role.code(), &scheme.name, &mut given)?));
-    let foreign = made.map_err(|error| at_argument(error, &checked).with_scheme(&scheme.name))?;
+    let foreign = made.map_err(|error| error.with_scheme(&scheme.name))?;
     drop(given);
+    let (role, entry, description) = (*role, entry.clone(), description.clone());
     drop(checked);
-    Ok(Arc::new(Endpoint { role, description, entry, nested, foreign, registry: registry.clone() }))
+    let made =
+        Arc::new(Endpoint { role, description, entry, nested, is_exchanged: false, foreign, registry });
+    match outer {
+        Some(outer) => put_around(outer, &made),
+        None => Ok(made),
+    }
 }
 
 /// Points at the argument that a plugin names in its error.
@@ -189,6 +290,7 @@ fn make_nested(
     role: RoleKind,
     argument: &Argument<'_, '_>,
     depth: usize,
+    beneath: Option<Arc<Preamble>>,
 ) -> Result<Arc<Endpoint>, Error> {
     let role = match argument.parameter.kind {
         ParameterType::Client => RoleKind::Client,
@@ -198,7 +300,7 @@ fn make_nested(
     let located = |error: Error| error.relocate(|span| argument.locate(span));
     let description = Description::parse(argument.value.as_ref())
         .map_err(|error| located(Error::from(error).context(&argument.parameter.name)))?;
-    make_parsed(registry, role, description, depth + 1).map_err(located)
+    make_parsed(registry, role, description, depth + 1, beneath).map_err(located)
 }
 
 impl Endpoint {
@@ -206,7 +308,7 @@ impl Endpoint {
         &self.entry.scheme().name
     }
 
-    fn declared(&self) -> Option<&Role> {
+    pub(crate) fn declared(&self) -> Option<&Role> {
         self.role.of(self.entry.scheme())
     }
 
@@ -225,7 +327,22 @@ impl Endpoint {
         self.entry.scheme().preamble || self.nested.iter().any(|(_, inner)| inner.passes_origin_on())
     }
 
+    /// The endpoint that connects or listens.
+    fn acting(self: &Arc<Self>) -> &Arc<Self> {
+        match self.nested.first() {
+            Some((_, inner)) if self.is_exchanged => inner.acting(),
+            _ => self,
+        }
+    }
+
     fn connect_raw(
+        self: &Arc<Self>,
+        context: ConnectContext,
+    ) -> impl Future<Output = Result<Connection, Error>> + Send + use<> {
+        self.acting().connect_itself(context)
+    }
+
+    fn connect_itself(
         self: &Arc<Self>,
         context: ConnectContext,
     ) -> impl Future<Output = Result<Connection, Error>> + Send + use<> {
@@ -250,12 +367,12 @@ impl Endpoint {
     }
 
     async fn listen(self: Arc<Self>) -> Result<Listener, Error> {
-        let this = Arc::clone(&self);
-        let listening = match self.foreign.listen().await {
-            Ok(foreign) => self.within(|| Listener::new(foreign, this)),
+        let this = Arc::clone(self.acting());
+        let listening = match this.foreign.listen().await {
+            Ok(foreign) => this.within(|| Listener::new(foreign, Arc::clone(&this))),
             Err(error) => Err(error.into()),
         };
-        listening.map_err(|error| error.with_scheme(self.scheme()))
+        listening.map_err(|error| error.with_scheme(this.scheme()))
     }
 
     fn masked(&self) -> Vec<u8> {

@@ -22,6 +22,8 @@ pub struct Explanation {
     /// The arguments in the order in which the scheme declares them; those that are neither given nor have a default are
     /// left out.
     pub arguments: Vec<ExplainedArgument>,
+    /// What else the plugin tells, such as the names that a certificate is for: pairs of a name and a value.
+    pub facts: Vec<(String, String)>,
     /// The endpoints that it stands around, each with the argument that describes it.
     pub inner: Vec<(String, Explanation)>,
 }
@@ -72,6 +74,12 @@ fn explain(endpoint: &Arc<Endpoint>) -> Explanation {
             ExplainedArgument { name, value, given: argument.given }
         })
         .collect();
+    let declared = |name: &str| endpoint.declared().is_some_and(|role| role.parameter(name).is_some());
+    let facts = described
+        .iter()
+        .filter(|(name, _)| !declared(name))
+        .map(|(name, value)| (name.to_owned(), String::from_utf8_lossy(value).into_owned()))
+        .collect();
     let provider = &endpoint.entry.provider;
     Explanation {
         scheme: endpoint.scheme().to_string(),
@@ -80,6 +88,7 @@ fn explain(endpoint: &Arc<Endpoint>) -> Explanation {
         version: provider.manifest.build.version.to_string(),
         origin: provider.origin.clone(),
         arguments,
+        facts,
         inner: endpoint.nested.iter().map(|(name, inner)| (name.clone(), explain(inner))).collect(),
     }
 }

@@ -39,6 +39,9 @@ pub mod serve;
 mod services;
 mod stream;
 
+/// The names of the facts of connections.
+pub use endpoints_plugin_api::name as fact;
+
 pub use address::Address;
 pub use arguments::parse_duration;
 pub use connection::{Connection, ConnectionInfo, Layer};

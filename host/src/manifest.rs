@@ -70,6 +70,9 @@ pub struct Scheme {
     /// Whether it is a preamble, which belongs beneath encryption.
     #[serde(default)]
     pub preamble: bool,
+    /// Whether it encrypts what goes through it; a preamble that is written around it stands beneath it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub encrypts: bool,
     /// What to use instead, where the scheme is kept only for those who have it already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deprecated: Option<String>,
@@ -102,7 +105,7 @@ pub struct Role {
     /// Whole descriptions, to learn from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub examples: Vec<String>,
-    /// Whether positional arguments skip parameters that are given by keyword.
+    /// Whether a lone positional argument skips parameters that are given by keyword.
     #[serde(default)]
     pub skip_given: bool,
     /// All that it accepts.
@@ -150,6 +153,9 @@ pub struct Parameter {
     /// The parameter whose value it has where it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_from: Option<String>,
+    /// The parameters that must be given too where it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<String>,
     /// Whether the value is a list: values of the type with commas between them.
     #[serde(default, skip_serializing_if = "is_false")]
     pub list: bool,
@@ -375,6 +381,9 @@ impl Role {
     fn check_references(&self) -> Result<(), String> {
         let named = |name: &str| self.parameters.iter().find(|parameter| parameter.name == name);
         for parameter in &self.parameters {
+            if let Some(name) = parameter.requires.iter().find(|name| named(name).is_none()) {
+                return Err(format!("{} requires {name}, which is no parameter", parameter.name));
+            }
             let Some(from) = &parameter.default_from else { continue };
             let Some(source) = named(from).filter(|source| source.default_from.is_none()) else {
                 return Err(format!(
@@ -467,6 +476,7 @@ mod tests {
             (r#"{"name":"a","type":"rest"},{"name":"b","type":"text","position":1}"#, "leaves no position"),
             (r#"{"name":"a","type":"rest"},{"name":"b","type":"rest"}"#, "two parameters"),
             (r#"{"name":"a","type":"client","list":true}"#, "cannot be a list"),
+            (r#"{"name":"a","type":"text","requires":["b"]}"#, "requires b"),
             (r#"{"name":"a","type":"text","default_from":"b"}"#, "taken from b"),
             (r#"{"name":"a","type":"text","default_from":"a"}"#, "taken from a"),
             (

@@ -24,6 +24,8 @@ pub use index::{PluginReport, PluginState};
 // A crate that is only depended on is not linked: its registrations appear when it is mentioned.
 #[cfg(feature = "tcp")]
 use endpoints_plugin_tcp as _;
+#[cfg(feature = "tls")]
+use endpoints_plugin_tls as _;
 #[cfg(feature = "unix")]
 use endpoints_plugin_unix as _;
 

@@ -77,7 +77,7 @@ impl Services for HostServices {
         let internal = |message: &str| api::Error::new(api::ErrorKind::Internal, message);
         let role = RoleKind::from_code(role).ok_or_else(|| internal("there is no such role"))?;
         let inner = self.registry.upgrade().ok_or_else(|| internal("the registry is gone"))?;
-        let made = endpoint::make(&Registry(inner), role, description);
+        let made = endpoint::make_for_plugin(&Registry(inner), role, description);
         made.map(endpoint::export).map_err(|error| error.to_api())
     }
 

@@ -1,5 +1,6 @@
 //! Connections as plugins make and get them.
 
+use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
@@ -67,16 +68,35 @@ impl Connection {
 
     /// Puts a stream of the plugin's own around the one of this connection.
     #[must_use]
-    pub fn map_stream<S>(mut self, wrap: impl FnOnce(Stream) -> S) -> Self
+    pub fn map_stream<S>(self, wrap: impl FnOnce(Stream) -> S) -> Self
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
+        let (inner, facts) = self.into_stream();
+        Self { body: Carrier::Stream(Stream::new(wrap(inner))), facts, mapped: true, leftover: Vec::new() }
+    }
+
+    /// As [`map_stream`](Self::map_stream), with something to wait for: a handshake.
+    ///
+    /// # Errors
+    /// Those of `wrap`; the connection is closed then.
+    pub async fn try_map_stream<S, E, F>(self, wrap: impl FnOnce(Stream) -> F) -> Result<Self, E>
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+        F: Future<Output = Result<S, E>>,
+    {
+        let (inner, facts) = self.into_stream();
+        let stream = wrap(inner).await?;
+        Ok(Self { body: Carrier::Stream(Stream::new(stream)), facts, mapped: true, leftover: Vec::new() })
+    }
+
+    fn into_stream(mut self) -> (Stream, Facts) {
         let facts = self.facts();
         let inner = match self.body {
             Carrier::Stream(stream) if self.leftover.is_empty() => stream,
             _ => Stream::new(self),
         };
-        Self { body: Carrier::Stream(Stream::new(wrap(inner))), facts, mapped: true, leftover: Vec::new() }
+        (inner, facts)
     }
 
     /// Gives back bytes that were read but belong to the next reader; they come before everything else.

@@ -184,6 +184,13 @@ impl Error {
         Self { os, ..Self::new(kind_of(error), format!("{doing}: {}", text_of(error))) }
     }
 
+    /// Names the argument that it is about.
+    #[must_use]
+    pub fn with_argument(mut self, argument: &str) -> Self {
+        self.argument = Some(argument.to_owned());
+        self
+    }
+
     /// Says outright whether a retry makes sense, where the kind alone would tell it wrong.
     #[must_use]
     pub fn with_retryable(mut self, retryable: bool) -> Self {

@@ -54,7 +54,8 @@ pub trait Connect: Send + Sync + 'static {
     /// The host drops the future to cancel: whatever was opened so far must be closed by that.
     fn connect(&self, context: ConnectContext) -> impl Future<Output = Result<Connection, Error>> + Send;
 
-    /// Arguments whose final value only the plugin knows, for people who ask what a description means.
+    /// Arguments whose final value only the plugin knows, and facts under other names, for people who ask what a
+    /// description means.
     fn describe(&self) -> Facts {
         Facts::new()
     }
@@ -71,7 +72,8 @@ pub trait Listen: Send + Sync + 'static {
     /// The host drops the future to cancel: whatever was opened so far must be closed by that.
     fn listen(&self, context: ListenContext) -> impl Future<Output = Result<Listener, Error>> + Send;
 
-    /// Arguments whose final value only the plugin knows, for people who ask what a description means.
+    /// Arguments whose final value only the plugin knows, and facts under other names, for people who ask what a
+    /// description means.
     fn describe(&self) -> Facts {
         Facts::new()
     }

@@ -17,5 +17,6 @@ mod runtime;
 mod secrets;
 mod socks;
 mod support;
+mod tls;
 mod transport;
 mod unix;

@@ -6,7 +6,8 @@ use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use endpoints::{Connection, Description, ErrorKind, Listener, Registry, RegistryBuilder};
@@ -14,7 +15,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// The plugins that are built in too.
-pub(crate) const TRANSPORTS: [&str; 2] = ["endpoints_plugin_tcp", "endpoints_plugin_unix"];
+pub(crate) const TRANSPORTS: [&str; 3] =
+    ["endpoints_plugin_tcp", "endpoints_plugin_tls", "endpoints_plugin_unix"];
 
 /// Those that there are as files alone.
 pub(crate) const WRAPPERS: [&str; 3] =
@@ -202,9 +204,33 @@ pub(crate) fn closed_port() -> u16 {
 
 /// The number of a process that has ended.
 pub(crate) fn dead_process() -> u32 {
-    let mut child = std::process::Command::new("true").spawn().expect("true(1)");
+    let mut child = Command::new("true").spawn().expect("true(1)");
     child.wait().expect("its end");
     child.id()
+}
+
+/// A folder in which `pki/` is, with certificates made by the script of the recorded cases; `None`, and said on screen,
+/// where there is no openssl to make them with.
+pub(crate) fn pki() -> Option<&'static Path> {
+    static MADE: OnceLock<Option<TempDir>> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let openssl = Command::new("openssl").arg("version").output().is_ok();
+        let required = std::env::var_os("ENDPOINTS_TEST_REQUIRE_PEERS").is_some_and(|value| value == "1");
+        assert!(openssl || !required, "openssl is not installed: run tests/install-peers");
+        if !openssl {
+            skip("certificates", "openssl is not installed");
+            return None;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let made = Command::new("bash")
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/conformance/make_pki.sh"))
+            .arg(folder.path().join("pki"))
+            .output()
+            .expect("bash");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        Some(folder)
+    });
+    made.as_ref().map(TempDir::path)
 }
 
 /// Says on screen, past the test harness, that something was not tested.

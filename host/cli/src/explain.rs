@@ -65,6 +65,14 @@ fn as_json(explanation: &Explanation) -> Value {
         "arguments": arguments.collect::<Map<_, _>>(),
         "inner": explanation.inner.first().map(|(_, inner)| as_json(inner)),
     });
+    if !explanation.facts.is_empty() {
+        let mut facts: Map<String, Value> = Map::new();
+        for (name, value) in &explanation.facts {
+            let values = facts.entry(name.clone()).or_insert_with(|| json!([]));
+            values.as_array_mut().into_iter().for_each(|values| values.push(json!(value)));
+        }
+        document["facts"] = facts.into();
+    }
     if explanation.inner.len() > 1 {
         let all = explanation.inner.iter().map(|(name, inner)| (name.clone(), as_json(inner)));
         document["inners"] = all.collect::<Map<_, _>>().into();
@@ -79,6 +87,14 @@ fn draw(explanation: &Explanation, indent: &str, text: &mut String) {
     let more = if explanation.inner.is_empty() { "    " } else { "│   " };
     let rows: Vec<_> = explanation.arguments.iter().map(row).collect();
     for line in table(&rows).lines() {
+        text.push_str(&format!("{indent}{more}{line}\n"));
+    }
+    let facts: Vec<_> = explanation
+        .facts
+        .iter()
+        .map(|(name, value)| vec![name.clone(), crate::output::harmless(value)])
+        .collect();
+    for line in table(&facts).lines() {
         text.push_str(&format!("{indent}{more}{line}\n"));
     }
     let last = explanation.inner.len().saturating_sub(1);

@@ -119,7 +119,7 @@ fn describe(role: &Role, text: &mut String) {
         text.push_str(&format!("    {must} one of {} is given.\n", group.names.join(", ")));
     }
     if role.skip_given {
-        text.push_str("    Values by position skip what is given by name.\n");
+        text.push_str("    A lone value by position skips what is given by name.\n");
     }
     for example in &role.examples {
         text.push_str(&format!("    example: {example}\n"));
@@ -152,6 +152,9 @@ fn row(parameter: &Parameter) -> Vec<String> {
     let mut about = parameter.description.clone();
     if !parameter.aliases.is_empty() {
         about.push_str(&format!(" Also called {}.", parameter.aliases.join(", ")));
+    }
+    if !parameter.requires.is_empty() {
+        about.push_str(&format!(" Needs {}.", parameter.requires.join(", ")));
     }
     if parameter.secret {
         about.push_str(" Secret: never shown.");

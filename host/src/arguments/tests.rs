@@ -9,7 +9,8 @@ const FILES: &str = r#"{"parameters":[
     {"name":"certKey","type":"path","default_from":"privateKey"},
     {"name":"privateKey","type":"path","default":"server.pem"},
     {"name":"index","type":"integer"},
-    {"name":"name","type":"text"}],
+    {"name":"name","type":"text"},
+    {"name":"zone","type":"text","requires":["name"]}],
     "one_of":[{"names":["index","name"],"required":true}]}"#;
 
 /// What `description` gives to a role, as `name=value`, with a `*` where it is given itself.
@@ -64,6 +65,14 @@ fn defaults_come_from_other_parameters() {
         checked(FILES, "s:certKey=c.pem:index=0").unwrap(),
         ["certKey*=c.pem", "privateKey=server.pem", "index*=0"]
     );
+}
+
+#[test]
+fn what_needs_another_is_refused_alone() {
+    let error = checked(FILES, "s:index=0:zone=z").unwrap_err();
+    assert_eq!((error.kind(), error.argument()), (ErrorKind::MissingArgument, Some("name")));
+    assert!(error.message().contains("zone is given without name"), "{error}");
+    assert!(checked(FILES, "s:name=n:zone=z").is_ok());
 }
 
 #[test]

@@ -1,0 +1,259 @@
+//! The client sides of `tls` and `ssl`.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use endpoints_plugin_api::{
+    Arguments, Client, Connect, ConnectContext, Connection, Error, ErrorKind, Facts, Host, LogLevel,
+};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::Verifier;
+use tokio_rustls::TlsConnector;
+
+use crate::certificate::Certificate;
+use crate::describe::Description;
+use crate::handshake::{self, State};
+use crate::hostname::Hostname;
+use crate::identity::{Identity, Named, Source, trusted};
+use crate::settings::{self, VERSIONS};
+
+/// What a client is made of.
+struct Parts {
+    hostname: Hostname,
+    /// None: what the system trusts.
+    trust: Option<Vec<Certificate>>,
+    identity: Option<Identity>,
+    inner: Client,
+    timeout: Duration,
+}
+
+/// Makes a client of `tls`.
+pub(crate) fn tls(host: &Host, arguments: &mut Arguments<'_>) -> Result<Client, Error> {
+    let provider = settings::provider(arguments)?;
+    let hostname = Hostname::parse("host", arguments.text("host")?)?;
+    let timeout = arguments.duration("timeout")?;
+    let inner = match arguments.opt_client("endpoint")? {
+        Some(inner) => {
+            if arguments.is_given("bindAddress") {
+                let ignored = "bindAddress has no effect beside endpoint; give it to the endpoint inside";
+                host.log(LogLevel::Warn, ignored);
+            }
+            inner
+        }
+        None => host.client(tcp(arguments, Some(&hostname))?.text())?,
+    };
+    let identity = identity(arguments, ["certificate", "privateKey"], &provider)?;
+    let trust = trust(arguments, "trustRoots")?;
+    make(host, arguments, provider, Parts { hostname, trust, identity, inner, timeout })
+}
+
+/// Makes a client of `ssl`.
+pub(crate) fn ssl(host: &Host, arguments: &mut Arguments<'_>) -> Result<Client, Error> {
+    let provider = settings::provider(arguments)?;
+    // Twisted verifies no name here unless there is a hostname, and trusts everybody without caCertsDir.
+    let hostname = match arguments.opt_text("hostname")? {
+        Some(hostname) => Hostname::parse("hostname", hostname)?,
+        None => Hostname::parse("host", arguments.text("host")?)?,
+    };
+    let timeout = arguments.duration("timeout")?;
+    let inner = host.client(tcp(arguments, None)?.text())?;
+    let identity = identity(arguments, ["certKey", "privateKey"], &provider)?;
+    let trust = trust(arguments, "caCertsDir")?;
+    host.log(LogLevel::Warn, format_args!("what ssl says here, tls says so: {}", tls_instead(arguments)?));
+    make(host, arguments, provider, Parts { hostname, trust, identity, inner, timeout })
+}
+
+/// The description of `tls` that does what one of `ssl` does.
+fn tls_instead(arguments: &Arguments<'_>) -> Result<String, Error> {
+    let host = arguments.text("host")?;
+    let port = arguments.text("port")?;
+    let hostname = arguments.opt_text("hostname")?;
+    let mut instead = Description::new("tls");
+    instead.add("host", hostname.unwrap_or(host));
+    instead.add("port", port);
+    if arguments.is_given("timeout") {
+        instead.add("timeout", arguments.bytes("timeout")?);
+    }
+    let paths = [("certKey", "certificate"), ("privateKey", "privateKey"), ("caCertsDir", "trustRoots")];
+    for (old, new) in paths {
+        if let Some(path) = arguments.opt_bytes(old).filter(|_| arguments.is_given(old)) {
+            instead.add(new, path);
+        }
+    }
+    match hostname.filter(|hostname| *hostname != host) {
+        None => {
+            if let Some(bind) = arguments.opt_bytes("bindAddress").filter(|bind| !bind.is_empty()) {
+                instead.add("bindAddress", bind);
+            }
+        }
+        Some(_) => instead.add("endpoint", tcp(arguments, None)?.text()),
+    }
+    Ok(String::from_utf8_lossy(instead.text()).into_owned())
+}
+
+/// The description of the TCP connection below; a name in its ASCII form, where the resolver is asked for one.
+fn tcp(arguments: &Arguments<'_>, hostname: Option<&Hostname>) -> Result<Description, Error> {
+    let mut tcp = Description::new("tcp");
+    let host = arguments.text("host")?;
+    tcp.add("host", hostname.filter(|_| !host.is_ascii()).map_or(host, |hostname| &hostname.ascii));
+    tcp.add("port", arguments.bytes("port")?);
+    tcp.add("timeout", arguments.bytes("timeout")?);
+    if let Some(bind) = arguments.opt_bytes("bindAddress") {
+        tcp.add("bindAddress", bind);
+    }
+    Ok(tcp)
+}
+
+fn identity(
+    arguments: &Arguments<'_>,
+    [certificate, key]: [&'static str; 2],
+    provider: &CryptoProvider,
+) -> Result<Option<Identity>, Error> {
+    let Some(path) = arguments.opt_path(certificate) else { return Ok(None) };
+    // Said of the argument that is given.
+    let key = Named::new(if arguments.is_given(key) { key } else { certificate }, arguments.path(key)?);
+    let certificate = Named::new(certificate, path);
+    let source = Source::Pair { certificate, key, chain: None };
+    Ok(Some(source.load(provider)?.into_first()))
+}
+
+fn trust(arguments: &Arguments<'_>, argument: &'static str) -> Result<Option<Vec<Certificate>>, Error> {
+    arguments.opt_path(argument).map(|path| trusted(&Named::new(argument, path))).transpose()
+}
+
+fn make(
+    host: &Host,
+    arguments: &Arguments<'_>,
+    provider: Arc<CryptoProvider>,
+    parts: Parts,
+) -> Result<Client, Error> {
+    let Parts { hostname, trust, identity, inner, timeout } = parts;
+    let mut facts = Facts::new().with("verifies", &hostname.ascii);
+    facts.push("sni", if hostname.is_address { "0" } else { "1" });
+    let verifier: Arc<dyn ServerCertVerifier> = match &trust {
+        None => {
+            facts.push("trusts", "platform");
+            platform(&provider)?
+        }
+        Some(certificates) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates {
+                roots.add(certificate.der.clone()).map_err(|error| {
+                    let message = format!("{:?} cannot be trusted: {error}", certificate.common_name);
+                    Error::new(ErrorKind::InvalidArgument, message)
+                })?;
+                facts.push("trusts", &certificate.common_name);
+            }
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .map_err(|error| Error::new(ErrorKind::InvalidArgument, error.to_string()))?
+        }
+    };
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(VERSIONS)
+        .map_err(|error| unusable(&error))?
+        .dangerous()
+        // Dangerous would be one that does not verify.
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            facts.push("shows", &identity.certificate.common_name);
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.key)))
+        }
+    };
+    config.alpn_protocols = settings::alpn(arguments)?;
+    let connector = TlsConnector::from(Arc::new(config));
+    Ok(Client::new(TlsClient { host: host.clone(), inner, connector, hostname, timeout, facts }))
+}
+
+pub(crate) fn unusable(error: &rustls::Error) -> Error {
+    Error::invalid_argument("ciphers", format!("ciphers: no connection could use them: {error}"))
+}
+
+/// What trusts the certificates that the system trusts. Reading them takes milliseconds, so it is done once.
+fn platform(provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, Error> {
+    static PLATFORM: OnceLock<Arc<Verifier>> = OnceLock::new();
+    if let Some(verifier) = PLATFORM.get() {
+        return Ok(Arc::<Verifier>::clone(verifier));
+    }
+    let verifier = Verifier::new(Arc::clone(provider)).map_err(|error| {
+        let message = format!(
+            "the certificates that the system trusts cannot be read: {error}; install ca-certificates, or name others with trustRoots"
+        );
+        Error::new(ErrorKind::NotFound, message)
+    })?;
+    Ok(Arc::<Verifier>::clone(PLATFORM.get_or_init(|| Arc::new(verifier))))
+}
+
+/// A way to connect.
+struct TlsClient {
+    host: Host,
+    inner: Client,
+    connector: TlsConnector,
+    hostname: Hostname,
+    /// For everything up to the end of the handshake.
+    timeout: Duration,
+    facts: Facts,
+}
+
+impl Connect for TlsClient {
+    async fn connect(&self, context: ConnectContext) -> Result<Connection, Error> {
+        let is_connected = AtomicBool::new(false);
+        let connecting = async {
+            let connection = self.inner.connect(context).await?;
+            is_connected.store(true, Ordering::Relaxed);
+            self.shake_hands(connection).await
+        };
+        within(&self.host, self.timeout, connecting).await.unwrap_or_else(|| {
+            let stage = if is_connected.load(Ordering::Relaxed) {
+                "the TLS handshake is not done"
+            } else {
+                "there is no connection yet"
+            };
+            let message = format!(
+                "connecting to {} by TLS was not done within the timeout of {:?}: {stage}",
+                self.hostname.ascii, self.timeout
+            );
+            Err(Error::new(ErrorKind::TimedOut, message))
+        })
+    }
+
+    fn describe(&self) -> Facts {
+        self.facts.clone()
+    }
+}
+
+impl TlsClient {
+    async fn shake_hands(&self, connection: Connection) -> Result<Connection, Error> {
+        let mut state = None;
+        let name = self.hostname.server_name.clone();
+        let connection = connection
+            .try_map_stream(|stream| async {
+                let stream = self.connector.connect(name, stream).await?;
+                state = Some(State::new(stream.get_ref().1, None));
+                Ok::<_, std::io::Error>(stream)
+            })
+            .await
+            .map_err(|error| handshake::failed(&self.hostname.ascii, &error))?;
+        Ok(match &state {
+            Some(state) => handshake::with_facts(connection, state),
+            None => connection,
+        })
+    }
+}
+
+/// Waits, but no longer than `limit`; 0 leaves time for what needs none.
+pub(crate) async fn within<T>(
+    host: &Host,
+    limit: Duration,
+    future: impl Future<Output = Result<T, Error>>,
+) -> Option<Result<T, Error>> {
+    host.timeout(limit, future).await.ok()
+}

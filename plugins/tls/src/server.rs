@@ -1,0 +1,263 @@
+//! The server sides of `tls` and `ssl`.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use endpoints_plugin_api::{
+    Argument, Arguments, Connection, Error, ErrorKind, Facts, Host, Listen, ListenContext, Listener,
+    LogLevel, Reachable, Server, name,
+};
+use rustls::crypto::CryptoProvider;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::TlsAcceptor;
+
+use crate::client::{unusable, within};
+use crate::describe::Description;
+use crate::handshake::{self, State};
+use crate::identity::{Identities, Named, Source, trusted};
+use crate::pem;
+use crate::reload::Reloading;
+use crate::settings::{self, VERSIONS, Versions};
+
+/// Makes a server of `tls`.
+pub(crate) fn tls(host: &Host, arguments: &mut Arguments<'_>) -> Result<Server, Error> {
+    let source = match arguments.opt_path("path") {
+        Some(path) => Source::Place(Named::new("path", path)),
+        None => Source::Pair {
+            certificate: named(arguments, "certificate", "certificate")?,
+            key: named(arguments, "privateKey", "certificate")?,
+            chain: None,
+        },
+    };
+    let made = Made::new(arguments, source, VERSIONS)?;
+    let mut facts = Facts::new();
+    for (name, identity) in made.identities.names() {
+        let chain: String = identity.chain.iter().map(|issuer| format!(" < {issuer}")).collect();
+        facts.push("serves", format!("{name}={}{chain}", identity.certificate.common_name));
+    }
+    facts.push("expires", &made.identities.first().certificate.not_after);
+    let inner = match arguments.opt_server("endpoint")? {
+        Some(inner) => inner,
+        None => host.server(tcp(arguments)?.text())?,
+    };
+    Ok(made.into_server(host, inner, facts, arguments.duration("timeout")?))
+}
+
+/// Makes a server of `ssl`.
+pub(crate) fn ssl(host: &Host, arguments: &mut Arguments<'_>) -> Result<Server, Error> {
+    let versions = match arguments.opt_text("sslmethod")? {
+        Some(method) => settings::versions_of_method(method)?,
+        None => VERSIONS,
+    };
+    let source = Source::Pair {
+        certificate: named(arguments, "certKey", "privateKey")?,
+        key: named(arguments, "privateKey", "privateKey")?,
+        chain: arguments.opt_path("extraCertChain").map(|path| Named::new("extraCertChain", path)),
+    };
+    let made = Made::new(arguments, source, versions)?;
+    let identity = made.identities.first();
+    let mut facts = Facts::new()
+        .with("shows", &identity.certificate.common_name)
+        .with("key", &identity.certificate.key_kind);
+    for issuer in &identity.chain {
+        facts.push("chain", issuer);
+    }
+    facts.push("versions", settings::shown(versions));
+    facts.push("expires", &identity.certificate.not_after);
+    if let Some(path) = arguments.opt_path("dhParameters") {
+        pem::check_dh_parameters("dhParameters", path)?;
+        host.log(
+            LogLevel::Warn,
+            "dhParameters has no effect: keys are exchanged by elliptic curves, or together with ML-KEM, and never by finite-field Diffie-Hellman",
+        );
+    }
+    host.log(
+        LogLevel::Warn,
+        format_args!(
+            "what ssl says here, tls says so: {}",
+            String::from_utf8_lossy(tls_instead(arguments)?.text())
+        ),
+    );
+    let inner = host.server(tcp(arguments)?.text())?;
+    Ok(made.into_server(host, inner, facts, arguments.duration("timeout")?))
+}
+
+/// The path of `argument`, which is spoken of as that of `source`, whose value it has where it is not given.
+fn named(arguments: &Arguments<'_>, argument: &'static str, source: &'static str) -> Result<Named, Error> {
+    let spoken_of = if arguments.is_given(argument) { argument } else { source };
+    Ok(Named::new(spoken_of, arguments.path(argument)?))
+}
+
+/// The description of `tls` that does what one of `ssl` does.
+fn tls_instead(arguments: &Arguments<'_>) -> Result<Description, Error> {
+    let mut instead = Description::new("tls");
+    instead.add("certificate", arguments.bytes("certKey")?);
+    if arguments.is_given("certKey") {
+        instead.add("privateKey", arguments.bytes("privateKey")?);
+    }
+    instead.add("port", arguments.bytes("port")?);
+    for name in ["interface", "backlog"] {
+        if let Some(value) = arguments.opt_bytes(name).filter(|_| arguments.is_given(name)) {
+            instead.add(name, value);
+        }
+    }
+    Ok(instead)
+}
+
+/// The description of the TCP listener below. `tcp6` is for IPv6 addresses, and takes IPv4 as well on `::`.
+fn tcp(arguments: &Arguments<'_>) -> Result<Description, Error> {
+    let interface = arguments.text("interface")?;
+    let six = interface.contains(':') && interface.parse::<Ipv4Addr>().is_err();
+    let mut tcp = Description::new(if six { "tcp6" } else { "tcp" });
+    tcp.add("port", arguments.bytes("port")?);
+    tcp.add("interface", interface);
+    tcp.add("backlog", arguments.bytes("backlog")?);
+    Ok(tcp)
+}
+
+/// A configuration and the identities in it.
+struct Made {
+    config: ServerConfig,
+    reloading: Arc<Reloading>,
+    identities: Arc<Identities>,
+}
+
+impl Made {
+    fn new(arguments: &Arguments<'_>, source: Source, versions: Versions) -> Result<Self, Error> {
+        let provider = settings::provider(arguments)?;
+        // Before reading, so that what changes meanwhile is noticed.
+        let stamp = source.stamp();
+        let identities = Arc::new(source.load(&provider)?);
+        let reloading =
+            Arc::new(Reloading::new(source, Arc::clone(&provider), stamp, Arc::clone(&identities)));
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(versions)
+            .map_err(|error| unusable(&error))?;
+        let mut config = match arguments.opt_path("clientCA") {
+            None => builder.with_no_client_auth(),
+            Some(path) => {
+                let is_required = arguments.opt_text("clientAuth")? != Some("optional");
+                let verifier = client_verifier(&Named::new("clientCA", path), provider, is_required)?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        }
+        .with_cert_resolver(Arc::<Reloading>::clone(&reloading));
+        config.alpn_protocols = settings::alpn(arguments)?;
+        // An order was asked for.
+        config.ignore_client_order = arguments.is_given("ciphers");
+        // Tickets of TLS 1.3 and 1.2, whose keys change every six hours.
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()
+            .map_err(|error| Error::new(ErrorKind::Internal, format!("no keys for tickets: {error}")))?;
+        Ok(Self { config, reloading, identities })
+    }
+
+    fn into_server(self, host: &Host, inner: Server, facts: Facts, timeout: Duration) -> Server {
+        let Self { config, reloading, identities } = self;
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let handshake_host = host.clone();
+        let handshake = move |connection| {
+            let (host, acceptor, reloading) =
+                (handshake_host.clone(), acceptor.clone(), Arc::clone(&reloading));
+            async move { accept(host, connection, acceptor, reloading, timeout).await }
+        };
+        let name = known_as(&identities);
+        let reachable = move |inner| reachable(&name, inner);
+        Server::new(TlsServer { inner: Server::wrap_reachable(inner, handshake, reachable), facts })
+    }
+}
+
+/// A way to listen that tells about its certificates.
+struct TlsServer {
+    inner: Server,
+    facts: Facts,
+}
+
+impl Listen for TlsServer {
+    async fn listen(&self, context: ListenContext) -> Result<Listener, Error> {
+        self.inner.listen(context).await
+    }
+
+    fn describe(&self) -> Facts {
+        self.facts.clone()
+    }
+}
+
+fn client_verifier(
+    place: &Named,
+    provider: Arc<CryptoProvider>,
+    is_required: bool,
+) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, Error> {
+    let refused = |problem: &dyn std::fmt::Display| {
+        Error::invalid_argument(place.argument, format!("{}: {problem}", place.argument))
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in trusted(place)? {
+        roots.add(certificate.der).map_err(|error| refused(&error))?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let builder = if is_required { builder } else { builder.allow_unauthenticated() };
+    builder.build().map_err(|error| refused(&error))
+}
+
+async fn accept(
+    host: Host,
+    mut connection: Connection,
+    acceptor: TlsAcceptor,
+    reloading: Arc<Reloading>,
+    timeout: Duration,
+) -> Result<Connection, Error> {
+    let peer = peer(&connection.facts());
+    let shaking = async {
+        reloading.look(&host).await;
+        let mut state = None;
+        let connection = connection
+            .try_map_stream(|stream| async {
+                let stream = acceptor.accept(stream).await?;
+                let connection = stream.get_ref().1;
+                state = Some(State::new(connection, connection.server_name().map(str::to_owned)));
+                Ok::<_, std::io::Error>(stream)
+            })
+            .await
+            .map_err(|error| handshake::failed(&peer, &error))?;
+        Ok(match &state {
+            Some(state) => handshake::with_facts(connection, state),
+            None => connection,
+        })
+    };
+    within(&host, timeout, shaking).await.unwrap_or_else(|| {
+        let message = format!("the TLS handshake with {peer} was not done within the timeout of {timeout:?}");
+        Err(Error::new(ErrorKind::TimedOut, message))
+    })
+}
+
+fn peer(facts: &Facts) -> String {
+    let known = [name::PEER_IP, name::PEER_NAME, name::PEER_UNIX].iter().find_map(|name| facts.get(name));
+    match known {
+        Some(peer) if !peer.is_empty() => String::from_utf8_lossy(peer).into_owned(),
+        _ => "the client".to_owned(),
+    }
+}
+
+/// The name by which a client may know the server: the first one of its first certificate, or an address.
+fn known_as(identities: &Identities) -> String {
+    let certificate = &identities.first().certificate;
+    let name = certificate.dns_names.first().map(|name| match name.strip_prefix('*') {
+        Some(rest) => format!("www{rest}"),
+        None => name.clone(),
+    });
+    let address = || certificate.addresses.first().map(ToString::to_string);
+    name.or_else(address).unwrap_or_else(|| "localhost".to_owned())
+}
+
+fn reachable(name: &str, inner: Reachable) -> Reachable {
+    let port = inner.arguments.iter().find_map(|(name, value)| match value {
+        Argument::Value(port) if name == "port" => Some(port.clone()),
+        _ => None,
+    });
+    Reachable::new("tls")
+        .with("host", name)
+        .with("port", port.unwrap_or_else(|| b"443".to_vec()))
+        .with_nested("endpoint", inner)
+}
