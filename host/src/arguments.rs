@@ -58,6 +58,11 @@ pub(crate) fn check<'d, 'm>(
     let scheme = || String::from_utf8_lossy(&description.scheme()).into_owned();
     check_parts(description, role).map_err(|error| {
         let error = error.with_scheme(&scheme());
+        // What is around nothing says who it is.
+        let around = role.parameters.iter().any(|parameter| parameter.kind == ParameterType::Rest);
+        if around && error.kind() == ErrorKind::MissingArgument {
+            return error.context(scheme());
+        }
         let surplus = matches!(
             error.kind(),
             ErrorKind::TooManyArguments | ErrorKind::UnknownArgument | ErrorKind::DuplicateArgument

@@ -22,6 +22,8 @@ use index::{Index, Listed};
 pub use index::{PluginReport, PluginState};
 
 // A crate that is only depended on is not linked: its registrations appear when it is mentioned.
+#[cfg(feature = "haproxy")]
+use endpoints_plugin_haproxy as _;
 #[cfg(feature = "tcp")]
 use endpoints_plugin_tcp as _;
 #[cfg(feature = "tls")]

@@ -8,6 +8,7 @@ mod bare;
 mod dispatch;
 mod faults;
 mod forward;
+mod haproxy;
 mod incoming;
 mod loader;
 mod object;

@@ -1,0 +1,158 @@
+//! The server side: reads the header that a proxy sends ahead of everything else.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use endpoints_plugin_api::{
+    Arguments, Connection, Error, ErrorKind, Facts, Host, Reachable, Server, TimedOut, name,
+};
+use ipnet::IpNet;
+use tokio::io::AsyncReadExt;
+
+use crate::proxy::{self, Addresses, Command, Header, Invalid};
+
+/// What is read at once: both versions are meant to fit into it (section 2.2 of the protocol's text).
+const AT_ONCE: usize = 536;
+
+/// Makes the endpoint; opens nothing.
+pub(crate) fn make(host: &Host, arguments: &mut Arguments<'_>) -> Result<Server, Error> {
+    let settings = Arc::new(Settings {
+        timeout: arguments.duration("timeout")?,
+        trust: trust(arguments)?,
+        is_optional: arguments.text("mode")? == "optional",
+    });
+    let inner = arguments.server("endpoint")?;
+    let host = host.clone();
+    let handshake = move |connection| {
+        let (host, settings) = (host.clone(), Arc::clone(&settings));
+        async move { settings.accept(&host, connection).await }
+    };
+    let reachable = |inner| Reachable::new("haproxy").with_nested("endpoint", inner);
+    Ok(Server::wrap_reachable(inner, handshake, reachable))
+}
+
+/// Networks; an address is the one of itself alone. The host has checked that it is one of them.
+fn trust(arguments: &Arguments<'_>) -> Result<Vec<IpNet>, Error> {
+    let network = |text: &str| {
+        text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+            Error::invalid_argument("trust", format!("trust: {text:?} is neither an address nor a network"))
+        })
+    };
+    arguments.list("trust")?.into_iter().map(network).collect()
+}
+
+struct Settings {
+    timeout: Duration,
+    /// Whose header is believed; empty: everybody's.
+    trust: Vec<IpNet>,
+    is_optional: bool,
+}
+
+impl Settings {
+    async fn accept(&self, host: &Host, mut connection: Connection) -> Result<Connection, Error> {
+        let peer = peer(&connection.facts());
+        if !self.trusts(peer.as_deref()) {
+            let message = format!(
+                "{} sends PROXY headers, and is not among those that trust names",
+                shown(peer.as_deref())
+            );
+            return Err(Error::new(ErrorKind::PermissionDenied, message));
+        }
+        let mut read = Vec::with_capacity(AT_ONCE);
+        let header = match host.timeout(self.timeout, self.read(&mut connection, &mut read)).await {
+            Ok(header) => header,
+            Err(timed_out) => self.late(timed_out, &read),
+        };
+        let len = match header {
+            Ok(len) => len,
+            Err(error) => {
+                return Err(error.context(format_args!("no PROXY header from {}", shown(peer.as_deref()))));
+            }
+        };
+        connection.unread(&read[len..]);
+        Ok(match proxy::parse(&read[..len]) {
+            Ok(Some(header)) => with_facts(connection, &header),
+            // Optional, and not there.
+            _ => connection,
+        })
+    }
+
+    /// Reads until the header is there; gives its length, 0 where there is none and need be none.
+    async fn read(&self, connection: &mut Connection, read: &mut Vec<u8>) -> Result<usize, Error> {
+        loop {
+            let count = connection
+                .read_buf(read)
+                .await
+                .map_err(|error| Error::from_io("reading it failed", &error))?;
+            match proxy::parse(read) {
+                Ok(Some(header)) => return Ok(header.len),
+                Ok(None) if count > 0 => {}
+                Ok(None) if self.is_optional && read.is_empty() => return Ok(0),
+                Ok(None) => {
+                    let message = if read.is_empty() {
+                        "the connection was closed before it"
+                    } else {
+                        "the connection was closed in the middle of it"
+                    };
+                    return Err(Error::new(ErrorKind::HandshakeFailed, message));
+                }
+                // What only looks like a header is not passed on: whoever sends it may be playing tricks.
+                Err(Invalid::Signature) if self.is_optional => return Ok(0),
+                Err(problem) => return Err(Error::new(ErrorKind::HandshakeFailed, problem.message())),
+            }
+        }
+    }
+
+    fn late(&self, timed_out: TimedOut, read: &[u8]) -> Result<usize, Error> {
+        // Where servers speak first, a client that sends no header sends nothing.
+        if self.is_optional && read.is_empty() { Ok(0) } else { Err(timed_out.into()) }
+    }
+
+    fn trusts(&self, peer: Option<&str>) -> bool {
+        if self.trust.is_empty() {
+            return true;
+        }
+        let Some(address) = peer.and_then(|peer| peer.parse::<SocketAddr>().ok()) else { return false };
+        let ip = address.ip().to_canonical();
+        self.trust.iter().any(|network| network.contains(&ip))
+    }
+}
+
+/// The address of who really connected.
+fn peer(facts: &Facts) -> Option<String> {
+    let known = [name::PEER_IP, name::PEER_UNIX].iter().find_map(|name| facts.get(name))?;
+    Some(String::from_utf8_lossy(known).into_owned())
+}
+
+fn shown(peer: Option<&str>) -> &str {
+    match peer {
+        Some("") | None => "the client",
+        Some(peer) => peer,
+    }
+}
+
+/// Adds what a header tells; addresses only where they count.
+fn with_facts(connection: Connection, header: &Header<'_>) -> Connection {
+    // The last one added stands first.
+    let mut tlvs: Vec<_> = header.tlvs.into_iter().collect();
+    tlvs.reverse();
+    let mut connection = tlvs.into_iter().fold(connection, |connection, tlv| {
+        let mut fact = Vec::with_capacity(1 + tlv.value.len());
+        fact.push(tlv.kind);
+        fact.extend_from_slice(tlv.value);
+        connection.with_fact(name::PROXY_TLV, fact)
+    });
+    let command = if header.command == Command::Local { "LOCAL" } else { "PROXY" };
+    connection = connection.with_fact(name::PROXY_COMMAND, command);
+    connection = connection.with_fact(name::PROXY_VERSION, header.version.to_string());
+    match header.addresses {
+        Addresses::Unknown => connection,
+        Addresses::Ip { source, destination, .. } => connection
+            .with_fact(name::LOCAL_IP, destination.to_string())
+            .with_fact(name::PEER_IP, source.to_string()),
+        Addresses::Unix { source, destination, .. } => {
+            connection.with_fact(name::LOCAL_UNIX, destination).with_fact(name::PEER_UNIX, source)
+        }
+    }
+}
