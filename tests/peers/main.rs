@@ -1,10 +1,12 @@
 //! Real traffic against real servers and clients, each a process of its own.
 
 mod data;
+mod haproxy;
 mod harness;
 mod nginx;
 mod ours;
 mod relay;
 mod socat;
 mod socks;
+mod tls;
 mod twisted;

@@ -18,7 +18,7 @@ use crate::harness::{PATIENCE, built};
 /// Where the schemes come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Plugins {
-    /// `tcp`, `tcp6` and `unix` compiled in; the others are loaded all the same.
+    /// What there is compiled in; the others are loaded all the same.
     BuiltIn,
     /// All loaded from shared libraries.
     Loaded,
@@ -32,7 +32,7 @@ impl Plugins {
         let folder = tempfile::tempdir().expect("a folder for plugins");
         let names: &[&str] = match self {
             Self::BuiltIn => &["socks5"],
-            Self::Loaded => &["socks5", "tcp", "unix"],
+            Self::Loaded => &["socks5", "haproxy", "tcp", "tls", "unix"],
         };
         for name in names {
             let file = format!("libendpoints_plugin_{name}.so");
