@@ -43,6 +43,22 @@ pub struct Layer {
     facts: Facts,
 }
 
+/// The process at the other end of a Unix socket, as it was when it connected (seen by the server) or began to listen
+/// (seen by the client): Linux' `SO_PEERCRED`, unix(7).
+///
+/// The user and the group cannot be forged, and are fit to decide by. The number of the process is fit for logs: a socket
+/// may be handed to another process, and the number given to another once that process has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Credentials {
+    /// The process; `None` where it cannot be seen from this process's PID namespace.
+    pub pid: Option<u32>,
+    /// Its effective user. One that this process's user namespace does not know shows as 65534 (nobody).
+    pub uid: u32,
+    /// Its effective group, likewise.
+    pub gid: u32,
+}
+
 impl Layer {
     /// The scheme that the facts come from.
     #[must_use]
@@ -73,6 +89,17 @@ impl Layer {
         self.address(&[name::PEER_IP, name::PEER_UNIX, name::PEER_NAME])
     }
 
+    /// Who is at the other end of the Unix socket, as far as this layer knows.
+    #[must_use]
+    pub fn peer_credentials(&self) -> Option<Credentials> {
+        let number = |name| std::str::from_utf8(self.fact(name)?).ok()?.parse().ok();
+        Some(Credentials {
+            pid: number(name::PEER_PID),
+            uid: number(name::PEER_UID)?,
+            gid: number(name::PEER_GID)?,
+        })
+    }
+
     fn address(&self, names: &[&str]) -> Option<Address> {
         self.facts.iter().find_map(
             |(name, value)| {
@@ -99,6 +126,14 @@ impl ConnectionInfo {
     #[must_use]
     pub fn peer_addr(&self) -> Option<Address> {
         self.layers.iter().find_map(Layer::peer_addr)
+    }
+
+    /// The process at the other end of a Unix socket: what the outermost layer that knows one says.
+    ///
+    /// Where a proxy is reached through a Unix socket, that is the proxy.
+    #[must_use]
+    pub fn peer_credentials(&self) -> Option<Credentials> {
+        self.layers.iter().find_map(Layer::peer_credentials)
     }
 
     /// The first fact of that name, from the outermost layer that has one.
@@ -195,7 +230,7 @@ impl Connection {
     /// What is known about the connection.
     ///
     /// The addresses of a socket are asked from the operating system here, so they are missing once the peer has reset
-    /// the connection, unless accepting it told them.
+    /// the connection, unless accepting it told them. So are the credentials of a Unix socket's peer, which stay.
     #[must_use]
     pub fn info(&self) -> ConnectionInfo {
         let mut layers = self.layers.to_vec();
@@ -208,6 +243,9 @@ impl Connection {
                 }
                 if transport.peer_addr().is_none() {
                     transport.facts.extend_address(peer, false);
+                }
+                if transport.peer_credentials().is_none() {
+                    transport.facts.extend_credentials(self.stream.peer_credentials());
                 }
             }
         }
@@ -237,17 +275,27 @@ impl Connection {
     }
 }
 
-/// Adds an address to facts.
-trait ExtendAddress {
+/// Adds to facts what a socket tells.
+trait ExtendFacts {
     fn extend_address(&mut self, address: Option<Address>, local: bool);
+    fn extend_credentials(&mut self, credentials: Option<Credentials>);
 }
 
-impl ExtendAddress for Facts {
+impl ExtendFacts for Facts {
     fn extend_address(&mut self, address: Option<Address>, local: bool) {
         if let Some(address) = address {
             let (name, value) = address.to_fact(local);
             self.push(name, value);
         }
+    }
+
+    fn extend_credentials(&mut self, credentials: Option<Credentials>) {
+        let Some(Credentials { pid, uid, gid }) = credentials else { return };
+        if let Some(pid) = pid {
+            self.push(name::PEER_PID, pid.to_string());
+        }
+        self.push(name::PEER_UID, uid.to_string());
+        self.push(name::PEER_GID, gid.to_string());
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::coop;
 
 use crate::address::Address;
+use crate::connection::Credentials;
 use crate::error::{Error, ErrorKind};
 
 mod sys;
@@ -186,6 +187,19 @@ impl Stream {
 }
 
 impl Stream {
+    /// Who is at the other end, where the stream is a Unix socket.
+    pub(crate) fn peer_credentials(&self) -> Option<Credentials> {
+        let Carrier::Unix(stream) = &self.carrier else { return None };
+        let found = stream.peer_cred().ok()?;
+        // What the kernel says of a socket that was never connected.
+        if found.uid() == u32::MAX {
+            return None;
+        }
+        // 0 stands for a process that cannot be seen from this process's PID namespace.
+        let pid = found.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0);
+        Some(Credentials { pid, uid: found.uid(), gid: found.gid() })
+    }
+
     #[cold]
     fn read_leftover(&mut self, buf: &mut ReadBuf<'_>) {
         if let Some(leftover) = &mut self.leftover {
