@@ -161,7 +161,9 @@ fn why_shows_each_place_and_the_winner() {
     assert!(shown.contains("socks5 is provided by endpoints-plugin-socks5 ("), "{shown}");
     let shown = run(["list-plugins", "--why", "tcp", "--json", "--no-default-plugin-path"]).json();
     assert_eq!(shown["provider"]["name"], "endpoints-plugin-tcp");
-    assert_eq!(shown["places"][0]["plugins"][0]["decision"], "provides");
+    let built_in = shown["places"][0]["plugins"].as_array().expect("the built-in plugins");
+    let provides = built_in.iter().filter(|plugin| plugin["decision"] == "provides");
+    assert_eq!(provides.count(), 1, "{shown}");
     let nobody = run(["list-plugins", "--why", "nothing", "--no-default-plugin-path"]);
     assert_eq!(nobody.status, Some(2));
     assert!(nobody.text().contains("nobody provides nothing"), "{nobody:?}");

@@ -1,16 +1,17 @@
 //! The client side.
 
+use std::fmt;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use endpoints_plugin_api::{Connect, ConnectContext, Connection, Error, ErrorKind, Host};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::file::other_than_socket;
 use crate::lock::{self, Holder};
-use crate::path::{Shown, SocketPath};
+use crate::path::{AbstractName, Shown, SocketPath};
 
 /// The wait after the first attempt that finds the backlog full; it doubles until [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(1);
@@ -21,17 +22,43 @@ const LONGEST_WAIT: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct UnixClient {
     pub(crate) host: Host,
-    pub(crate) path: SocketPath,
+    pub(crate) target: Target,
     pub(crate) timeout: Duration,
-    pub(crate) check_pid: bool,
+}
+
+/// What to connect to.
+#[derive(Debug)]
+pub(crate) enum Target {
+    /// The socket at a path; with `check_pid`, only if the lock beside it is held.
+    File { path: SocketPath, check_pid: bool },
+    /// The socket of an abstract name.
+    Abstract(AbstractName),
+}
+
+impl Target {
+    fn address(&self) -> &SocketAddrUnix {
+        match self {
+            Self::File { path, .. } => path.address(),
+            Self::Abstract(name) => name.address(),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, .. } => path.fmt(f),
+            Self::Abstract(name) => name.fmt(f),
+        }
+    }
 }
 
 impl Connect for UnixClient {
     async fn connect(&self, _context: ConnectContext) -> Result<Connection, Error> {
-        if self.check_pid {
-            check_lock(&self.path)?;
+        if let Target::File { path, check_pid: true } = &self.target {
+            check_lock(path)?;
         }
-        let socket = connect(&self.path, self.timeout, |time| self.host.sleep(time)).await?;
+        let socket = connect(&self.target, self.timeout, |time| self.host.sleep(time)).await?;
         self.host.adopt(socket)
     }
 }
@@ -61,7 +88,7 @@ fn check_lock(path: &SocketPath) -> Result<(), Error> {
 /// # Cancel safety
 /// Dropping the future closes the socket.
 async fn connect<S: Future<Output = ()>>(
-    path: &SocketPath,
+    target: &Target,
     timeout: Duration,
     sleep: impl Fn(Duration) -> S,
 ) -> Result<OwnedFd, Error> {
@@ -71,17 +98,17 @@ async fn connect<S: Future<Output = ()>>(
     let begun = Instant::now();
     let mut wait = FIRST_WAIT;
     loop {
-        match rustix::net::connect(&socket, path.address()) {
+        match rustix::net::connect(&socket, target.address()) {
             Ok(()) => return Ok(socket),
             Err(Errno::INTR) => continue,
             // The kernel tells nobody when there is room again, so ask.
             Err(Errno::AGAIN) => {}
-            Err(error) => return Err(cannot_connect(path, error)),
+            Err(error) => return Err(cannot_connect(target, error)),
         }
         let left = timeout.saturating_sub(begun.elapsed());
         if left.is_zero() {
             let message =
-                format!("cannot connect to {path} within {timeout:?}: the listener's backlog is full");
+                format!("cannot connect to {target} within {timeout:?}: the listener's backlog is full");
             return Err(Error::new(ErrorKind::TimedOut, message));
         }
         sleep(wait.min(left)).await;
@@ -89,16 +116,23 @@ async fn connect<S: Future<Output = ()>>(
     }
 }
 
-fn cannot_connect(path: &SocketPath, error: Errno) -> Error {
-    let doing = match (error, other_than_socket(path.as_given())) {
+fn cannot_connect(target: &Target, error: Errno) -> Error {
+    let in_the_way = match target {
+        Target::File { path, .. } => other_than_socket(path.as_given()),
+        Target::Abstract(_) => None,
+    };
+    let doing = match (error, in_the_way) {
         // A link to a socket that was refused tells nothing about the link.
         (Errno::CONNREFUSED, Some(what)) if what != "a symbolic link" => {
-            format!("cannot connect to {path}: {what} is there and no socket")
+            format!("cannot connect to {target}: {what} is there and no socket")
         }
-        (Errno::CONNREFUSED, _) => format!("nobody listens on {path}, though its socket is there"),
-        (Errno::NOENT, _) => format!("there is no socket {path}"),
-        (Errno::PROTOTYPE, _) => format!("cannot connect to {path}: it is no stream socket"),
-        _ => format!("cannot connect to {path}"),
+        (Errno::CONNREFUSED, _) if matches!(target, Target::Abstract(_)) => {
+            format!("nobody listens on {target}")
+        }
+        (Errno::CONNREFUSED, _) => format!("nobody listens on {target}, though its socket is there"),
+        (Errno::NOENT, _) => format!("there is no socket {target}"),
+        (Errno::PROTOTYPE, _) => format!("cannot connect to {target}: it is no stream socket"),
+        _ => format!("cannot connect to {target}"),
     };
     Error::from_io(doing, &error.into())
 }

@@ -7,11 +7,12 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use endpoints_plugin_api::{Error, ErrorKind};
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::lock::{Identity, ignore_missing};
+use crate::owner::Ids;
 use crate::path::{Shown, SocketPath};
 
 /// The file of a socket that was bound here. Dropping it removes the file, if it is still the very same one.
@@ -26,18 +27,22 @@ pub(crate) struct SocketFile {
 }
 
 impl SocketFile {
-    /// Binds `socket` to a file that never has looser rights than `mode`, and has them exactly in the end. `absolute` is
-    /// the same path from the root.
+    /// Binds `socket` to a file that never has looser rights than `mode`, and has them exactly in the end; with another
+    /// owner, nobody has any right before the file is that owner's. `absolute` is the same path from the root.
     ///
     /// # Errors
-    /// Those of `bind`; nothing is left behind.
+    /// Those of `bind`, or that the file cannot be given away; nothing is left behind.
     pub(crate) fn bind(
         socket: impl AsFd,
         path: &SocketPath,
         absolute: &Path,
         mode: Mode,
+        owner: Ids,
     ) -> Result<Self, Error> {
-        let file = Self::bind_restricted(socket, path, absolute, mode)?;
+        let first = if owner.is_unchanged() { mode } else { Mode::empty() };
+        let file = Self::bind_restricted(socket, path, absolute, first)?;
+        file.give_to(owner)
+            .map_err(|error| Error::from_io(format_args!("cannot give {path} to {owner}"), &error.into()))?;
         file.widen(mode).map_err(|error| {
             Error::from_io(format_args!("cannot set the mode {:o} of {path}", mode.bits()), &error)
         })?;
@@ -77,7 +82,16 @@ impl SocketFile {
         Ok(Self { path: absolute.to_owned(), identity, pin, present: true })
     }
 
-    /// Gives the rights that the umask took.
+    /// Changes the owner.
+    fn give_to(&self, owner: Ids) -> rustix::io::Result<()> {
+        if owner.is_unchanged() {
+            return Ok(());
+        }
+        // By way of the descriptor, as the path may lead to another file by now.
+        rustix::fs::chownat(&self.pin, c"", owner.user, owner.group, AtFlags::EMPTY_PATH)
+    }
+
+    /// Gives the rights that it has not got yet.
     fn widen(&self, mode: Mode) -> io::Result<()> {
         let found = rustix::fs::fstat(&self.pin)?.st_mode;
         if Mode::from_raw_mode(found) == mode {
@@ -88,7 +102,7 @@ impl SocketFile {
         match fs::set_permissions(&pinned, fs::Permissions::from_mode(mode.as_raw_mode())) {
             // No /proc, as in some chroots.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_in_place() => {
-                Ok(rustix::fs::chmodat(CWD, &self.path, mode, rustix::fs::AtFlags::empty())?)
+                Ok(rustix::fs::chmodat(CWD, &self.path, mode, AtFlags::empty())?)
             }
             other => other,
         }

@@ -1,7 +1,8 @@
-//! Endpoints of the scheme `unix`: stream sockets that have a file.
+//! Endpoints of the scheme `unix`: stream sockets that have a file, or a name in Linux' abstract namespace.
 //!
-//! A server holds a lock beside its socket, in the way Twisted's servers do, so that programs of both kinds respect
-//! each other: the module `lock` has the protocol, `file` the life of the socket's file.
+//! The server of a file holds a lock beside its socket, in the way Twisted's servers do, so that programs of both kinds respect
+//! each other: the module `lock` has the protocol, `file` the life of the
+//! socket's file, `owner` whom it is given to.
 //!
 //! What touches the file system here is a handful of calls that each take microseconds and no more than `bind` and
 //! `connect` do themselves, so they are made where they stand and not on a thread for blocking work.
@@ -9,15 +10,17 @@
 mod client;
 mod file;
 mod lock;
+mod owner;
 mod path;
 mod server;
 
 use endpoints_plugin_api::{Arguments, Client, Error, ErrorKind, Host, Plugin, Server, export};
 use rustix::fs::Mode;
 
-use crate::client::UnixClient;
-use crate::path::SocketPath;
-use crate::server::UnixServer;
+use crate::client::{Target, UnixClient};
+use crate::owner::Owner;
+use crate::path::{AbstractName, SocketPath};
+use crate::server::{Place, UnixServer};
 
 /// The plugin that provides the scheme `unix`.
 #[derive(Debug)]
@@ -31,22 +34,29 @@ impl Plugin for Unix {
     }
 
     fn client(&self, _scheme: &str, arguments: &mut Arguments<'_>) -> Result<Client, Error> {
-        Ok(Client::new(UnixClient {
-            host: self.host.clone(),
-            path: SocketPath::new("path", arguments.path("path")?)?,
-            timeout: arguments.duration("timeout")?,
-            check_pid: arguments.flag("checkPID")?,
-        }))
+        let target = match arguments.opt_bytes("abstract") {
+            Some(name) => Target::Abstract(AbstractName::new(name)?),
+            None => Target::File {
+                path: SocketPath::new("path", arguments.path("path")?)?,
+                check_pid: arguments.flag("checkPID")?,
+            },
+        };
+        let timeout = arguments.duration("timeout")?;
+        Ok(Client::new(UnixClient { host: self.host.clone(), target, timeout }))
     }
 
     fn server(&self, _scheme: &str, arguments: &mut Arguments<'_>) -> Result<Server, Error> {
-        Ok(Server::new(UnixServer {
-            host: self.host.clone(),
-            path: SocketPath::new("address", arguments.path("address")?)?,
-            mode: Mode::from_raw_mode(small(arguments, "mode")?),
-            backlog: small(arguments, "backlog")?,
-            lockfile: arguments.flag("lockfile")?,
-        }))
+        let place = match arguments.opt_bytes("abstract") {
+            Some(name) => Place::Abstract(AbstractName::new(name)?),
+            None => Place::File {
+                path: SocketPath::new("address", arguments.path("address")?)?,
+                mode: Mode::from_raw_mode(small(arguments, "mode")?),
+                owner: Owner::new(arguments.opt_text("user")?, arguments.opt_text("group")?)?,
+                lockfile: arguments.flag("lockfile")?,
+            },
+        };
+        let backlog = small(arguments, "backlog")?;
+        Ok(Server::new(UnixServer { host: self.host.clone(), backlog, place }))
     }
 }
 

@@ -1,6 +1,6 @@
-//! The path of a socket, and how paths are shown.
+//! The path of a socket or its abstract name, and how they are shown.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -59,6 +59,51 @@ impl SocketPath {
     }
 }
 
+/// A name in Linux' abstract namespace (unix(7)): of a socket without a file.
+#[derive(Clone, Debug)]
+pub(crate) struct AbstractName {
+    name: Vec<u8>,
+    address: SocketAddrUnix,
+}
+
+impl AbstractName {
+    /// # Errors
+    /// If the name, the value of the argument `abstract`, is empty or longer than an address can be.
+    pub(crate) fn new(name: &[u8]) -> Result<Self, Error> {
+        let refused = |why: String| Err(Error::invalid_argument("abstract", format!("abstract: {why}")));
+        if name.is_empty() {
+            return refused("the name is empty; give 1 to 107 bytes".to_owned());
+        }
+        if name.len() > LONGEST {
+            let length = name.len();
+            return refused(format!(
+                "the name has {length} bytes, and one of a Unix socket at most {LONGEST}"
+            ));
+        }
+        match SocketAddrUnix::new_abstract_name(name) {
+            Ok(address) => Ok(Self { name: name.to_owned(), address }),
+            Err(error) => refused(error.to_string()),
+        }
+    }
+
+    /// The name, without the NUL that stands before it in an address.
+    pub(crate) fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// The address to bind, or to connect to.
+    pub(crate) fn address(&self) -> &SocketAddrUnix {
+        &self.address
+    }
+}
+
+/// With an `@` before it, as ss(8) shows it.
+impl fmt::Display for AbstractName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "@{}", Shown(Path::new(OsStr::from_bytes(&self.name))))
+    }
+}
+
 impl fmt::Display for SocketPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Shown(&self.path).fmt(f)
@@ -92,7 +137,6 @@ impl fmt::Display for Shown<'_> {
 mod tests {
     use super::*;
     use endpoints_plugin_api::ErrorKind;
-    use std::ffi::OsStr;
 
     #[test]
     fn the_longest_path_fits_and_one_byte_more_does_not() {
@@ -103,6 +147,20 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
         assert_eq!(error.argument(), Some("path"));
         assert!(error.message().contains("107") && error.message().contains("108"), "{error}");
+    }
+
+    #[test]
+    fn an_abstract_name_may_be_any_bytes_but_none_and_too_many() {
+        for name in [&b"a"[..], b"/run/a", b"\0\xff", &[b'x'; LONGEST]] {
+            let made = AbstractName::new(name).unwrap();
+            assert_eq!(made.address().abstract_name(), Some(name));
+        }
+        assert_eq!(AbstractName::new(b"\0a\n").unwrap().to_string(), "@\\u{0}a\\n");
+        for name in [&b""[..], &[b'x'; LONGEST + 1]] {
+            let error = AbstractName::new(name).unwrap_err();
+            assert_eq!((error.kind(), error.argument()), (ErrorKind::InvalidArgument, Some("abstract")));
+            assert!(error.message().contains("107"), "{error}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 /// Connects; sleeping blocks, so the future never waits for anything else. Gives the sleeps as well.
 fn try_connect(path: &Path, timeout: Duration, each: impl Fn()) -> (Result<OwnedFd, Error>, Vec<Duration>) {
-    let path = SocketPath::new("path", path).unwrap();
+    let target = Target::File { path: SocketPath::new("path", path).unwrap(), check_pid: false };
     let sleeps = RefCell::new(Vec::new());
     let sleep = |time| {
         sleeps.borrow_mut().push(time);
@@ -22,7 +22,7 @@ fn try_connect(path: &Path, timeout: Duration, each: impl Fn()) -> (Result<Owned
         ready(())
     };
     let polled = {
-        let future = pin!(connect(&path, timeout, sleep));
+        let future = pin!(connect(&target, timeout, sleep));
         future.poll(&mut Context::from_waker(Waker::noop()))
     };
     let Poll::Ready(result) = polled else { panic!("waits for nothing but its sleeps") };

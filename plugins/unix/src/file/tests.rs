@@ -3,6 +3,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 
+use rustix::fs::{Gid, Uid};
 use tempfile::TempDir;
 
 fn socket() -> OwnedFd {
@@ -12,7 +13,13 @@ fn socket() -> OwnedFd {
 fn bind(path: &Path, mode: u32) -> Result<(OwnedFd, SocketFile), Error> {
     let socket = socket();
     let path = SocketPath::new("address", path).unwrap();
-    let file = SocketFile::bind(&socket, &path, &path.absolute().unwrap(), Mode::from_raw_mode(mode))?;
+    let file = SocketFile::bind(
+        &socket,
+        &path,
+        &path.absolute().unwrap(),
+        Mode::from_raw_mode(mode),
+        Ids::default(),
+    )?;
     Ok((socket, file))
 }
 
@@ -52,6 +59,27 @@ fn modes_under(umask: u32) {
         file.widen(mode).unwrap();
         assert_eq!(mode_of(&path), mode.bits(), "umask {umask:o}");
     }
+}
+
+#[test]
+fn a_file_is_given_away_with_its_mode_or_not_made() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("s");
+    let address = SocketPath::new("address", &path).unwrap();
+    let owner = Ids { user: Some(Uid::from_raw(4711)), group: Some(Gid::from_raw(4712)) };
+    let socket = socket();
+    let bound = SocketFile::bind(&socket, &address, &path, Mode::from_raw_mode(0o640), owner);
+    if rustix::process::geteuid().is_root() {
+        let file = bound.unwrap();
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid(), mode_of(&path)), (4711, 4712, 0o640));
+        drop(file);
+    } else {
+        let error = bound.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        assert!(error.message().contains("user 4711 and group 4712"), "{error}");
+    }
+    assert!(!path.exists());
 }
 
 #[test]
@@ -112,7 +140,8 @@ fn a_relative_path_is_cleaned_up_from_the_root() {
     let by = directory.path().join("by");
     std::os::unix::fs::symlink(directory.path(), &by).unwrap();
     let address = SocketPath::new("address", &by.join("s")).unwrap();
-    let mut file = SocketFile::bind(&socket, &address, &path, Mode::from_raw_mode(0o666)).unwrap();
+    let mut file =
+        SocketFile::bind(&socket, &address, &path, Mode::from_raw_mode(0o666), Ids::default()).unwrap();
     fs::remove_file(&by).unwrap();
     file.remove().unwrap();
     assert!(!path.exists());
