@@ -287,7 +287,7 @@ async fn an_abstract_name_takes_the_place_of_a_path(world: &World) {
 
     let listener = world.listen(&format!("{description}:backlog=0")).await;
     let address = Address::UnixAbstract(name.clone().into_bytes());
-    assert_eq!(listener.addresses(), [address.clone()]);
+    assert_eq!(listener.addresses(), std::slice::from_ref(&address));
     assert_eq!(reachable(&listener), description);
     let taken = world.listen_error(&description).await;
     assert_kind(&taken, ErrorKind::AddressInUse);
