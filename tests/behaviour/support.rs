@@ -15,8 +15,13 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// The plugins that are built in too.
-pub(crate) const TRANSPORTS: [&str; 4] =
-    ["endpoints_plugin_haproxy", "endpoints_plugin_tcp", "endpoints_plugin_tls", "endpoints_plugin_unix"];
+pub(crate) const TRANSPORTS: [&str; 5] = [
+    "endpoints_plugin_haproxy",
+    "endpoints_plugin_systemd",
+    "endpoints_plugin_tcp",
+    "endpoints_plugin_tls",
+    "endpoints_plugin_unix",
+];
 
 /// Those that there are as files alone.
 pub(crate) const WRAPPERS: [&str; 3] =

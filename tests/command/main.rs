@@ -8,3 +8,4 @@ mod relay;
 mod results;
 mod services;
 mod stalled;
+mod systemd;

@@ -8,5 +8,6 @@ mod ours;
 mod relay;
 mod socat;
 mod socks;
+mod systemd;
 mod tls;
 mod twisted;
