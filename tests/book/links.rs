@@ -7,9 +7,9 @@ use crate::page;
 
 fn pages() -> Vec<PathBuf> {
     let mut pages = vec![page::root().join("README.md"), page::root().join("CONTRIBUTING.md")];
-    for folder in ["docs/src", "docs/decisions"] {
+    for folder in ["docs/src", "docs/src/schemes", "docs/decisions"] {
         let entries = fs::read_dir(page::root().join(folder)).expect(folder);
-        pages.extend(entries.filter_map(Result::ok).map(|entry| entry.path()));
+        pages.extend(entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_file()));
     }
     pages
 }

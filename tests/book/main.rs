@@ -11,4 +11,5 @@ mod grammar;
 mod links;
 mod page;
 mod plugins;
+mod schemes;
 mod tour;
