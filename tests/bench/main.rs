@@ -5,8 +5,10 @@
 
 mod descriptions;
 mod measure;
+mod proxy;
 mod startup;
 mod streams;
+mod tls;
 
 use std::path::PathBuf;
 
@@ -20,6 +22,12 @@ fn main() {
     let plugins = Plugins::gather();
     if wants("descriptions") {
         descriptions::run(quick, &plugins);
+    }
+    if wants("proxy") {
+        proxy::run(quick);
+    }
+    if wants("tls") {
+        tls::run(quick, &plugins);
     }
     if wants("startup") {
         startup::run(quick, &plugins);
@@ -43,7 +51,9 @@ impl Plugins {
         let executable = std::env::current_exe().expect("the bench has a path");
         let profile = executable.ancestors().nth(2).expect("target/release/deps/bench").to_owned();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        for name in ["plugin_tcp", "plugin_unix", "plugin_socks5", "fixture_pass", "fixture_memory"] {
+        for name in
+            ["plugin_tcp", "plugin_tls", "plugin_unix", "plugin_socks5", "fixture_pass", "fixture_memory"]
+        {
             let file = format!("libendpoints_{name}.so");
             let source = profile.join(&file);
             std::fs::copy(&source, folder.path().join(&file)).unwrap_or_else(|error| {

@@ -89,7 +89,7 @@ fn table(role: &Role) -> String {
             let _ = write!(about, " Needs `{}`.", parameter.requires.join("`, `"));
         }
         if let Some(example) = &parameter.example {
-            let _ = write!(about, " For example `{}`.", example);
+            let _ = write!(about, " For example `{example}`.");
         }
         let _ = writeln!(
             table,

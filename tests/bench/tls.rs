@@ -1,0 +1,160 @@
+//! TLS beside raw tokio-rustls, with the same settings.
+
+use std::fs;
+use std::process::Command;
+use std::sync::Arc;
+
+use endpoints::{ClientEndpoint, Connection, Listener, Registry};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::Plugins;
+use crate::measure::{Table, thread_cpu};
+
+/// How to connect and accept.
+enum Way {
+    Raw { listener: TcpListener, acceptor: TlsAcceptor, connector: TlsConnector },
+    Ours { listener: Listener, client: ClientEndpoint },
+}
+
+type RawEnds = (tokio_rustls::client::TlsStream<TcpStream>, tokio_rustls::server::TlsStream<TcpStream>);
+
+enum Ends {
+    Raw(Box<RawEnds>),
+    Ours(Box<(Connection, Connection)>),
+}
+
+impl Way {
+    fn raw(runtime: &Runtime, pki: &TempDir) -> Self {
+        let file = |name: &str| fs::read(pki.path().join("pki").join(name)).expect(name);
+        let certificate = CertificateDer::from_pem_slice(&file("server.crt")).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_slice(&file("server.key")).expect("a key");
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(&file("ca.crt")).expect("a root")).expect("a root");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("a pair");
+        server.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().expect("keys");
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
+        Self::Raw {
+            listener,
+            acceptor: TlsAcceptor::from(Arc::new(server)),
+            connector: TlsConnector::from(Arc::new(client)),
+        }
+    }
+
+    fn ours(runtime: &Runtime, registry: &Registry, pki: &TempDir) -> Self {
+        let path = |name: &str| {
+            endpoints::quote_str(pki.path().join("pki").join(name).to_str().expect("UTF-8")).into_owned()
+        };
+        let server = format!("tls:{}:0:interface=127.0.0.1", path("server.pem"));
+        let server = registry.server(&server).unwrap_or_else(|error| panic!("{server}: {error}"));
+        let listener = runtime.block_on(server.listen()).expect("a port");
+        let client = format!("{}:trustRoots={}", listener.reachable()[0], path("trust"));
+        let client = registry.client(&client).unwrap_or_else(|error| panic!("{client}: {error}"));
+        Self::Ours { listener, client }
+    }
+
+    /// Connects, accepts, and shakes hands.
+    async fn pair(&self) -> Ends {
+        match self {
+            Self::Raw { listener, acceptor, connector } => {
+                let address = listener.local_addr().expect("an address");
+                let name = ServerName::try_from("localhost").expect("a name");
+                let connecting = async {
+                    let stream = TcpStream::connect(address).await.expect("connect");
+                    connector.connect(name, stream).await.expect("a handshake")
+                };
+                let accepting = async {
+                    let (stream, _) = listener.accept().await.expect("accept");
+                    acceptor.accept(stream).await.expect("a handshake")
+                };
+                let (client, server) = tokio::join!(connecting, accepting);
+                Ends::Raw(Box::new((client, server)))
+            }
+            Self::Ours { listener, client } => {
+                let accepting = async { listener.accept().await?.await };
+                let (client, server) = tokio::join!(client.connect(), accepting);
+                Ends::Ours(Box::new((client.expect("connect"), server.expect("a handshake"))))
+            }
+        }
+    }
+}
+
+pub(crate) fn run(quick: bool, plugins: &Plugins) {
+    let pki = tempfile::tempdir().expect("a folder");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/conformance/make_pki.sh");
+    let made = Command::new("bash").arg(script).arg(pki.path().join("pki")).output().expect("bash");
+    if !made.status.success() {
+        println!("\nTLS: not measured: {}", String::from_utf8_lossy(&made.stderr));
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (built_in, loaded) = (plugins.built_in(), plugins.loaded());
+    let mut ways = vec![
+        ("raw tokio-rustls".to_owned(), Way::raw(&runtime, &pki)),
+        ("raw again (the noise)".to_owned(), Way::raw(&runtime, &pki)),
+        ("tls, built in".to_owned(), Way::ours(&runtime, &built_in, &pki)),
+        ("tls, from a .so".to_owned(), Way::ours(&runtime, &loaded, &pki)),
+    ];
+    let (rounds, count) = if quick { (3, 20) } else { (21, 200) };
+    let title = "full handshakes with connecting and closing, CPU of both (target 1/0.97)";
+    let table = Table::measure(title, "µs", rounds, &mut ways, |way| {
+        runtime.block_on(async {
+            let begun = thread_cpu();
+            for _ in 0..count {
+                drop(way.pair().await);
+            }
+            (thread_cpu() - begun).as_secs_f64() * 1e6 / f64::from(count)
+        })
+    });
+    table.print(&[None, None, Some(1.03), Some(1.03)]);
+
+    let mut streams: Vec<_> =
+        ways.iter().map(|(name, way)| (name.clone(), runtime.block_on(way.pair()))).collect();
+    let count = if quick { 50 } else { 1000 };
+    let title = "16 KiB through TLS, CPU of both (target 1/0.97)";
+    let table = Table::measure(title, "µs", rounds, &mut streams, |ends| {
+        runtime.block_on(async {
+            match ends {
+                Ends::Raw(ends) => bulk(&mut ends.0, &mut ends.1, count).await,
+                Ends::Ours(ends) => bulk(&mut ends.0, &mut ends.1, count).await,
+            }
+        })
+    });
+    table.print(&[None, None, Some(1.03), Some(1.03)]);
+}
+
+async fn bulk<C: AsyncWrite + Unpin, S: AsyncRead + Unpin>(
+    client: &mut C,
+    server: &mut S,
+    count: u32,
+) -> f64 {
+    let sent = vec![7; 16 * 1024];
+    let mut received = vec![0; 16 * 1024];
+    let begun = thread_cpu();
+    for _ in 0..count {
+        let sending = async {
+            client.write_all(&sent).await.expect("write");
+            client.flush().await.expect("flush");
+        };
+        let ((), read) = tokio::join!(sending, server.read_exact(&mut received));
+        read.expect("read");
+    }
+    (thread_cpu() - begun).as_secs_f64() * 1e6 / f64::from(count)
+}
