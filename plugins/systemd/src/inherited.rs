@@ -10,6 +10,9 @@ use endpoints_plugin_api::Error;
 /// The first inherited descriptor (`SD_LISTEN_FDS_START`).
 const FIRST: RawFd = 3;
 
+/// The most sockets that an error lists.
+const SHOWN: usize = 32;
+
 /// What the environment tells.
 #[derive(Debug)]
 pub(crate) struct Inherited {
@@ -97,7 +100,13 @@ impl Inherited {
         };
         match self.count {
             0 => "none is inherited".to_owned(),
-            count => format!("inherited are {}", (0..count).map(name).collect::<Vec<_>>().join(", ")),
+            count => {
+                // However many the environment claims.
+                let shown: Vec<String> = (0..count.min(SHOWN)).map(name).collect();
+                let more = count.saturating_sub(SHOWN);
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                format!("inherited are {}{more}", shown.join(", "))
+            }
         }
     }
 }
@@ -130,6 +139,13 @@ mod tests {
         assert_eq!(inherited("7", "2", Some("a")).at(1).unwrap(), 4);
         // More names than sockets name nothing.
         assert!(inherited("7", "1", Some("a:b")).named("b").is_err());
+    }
+
+    #[test]
+    fn an_absurd_number_of_sockets_makes_no_absurd_message() {
+        let error = inherited("7", &usize::MAX.to_string(), Some("web")).named("x").unwrap_err();
+        assert!(error.message().contains("0 (web), 1, 2") && error.message().ends_with(" more"), "{error}");
+        assert!(error.message().len() < 300, "{error}");
     }
 
     #[test]
