@@ -66,7 +66,7 @@ fn with_tlvs(addresses: &Addresses<'_>) -> Vec<u8> {
 }
 
 fn read(bytes: &[u8]) {
-    black_box(parse(bytes).expect("a header").expect("all of it"));
+    black_box(&parse(bytes).expect("a header").expect("all of it"));
 }
 
 fn walk(bytes: &[u8]) {
@@ -74,7 +74,7 @@ fn walk(bytes: &[u8]) {
     for tlv in header.tlvs {
         black_box(tlv);
     }
-    black_box(header.addresses);
+    black_box(&header.addresses);
 }
 
 fn with_ppp(bytes: &[u8]) {

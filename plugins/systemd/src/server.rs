@@ -41,7 +41,8 @@ impl Listen for SystemdServer {
             )
             .with_retryable(false),
             NotTaken::Unfit(problem) => {
-                Error::invalid_argument("domain", format!("{what} cannot be listened on: {problem}"))
+                let message = format!("{what} cannot be listened on: {problem}");
+                Error::invalid_argument(if problem.contains("domain") { "domain" } else { "index" }, message)
             }
         })?;
         let reachable = reachable(&socket).into_iter().collect();
@@ -62,10 +63,10 @@ impl SystemdServer {
             AddressFamily::INET => "INET",
             AddressFamily::INET6 => "INET6",
             AddressFamily::UNIX => "UNIX",
-            _ => "of another family",
+            _ => return Err("it is of a family that nobody listens on here".into()),
         };
         if name != self.domain {
-            return Err(format!("it is {name}, and domain says {}", self.domain));
+            return Err(format!("it is {name}, and domain says {}; write domain={name}", self.domain));
         }
         if socket_type(socket) != Ok(SocketType::STREAM) {
             return Err("it is no stream socket (ListenStream=)".into());

@@ -13,6 +13,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header<'_>>, Invalid> {
         // A line that ends within the word is none either.
         return if START.starts_with(bytes) { Ok(None) } else { Err(Invalid::Signature) };
     }
+    if let Some((addresses, len)) = usual(bytes) {
+        return Ok(Some(Header { version: 1, command: Command::Proxy, addresses, tlvs: Tlvs::NONE, len }));
+    }
     let window = &bytes[..bytes.len().min(LONGEST)];
     // The first CR LF, not the first CR: what UNKNOWN is followed by may be anything.
     let Some(end) = window.windows(2).position(|pair| pair == b"\r\n") else {
@@ -20,6 +23,56 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header<'_>>, Invalid> {
     };
     let addresses = line(&bytes[START.len()..end])?;
     Ok(Some(Header { version: 1, command: Command::Proxy, addresses, tlvs: Tlvs::NONE, len: end + 2 }))
+}
+
+/// Reads what nearly all proxies send, TCP over IPv4, in one go; anything else, and what is damaged or not all there,
+/// is left to be looked at closely. No such line is too long.
+#[inline]
+fn usual(bytes: &[u8]) -> Option<(Addresses<'static>, usize)> {
+    let mut rest = bytes.strip_prefix(b"PROXY TCP4 ")?;
+    let source = octets(&mut rest)?;
+    let destination = octets(&mut rest)?;
+    let source_port = number(&mut rest, b' ')?;
+    let destination_port = number(&mut rest, b'\r')?;
+    let rest = rest.strip_prefix(b"\n")?;
+    let addresses = Addresses::Ip {
+        source: SocketAddr::new(IpAddr::V4(source), source_port),
+        destination: SocketAddr::new(IpAddr::V4(destination), destination_port),
+        is_datagram: false,
+    };
+    Some((addresses, bytes.len() - rest.len()))
+}
+
+#[inline]
+fn octets(rest: &mut &[u8]) -> Option<Ipv4Addr> {
+    let mut octets = [0; 4];
+    for (place, octet) in octets.iter_mut().enumerate() {
+        let end = if place == 3 { b' ' } else { b'.' };
+        *octet = u8::try_from(number(rest, end)?).ok()?;
+    }
+    Some(octets.into())
+}
+
+/// A number in its plain form, and the byte behind it.
+#[inline]
+fn number(rest: &mut &[u8], end: u8) -> Option<u16> {
+    let mut value = 0_u32;
+    for (place, byte) in rest.iter().enumerate().take(6) {
+        if *byte == end && place > 0 {
+            // The first digit of more than one is not zero: a longer number is at least ten.
+            if place > 1 && rest[0] == b'0' {
+                return None;
+            }
+            *rest = &rest[place + 1..];
+            return u16::try_from(value).ok();
+        }
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value * 10 + u32::from(digit);
+    }
+    None
 }
 
 fn line(line: &[u8]) -> Result<Addresses<'static>, Invalid> {

@@ -7,9 +7,16 @@ use super::{Addresses, Command, Header, Invalid, SIGNATURE, Tlvs};
 /// The signature, the version and command, the family and transport, the length.
 const FIXED: usize = 16;
 
+#[inline]
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header<'_>>, Invalid> {
     let Some((fixed, rest)) = bytes.split_first_chunk::<FIXED>() else { return beginning(bytes) };
-    if fixed[..12] != SIGNATURE {
+    // As two numbers: comparing slices would be a call.
+    let as_numbers = |bytes: &[u8; FIXED]| {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = *bytes;
+        (u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u32::from_ne_bytes([i, j, k, l]))
+    };
+    const WANTED: &[u8; FIXED] = b"\r\n\r\n\0\r\nQUIT\n\0\0\0\0";
+    if as_numbers(fixed) != as_numbers(WANTED) {
         return Err(Invalid::Signature);
     }
     let command = command(fixed[12])?;
@@ -40,18 +47,20 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header<'_>>, Invalid> {
     }
     let Some(body) = rest.get(..length) else { return Ok(None) };
     let is_datagram = transport == 2;
-    let port = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
     let addresses = match family {
         1 => {
-            let ip =
-                |at: usize| IpAddr::V4(Ipv4Addr::new(body[at], body[at + 1], body[at + 2], body[at + 3]));
+            // There is so much: looked at above.
+            let Some(room) = body.first_chunk::<12>() else { return Err(Invalid::AddressTooShort) };
+            let [a, b, c, d, e, f, g, h, source @ .., _, _] = *room;
+            let destination = u16::from_be_bytes([room[10], room[11]]);
             Addresses::Ip {
-                source: SocketAddr::new(ip(0), port(8)),
-                destination: SocketAddr::new(ip(4), port(10)),
+                source: SocketAddr::new(Ipv4Addr::new(a, b, c, d).into(), u16::from_be_bytes(source)),
+                destination: SocketAddr::new(Ipv4Addr::new(e, f, g, h).into(), destination),
                 is_datagram,
             }
         }
         2 => {
+            let port = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
             let ip = |at: usize| {
                 let mut octets = [0; 16];
                 octets.copy_from_slice(&body[at..at + 16]);
