@@ -3,3 +3,4 @@
 
 pub mod grammar;
 mod grammar_model;
+pub mod proxy;
