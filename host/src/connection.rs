@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use endpoints_plugin_api::abi::bytes::RBytes;
@@ -28,6 +28,8 @@ pub struct Connection {
     layers: SmallVec<[Layer; 1]>,
     /// The peer's address, where accepting or connecting told it.
     peer: Option<Address>,
+    /// This side's address, once somebody has asked for it.
+    local: OnceLock<Option<Address>>,
 }
 
 /// What is known about a connection, in layers: the outermost wrapper first, the transport last.
@@ -179,7 +181,7 @@ fn split_layers(bytes: Vec<u8>) -> (Facts, Vec<Layer>) {
 
 impl Connection {
     pub(crate) fn new(stream: Stream, peer: Option<Address>) -> Self {
-        Self { stream, layers: SmallVec::new(), peer }
+        Self { stream, layers: SmallVec::new(), peer, local: OnceLock::new() }
     }
 
     pub(crate) fn with_layer(mut self, scheme: &Arc<str>, facts: Facts) -> Self {
@@ -235,8 +237,8 @@ impl Connection {
     pub fn info(&self) -> ConnectionInfo {
         let mut layers = self.layers.to_vec();
         if self.stream.is_socket() {
-            let (local, peer) = self.stream.addresses();
-            let peer = self.peer.clone().or(peer);
+            let local = self.local.get_or_init(|| self.stream.local_addr()).clone();
+            let peer = self.peer.clone().or_else(|| self.stream.peer_addr());
             if let Some(transport) = layers.last_mut() {
                 if transport.local_addr().is_none() {
                     transport.facts.extend_address(local, true);
@@ -270,8 +272,8 @@ impl Connection {
     /// Gives the connection back where it is no bare socket, or bytes were read ahead that would be lost.
     #[expect(clippy::result_large_err, reason = "the error is the connection itself, given back")]
     pub fn into_socket(self) -> Result<OwnedFd, Self> {
-        let Self { stream, layers, peer } = self;
-        stream.into_socket().map_err(|stream| Self { stream, layers, peer })
+        let Self { stream, layers, peer, local } = self;
+        stream.into_socket().map_err(|stream| Self { stream, layers, peer, local })
     }
 }
 

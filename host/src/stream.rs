@@ -171,17 +171,21 @@ impl Stream {
         }
     }
 
-    /// The addresses of the socket, where the stream is one.
-    pub(crate) fn addresses(&self) -> (Option<Address>, Option<Address>) {
+    /// This side's address, where the stream is a socket.
+    pub(crate) fn local_addr(&self) -> Option<Address> {
         match &self.carrier {
-            Carrier::Tcp(stream) => {
-                (stream.local_addr().ok().map(Address::Ip), stream.peer_addr().ok().map(Address::Ip))
-            }
-            Carrier::Unix(stream) => (
-                stream.local_addr().ok().map(|address| Address::from_unix(&address)),
-                stream.peer_addr().ok().map(|address| Address::from_unix(&address)),
-            ),
-            Carrier::Plugin(_) => (None, None),
+            Carrier::Tcp(stream) => stream.local_addr().ok().map(Address::Ip),
+            Carrier::Unix(stream) => stream.local_addr().ok().map(|address| Address::from_unix(&address)),
+            Carrier::Plugin(_) => None,
+        }
+    }
+
+    /// The peer's address, where the stream is a socket that has not been reset.
+    pub(crate) fn peer_addr(&self) -> Option<Address> {
+        match &self.carrier {
+            Carrier::Tcp(stream) => stream.peer_addr().ok().map(Address::Ip),
+            Carrier::Unix(stream) => stream.peer_addr().ok().map(|address| Address::from_unix(&address)),
+            Carrier::Plugin(_) => None,
         }
     }
 }

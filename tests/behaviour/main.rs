@@ -13,6 +13,7 @@ mod incoming;
 mod loader;
 mod object;
 mod racing;
+mod reachable;
 mod recorded;
 mod runtime;
 mod secrets;
