@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use endpoints_plugin_api::name;
+use rustix::net::{SocketAddrAny, SocketAddrUnix};
 
 /// An address of one end of a connection, or of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -59,6 +60,20 @@ impl Address {
             (None, Some(name)) => Self::UnixAbstract(name.to_owned()),
             (None, None) => Self::UnixUnnamed,
         }
+    }
+
+    /// The address of a socket; `None` for those of families that nobody listens on here.
+    pub(crate) fn from_socket(address: SocketAddrAny) -> Option<Self> {
+        if let Ok(address) = SocketAddr::try_from(address.clone()) {
+            return Some(Self::Ip(address));
+        }
+        let address = SocketAddrUnix::try_from(address).ok()?;
+        // The kernel tells of a socket without a name in a form that is also that of an empty abstract one.
+        Some(match (address.path_bytes(), address.abstract_name()) {
+            (Some(path), _) => Self::UnixPath(Path::new(OsStr::from_bytes(path)).to_owned()),
+            (None, Some(name)) if !name.is_empty() => Self::UnixAbstract(name.to_owned()),
+            _ => Self::UnixUnnamed,
+        })
     }
 
     /// As a fact about this side (`local`) or the peer: its name and value.

@@ -257,6 +257,11 @@ fn place_positional<'d>(
     given: &mut [Option<Part<'d>>],
 ) -> Result<(), Error> {
     let count = description.positional().count();
+    // A scheme that takes nothing is written with its colon: `stdio:`.
+    let is_nothing = |part: Part<'_>| part.value().is_empty();
+    if role.positions.is_empty() && count == 1 && description.positional().all(is_nothing) {
+        return Ok(());
+    }
     if let Some(surplus) = description.positional().nth(role.positions.len()) {
         return Err(too_many(description, role, count, surplus));
     }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::address::Address;
 use crate::error::{Error, ErrorKind};
-use crate::stream::{Carried, Carrier, Stream, uncarry, within_budget};
+use crate::stream::{Carried, Carrier, Pair, Stream, uncarry, within_budget};
 
 /// An established connection.
 ///
@@ -202,11 +202,15 @@ impl Connection {
                 }
                 Err(stream) => Self::new(Stream::new(Carrier::Plugin(stream)), None),
             },
-            Body::Pair { .. } => {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    "this host does not take pairs of descriptors",
-                ));
+            Body::Pair { read, write, inherited } => {
+                let failed = |error: io::Error| {
+                    Error::from(endpoints_plugin_api::Error::from_io(
+                        "the descriptors that a plugin handed over cannot be used",
+                        &error,
+                    ))
+                };
+                let pair = Pair::new(read, write, inherited).map_err(failed)?;
+                Self::new(Stream::new(Carrier::Pair(Box::new(pair))), None)
             }
             Body::Handshake(_) => {
                 return Err(Error::new(
@@ -236,7 +240,7 @@ impl Connection {
     #[must_use]
     pub fn info(&self) -> ConnectionInfo {
         let mut layers = self.layers.to_vec();
-        if self.stream.is_socket() {
+        if self.stream.socket().is_some() {
             let local = self.local.get_or_init(|| self.stream.local_addr()).clone();
             let peer = self.peer.clone().or_else(|| self.stream.peer_addr());
             if let Some(transport) = layers.last_mut() {

@@ -114,6 +114,7 @@ impl ErrorKind {
                 | Self::UnknownArgument
                 | Self::MissingArgument
                 | Self::DuplicateArgument
+                | Self::ConflictingArguments
                 | Self::TooManyArguments
                 | Self::BadNumber
                 | Self::BadPort

@@ -24,6 +24,8 @@ pub use index::{PluginReport, PluginState};
 // A crate that is only depended on is not linked: its registrations appear when it is mentioned.
 #[cfg(feature = "haproxy")]
 use endpoints_plugin_haproxy as _;
+#[cfg(feature = "stdio")]
+use endpoints_plugin_stdio as _;
 #[cfg(feature = "systemd")]
 use endpoints_plugin_systemd as _;
 #[cfg(feature = "tcp")]

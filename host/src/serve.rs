@@ -102,6 +102,8 @@ pub struct Outcome {
     pub cut: usize,
     /// Why it ended, where it was not told to.
     pub error: Option<Error>,
+    /// Whether it ended since the listener had no more connections to give, and the last one was over.
+    pub exhausted: bool,
 }
 
 /// Who is told of events.
@@ -170,7 +172,8 @@ impl Serve {
     }
 
     /// Serves until `stop` ends: stops listening then, lets the open connections end, and cuts those that do not within
-    /// the drain timeout.
+    /// the drain timeout. A listener that has no more connections to give ([`ErrorKind::Closed`]), as that of `stdio`,
+    /// ends it with the last of them.
     ///
     /// `handle` is called for each connection, with its number; it awaits the [`Incoming`] for the handshake.
     ///
@@ -199,13 +202,26 @@ impl Serve {
         }
         let mut open = Vec::new();
         let mut error = None;
-        tokio::select! {
-            () = stop => {}
+        let exhausted = async {
             // An acceptor ends by itself only when the listener is of no more use.
-            Some(ended) = acceptors.join_next() => take_over(ended, &mut open, &mut error),
-        }
+            while let Some(ended) = acceptors.join_next().await {
+                take_over(ended, &mut open, &mut error);
+                if error.is_some() {
+                    return;
+                }
+            }
+            // There was nothing wrong with it: it had no more connections to give. Those that it gave end by themselves.
+            drain(&mut open, None).await;
+        };
+        let ended_by_itself = tokio::select! {
+            () = stop => false,
+            () = exhausted => true,
+        };
+        let exhausted = ended_by_itself && error.is_none();
         let _ = stopping.send(true);
-        observer.tell(&Event::Draining);
+        if !exhausted {
+            observer.tell(&Event::Draining);
+        }
         while let Some(ended) = acceptors.join_next().await {
             take_over(ended, &mut open, &mut error);
         }
@@ -218,9 +234,9 @@ impl Serve {
                 observer.tell(&Event::Error { id: None, error: &error });
             }
         };
-        let (_, cut) = tokio::join!(until(deadline, closing), drain(open, deadline));
+        let (_, cut) = tokio::join!(until(deadline, closing), drain(&mut open, deadline));
         observer.tell(&Event::Stopped);
-        Outcome { cut, error }
+        Outcome { cut, error, exhausted }
     }
 }
 
@@ -233,9 +249,9 @@ async fn until<T>(deadline: Option<Instant>, future: impl Future<Output = T>) ->
 }
 
 /// Waits for connections to end; cuts those that are open at the deadline, and counts them.
-async fn drain(open: Vec<JoinSet<()>>, deadline: Option<Instant>) -> usize {
+async fn drain(open: &mut [JoinSet<()>], deadline: Option<Instant>) -> usize {
     let mut cut = 0;
-    for mut connections in open {
+    for connections in open {
         loop {
             let ended = until(deadline, connections.join_next()).await;
             if !matches!(ended, Some(Some(_))) {
@@ -334,9 +350,10 @@ where
                     drop(slot);
                 });
             }
+            Err(error) if error.kind() == ErrorKind::Closed => return (open, None),
             Err(error) => {
                 shared.observer.tell(&Event::Error { id: None, error: &error });
-                if matches!(error.kind(), ErrorKind::Closed | ErrorKind::PluginPanicked) {
+                if error.kind() == ErrorKind::PluginPanicked {
                     return (open, Some(error));
                 }
                 tokio::select! {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -16,14 +16,17 @@ use crate::address::Address;
 use crate::connection::Credentials;
 use crate::error::{Error, ErrorKind};
 
+mod pair;
 mod sys;
 
+pub(crate) use pair::Pair;
 pub(crate) use sys::{Carried, uncarry};
 
 /// Who carries the bytes.
 pub(crate) enum Carrier {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Pair(Box<Pair>),
     Plugin(Foreign),
 }
 
@@ -145,7 +148,7 @@ impl Stream {
                 Ok(socket) => Ok(socket.into()),
                 Err(error) => unreachable!("a registered socket can be taken out of the reactor: {error}"),
             },
-            Carrier::Plugin(_) => Err(self),
+            Carrier::Pair(_) | Carrier::Plugin(_) => Err(self),
         }
     }
 
@@ -159,7 +162,7 @@ impl Stream {
 
     #[inline]
     pub(crate) fn is_socket(&self) -> bool {
-        !matches!(self.carrier, Carrier::Plugin(_))
+        matches!(self.carrier, Carrier::Tcp(_) | Carrier::Unix(_))
     }
 
     /// The plugin's stream, where it carries the bytes and nothing was read ahead.
@@ -171,26 +174,26 @@ impl Stream {
         }
     }
 
-    /// This side's address, where the stream is a socket.
-    pub(crate) fn local_addr(&self) -> Option<Address> {
+    /// The socket that carries the bytes, where one does.
+    pub(crate) fn socket(&self) -> Option<BorrowedFd<'_>> {
         match &self.carrier {
-            Carrier::Tcp(stream) => stream.local_addr().ok().map(Address::Ip),
-            Carrier::Unix(stream) => stream.local_addr().ok().map(|address| Address::from_unix(&address)),
+            Carrier::Tcp(stream) => Some(stream.as_fd()),
+            Carrier::Unix(stream) => Some(stream.as_fd()),
+            Carrier::Pair(pair) => pair.socket().map(AsFd::as_fd),
             Carrier::Plugin(_) => None,
         }
+    }
+
+    /// This side's address, where the stream is a socket.
+    pub(crate) fn local_addr(&self) -> Option<Address> {
+        Address::from_socket(rustix::net::getsockname(self.socket()?).ok()?)
     }
 
     /// The peer's address, where the stream is a socket that has not been reset.
     pub(crate) fn peer_addr(&self) -> Option<Address> {
-        match &self.carrier {
-            Carrier::Tcp(stream) => stream.peer_addr().ok().map(Address::Ip),
-            Carrier::Unix(stream) => stream.peer_addr().ok().map(|address| Address::from_unix(&address)),
-            Carrier::Plugin(_) => None,
-        }
+        Address::from_socket(rustix::net::getpeername(self.socket()?).ok()??)
     }
-}
 
-impl Stream {
     /// Who is at the other end, where the stream is a Unix socket.
     pub(crate) fn peer_credentials(&self) -> Option<Credentials> {
         let Carrier::Unix(stream) = &self.carrier else { return None };
@@ -246,6 +249,7 @@ impl AsyncRead for Stream {
         match &mut self.carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Carrier::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Carrier::Pair(pair) => Pin::new(&mut **pair).poll_read(cx, buf),
             Carrier::Plugin(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -257,6 +261,7 @@ impl AsyncWrite for Stream {
         match &mut self.carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Carrier::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Carrier::Pair(pair) => Pin::new(&mut **pair).poll_write(cx, buf),
             Carrier::Plugin(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
@@ -270,6 +275,7 @@ impl AsyncWrite for Stream {
         match &mut self.carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Carrier::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Carrier::Pair(pair) => Pin::new(&mut **pair).poll_write_vectored(cx, bufs),
             Carrier::Plugin(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
@@ -278,6 +284,7 @@ impl AsyncWrite for Stream {
         match &self.carrier {
             Carrier::Tcp(stream) => stream.is_write_vectored(),
             Carrier::Unix(stream) => stream.is_write_vectored(),
+            Carrier::Pair(pair) => pair.is_write_vectored(),
             Carrier::Plugin(stream) => stream.is_write_vectored(),
         }
     }
@@ -287,6 +294,7 @@ impl AsyncWrite for Stream {
         match &mut self.carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Carrier::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Carrier::Pair(pair) => Pin::new(&mut **pair).poll_flush(cx),
             Carrier::Plugin(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -296,6 +304,7 @@ impl AsyncWrite for Stream {
         match &mut self.carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Carrier::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Carrier::Pair(pair) => Pin::new(&mut **pair).poll_shutdown(cx),
             Carrier::Plugin(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
@@ -306,6 +315,7 @@ impl fmt::Debug for Stream {
         f.write_str(match self.carrier {
             Carrier::Tcp(_) => "Tcp",
             Carrier::Unix(_) => "Unix",
+            Carrier::Pair(_) => "Pair",
             Carrier::Plugin(_) => "Plugin",
         })
     }

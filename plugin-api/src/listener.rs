@@ -14,6 +14,7 @@ use crate::abi::listener::{Export, Foreign, RListener};
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
 use crate::facts::Facts;
+use crate::reachable::Reachable;
 
 /// Something that listens: of a plugin's own, or of a nested endpoint.
 ///
@@ -205,89 +206,6 @@ impl Future for Handshake {
                 Poll::Ready(ready!(Pin::new(future).poll(cx)).and_then(Connection::from_taken))
             }
         }
-    }
-}
-
-/// A client description in parts: a way to reach a listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reachable {
-    /// The scheme.
-    pub scheme: String,
-    /// The arguments by name.
-    pub arguments: Vec<(String, Argument)>,
-}
-
-/// The value of one argument of a [`Reachable`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Argument {
-    /// The value itself; whoever prints it quotes it.
-    Value(Vec<u8>),
-    /// A description inside the description.
-    Nested(Reachable),
-}
-
-impl Reachable {
-    /// A description without arguments.
-    #[must_use]
-    pub fn new(scheme: impl Into<String>) -> Self {
-        Self { scheme: scheme.into(), arguments: Vec::new() }
-    }
-
-    /// The same with one more argument.
-    #[must_use]
-    pub fn with(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.arguments.push((name.to_owned(), Argument::Value(value.as_ref().to_vec())));
-        self
-    }
-
-    /// The same with a nested description.
-    #[must_use]
-    pub fn with_nested(mut self, name: &str, inner: Self) -> Self {
-        self.arguments.push((name.to_owned(), Argument::Nested(inner)));
-        self
-    }
-
-    /// Takes the form of the boundary apart: a fact with an empty name begins a description and holds its scheme; a
-    /// name with `@` before it has a nested description in the same form as its value.
-    #[must_use]
-    pub fn decode(facts: &Facts) -> Vec<Self> {
-        let mut all: Vec<Self> = Vec::new();
-        for (name, value) in facts.iter() {
-            if name.is_empty() {
-                all.push(Self::new(String::from_utf8_lossy(value)));
-            } else if let Some(last) = all.last_mut() {
-                match name.strip_prefix('@') {
-                    None => last.arguments.push((name.to_owned(), Argument::Value(value.to_vec()))),
-                    Some(name) => {
-                        if let Some(inner) =
-                            Self::decode(&Facts::from_bytes(value.to_vec())).into_iter().next()
-                        {
-                            last.arguments.push((name.to_owned(), Argument::Nested(inner)));
-                        }
-                    }
-                }
-            }
-        }
-        all
-    }
-
-    /// Puts descriptions into the form of the boundary.
-    #[must_use]
-    pub fn encode(all: &[Self]) -> Facts {
-        let mut facts = Facts::new();
-        for one in all {
-            facts.push("", &one.scheme);
-            for (name, value) in &one.arguments {
-                match value {
-                    Argument::Value(value) => facts.push(name, value),
-                    Argument::Nested(inner) => {
-                        let inner = Self::encode(std::slice::from_ref(inner));
-                        facts.push(&format!("@{name}"), inner.into_bytes());
-                    }
-                }
-            }
-        }
-        facts
     }
 }
 

@@ -367,7 +367,11 @@ impl<T> Readiness<T> {
         poll_fn(|cx| self.poll_io(cx, interest, &mut operation)).await
     }
 
-    fn poll_io<R, F: FnMut(&T) -> io::Result<R>>(
+    /// As [`io`](Self::io), to be polled.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn poll_io<R, F: FnMut(&T) -> io::Result<R>>(
         &self,
         cx: &mut Context<'_>,
         interest: Interest,

@@ -9,8 +9,9 @@ use crate::abi::future::{RFuture, RUnit};
 use crate::abi::listener::Export;
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::listener::{Incoming, Listener, Reachable};
+use crate::listener::{Incoming, Listener};
 use crate::plugin::{Client, Connect, ConnectContext, Listen, ListenContext, Server};
+use crate::reachable::Reachable;
 
 impl Client {
     /// Stands around `inner`: connects it, then lets `handshake` make of the connection what it will.

@@ -6,6 +6,7 @@
 mod bad_files;
 mod bare;
 mod dispatch;
+mod exec;
 mod faults;
 mod forward;
 mod haproxy;

@@ -15,8 +15,9 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// The plugins that are built in too.
-pub(crate) const TRANSPORTS: [&str; 5] = [
+pub(crate) const TRANSPORTS: [&str; 6] = [
     "endpoints_plugin_haproxy",
+    "endpoints_plugin_stdio",
     "endpoints_plugin_systemd",
     "endpoints_plugin_tcp",
     "endpoints_plugin_tls",

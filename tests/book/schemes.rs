@@ -76,6 +76,9 @@ fn examples_are_right() {
 }
 
 fn table(role: &Role) -> String {
+    if role.parameters.is_empty() {
+        return String::new();
+    }
     let mut table = "| Argument | Type | Position | Default | |\n|---|---|---|---|---|\n".to_owned();
     for parameter in &role.parameters {
         let names: Vec<_> = std::iter::once(&parameter.name)

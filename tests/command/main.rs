@@ -8,4 +8,5 @@ mod relay;
 mod results;
 mod services;
 mod stalled;
+mod streams;
 mod systemd;

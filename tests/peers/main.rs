@@ -3,6 +3,7 @@
 mod data;
 mod haproxy;
 mod harness;
+mod inherited;
 mod nginx;
 mod ours;
 mod relay;

@@ -32,7 +32,7 @@ impl Plugins {
         let folder = tempfile::tempdir().expect("a folder for plugins");
         let names: &[&str] = match self {
             Self::BuiltIn => &["socks5"],
-            Self::Loaded => &["socks5", "haproxy", "systemd", "tcp", "tls", "unix"],
+            Self::Loaded => &["socks5", "haproxy", "stdio", "systemd", "tcp", "tls", "unix"],
         };
         for name in names {
             let file = format!("libendpoints_plugin_{name}.so");

@@ -16,6 +16,7 @@ use crate::events::Events;
 use crate::failure::{Failure, Outcome};
 use crate::options::duration;
 use crate::service::block_on;
+use crate::standard::refuse_standard_streams;
 use crate::stdio::Stdio;
 
 #[derive(Debug, Args)]
@@ -29,6 +30,7 @@ pub(crate) struct Options {
 
 pub(crate) fn run(context: &Context, options: Options) -> Outcome {
     let client = context.registry()?.client(options.client.into_vec())?;
+    refuse_standard_streams(&client.explain(), "`endpoints forward` joins two endpoints to each other")?;
     let events = Events::new(context, true)?;
     block_on(1, &events, async {
         let mut attempt = ConnectContext::new();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use endpoints::forward::Forward;
-use endpoints::serve::{Serve, WhenFull};
+use endpoints::serve::{Event, Serve, WhenFull};
 use endpoints::{ClientEndpoint, Listener, ServerEndpoint};
 
 use crate::context::Context;
@@ -18,6 +18,7 @@ use crate::failure::Outcome;
 use crate::options::{duration, some_time};
 use crate::progress;
 use crate::service::{self, Signals, block_on};
+use crate::standard::{Failed, are_standard_streams};
 use crate::statistics::{self, Statistics};
 
 #[derive(Debug, Args)]
@@ -65,7 +66,10 @@ pub(crate) fn run(context: &Context, mut options: Options) -> Outcome {
     let stats = options.stats.take().map(|stats| registry.server(stats.into_vec())).transpose()?;
     context.set_up_log(true);
     service::raise_descriptor_limit();
-    let events = Events::new(context, false)?;
+    let endpoints =
+        [Some(server.explain()), Some(client.explain()), stats.as_ref().map(ServerEndpoint::explain)];
+    let output_is_taken = endpoints.iter().flatten().any(are_standard_streams);
+    let events = Events::new(context, output_is_taken)?;
     let workers = options
         .workers
         .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
@@ -100,7 +104,13 @@ async fn relay(
     service::ready();
     let stats = stats.map(|listener| tokio::spawn(serve_statistics(listener, Arc::clone(&statistics))));
     let progress = options.progress.then(|| tokio::spawn(progress::show(Arc::clone(&statistics))));
-    let mut forward = set_up(listener, client, options, workers, &statistics, events.clone());
+    let failed = Arc::new(Failed::default());
+    let (noted, told) = (Arc::clone(&failed), events.clone());
+    let observe = move |event: &Event<'_>| {
+        noted.note(event);
+        told.tell(event);
+    };
+    let mut forward = set_up(listener, client, options, workers, &statistics, observe);
     if stats.is_some() || progress.is_some() {
         forward = forward.meter(Arc::clone(&statistics.meter));
     }
@@ -110,7 +120,7 @@ async fn relay(
         // Until it has let go of its listener.
         let _ = task.await;
     }
-    service::ended(served)
+    service::ended(served, &failed)
 }
 
 fn set_up(
@@ -119,7 +129,7 @@ fn set_up(
     options: &Options,
     workers: usize,
     statistics: &Arc<Statistics>,
-    events: Events,
+    observe: impl Fn(&Event<'_>) + Send + Sync + 'static,
 ) -> Forward {
     let counted = Arc::clone(statistics);
     let mut forward = Forward::new(listener, client)
@@ -127,7 +137,7 @@ fn set_up(
         .drain_timeout(options.drain_timeout)
         .on_event(move |event| {
             counted.count(event);
-            events.tell(event);
+            observe(event);
         });
     if let Some(most) = options.max_connections {
         let when_full = match options.when_full {

@@ -20,6 +20,7 @@ use crate::exec::exec;
 use crate::failure::{Failure, Outcome};
 use crate::options::duration;
 use crate::service::{self, Signals, block_on};
+use crate::standard::{Failed, are_standard_streams, refuse_standard_streams};
 
 /// What the handshake of an accepted connection may take.
 const HANDSHAKE: Duration = Duration::from_secs(30);
@@ -46,6 +47,8 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
         (true, _) => Work::Echo,
         (false, Some(command)) => Work::Exec(command),
         (false, None) => {
+            let instead = "give --echo or --exec, or use `endpoints forward`";
+            refuse_standard_streams(&server.explain(), instead)?;
             let events = Events::new(context, true)?;
             return block_on(1, &events, one(&server, &events, options.drain_timeout));
         }
@@ -53,7 +56,7 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
     if matches!(work, Work::Echo) {
         service::raise_descriptor_limit();
     }
-    let events = Events::new(context, false)?;
+    let events = Events::new(context, are_standard_streams(&server.explain()))?;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     block_on(workers, &events, async {
         let mut stop = pin!(Signals::new()?.stop());
@@ -62,18 +65,19 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
         events.listening(&listener);
         service::ready();
         let observer = events.clone();
+        let failed = Arc::new(Failed::default());
         let serve = Serve::new(listener)
             .drain_timeout(options.drain_timeout)
             .on_event(move |event| observer.tell(event));
-        let work = Arc::new((work, events.clone()));
+        let work = Arc::new((work, events.clone(), Arc::clone(&failed)));
         let handle = move |id, incoming| {
             let shared = Arc::clone(&work);
             async move {
-                let (work, events) = &*shared;
-                work.serve(id, incoming, events).await;
+                let (work, events, failed) = &*shared;
+                work.serve(id, incoming, events, failed).await;
             }
         };
-        service::ended(serve.run(handle, stop).await)
+        service::ended(serve.run(handle, stop).await, &failed)
     })
 }
 
@@ -84,7 +88,7 @@ enum Work {
 }
 
 impl Work {
-    async fn serve(&self, id: u64, incoming: Incoming, events: &Events) {
+    async fn serve(&self, id: u64, incoming: Incoming, events: &Events, failed: &Failed) {
         let begun = Instant::now();
         let mut traffic = Traffic::default();
         let done = match incoming.establish(HANDSHAKE).await {
@@ -95,7 +99,9 @@ impl Work {
             Err(error) => Err(error),
         };
         if let Err(error) = done {
-            events.tell(&Event::Error { id: Some(id), error: &error });
+            let event = Event::Error { id: Some(id), error: &error };
+            failed.note(&event);
+            events.tell(&event);
         }
         let Traffic { bytes_in, bytes_out, .. } = traffic;
         events.tell(&Event::Closed { id, bytes_in, bytes_out, duration: begun.elapsed() });

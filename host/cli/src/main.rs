@@ -18,6 +18,7 @@ mod progress;
 mod queue;
 mod quote;
 mod service;
+mod standard;
 mod statistics;
 mod stdio;
 mod usage;

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::events::Events;
 use crate::failure::{Failure, Outcome};
+use crate::standard::Failed;
 
 /// A runtime with so many threads.
 pub(crate) fn runtime(workers: usize) -> Result<Runtime, Failure> {
@@ -127,10 +128,11 @@ pub(crate) fn raise_descriptor_limit() {
     }
 }
 
-/// The exit status of a service.
-pub(crate) fn ended(served: Served) -> Outcome {
+/// The exit status of a service. Where the listener's connections came to an end, that one failed counts too.
+pub(crate) fn ended(served: Served, failed: &Failed) -> Outcome {
     match served.error {
         Some(error) => Err(error.into()),
+        None if served.exhausted && failed.get() => Ok(1.into()),
         None if served.cut > 0 => Ok(1.into()),
         None => Ok(0.into()),
     }

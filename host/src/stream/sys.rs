@@ -1,11 +1,16 @@
-//! Connections of this host on their way through a plugin, and back.
-#![expect(unsafe_code, reason = "recognises this host's own objects among a plugin's")]
+//! Connections of this host on their way through a plugin, and back; descriptors on their way into the reactor.
+#![expect(
+    unsafe_code,
+    reason = "recognises this host's own objects among a plugin's, and vouches for descriptors"
+)]
 
 use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use endpoints_plugin_api::abi::stream::{Export, Foreign, RStream};
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::connection::Connection;
@@ -45,6 +50,13 @@ pub(crate) fn uncarry(stream: Foreign) -> Result<Connection, Foreign> {
         // SAFETY: given back, and owned.
         Err(raw) => Err(unsafe { Foreign::new(raw) }),
     }
+}
+
+/// Puts a descriptor into the reactor.
+pub(super) fn watched(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` stays open, and the same, until it is dropped.
+    let watched = unsafe { AsyncFd::register(descriptor) };
+    watched.map_err(io::Error::from)
 }
 
 impl AsyncRead for Carried {

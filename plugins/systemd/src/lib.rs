@@ -1,10 +1,9 @@
 //! Sockets that systemd, or whoever passes them as it does, listens on: the scheme `systemd`, a server.
 //!
-//! Which sockets there are is in the environment; see `inherited.rs`. Taking one over is in `sys.rs`.
+//! Which sockets there are is in the environment; see `inherited.rs`.
 
 mod inherited;
 mod server;
-mod sys;
 
 use endpoints_plugin_api::{Arguments, Error, Host, Plugin, Server};
 

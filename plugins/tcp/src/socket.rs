@@ -59,16 +59,6 @@ pub(crate) fn listen(address: SocketAddr, backlog: i32, options: &Options) -> Re
     Ok(socket)
 }
 
-/// The address that a socket is bound to.
-///
-/// # Errors
-/// If it is no internet socket.
-pub(crate) fn bound_to(socket: &OwnedFd) -> Result<SocketAddr, Error> {
-    rustix::net::getsockname(socket)
-        .and_then(SocketAddr::try_from)
-        .map_err(|errno| failed("cannot tell the address that is listened on", errno))
-}
-
 /// The operating system's words for an error that has its number, whatever else its message says.
 pub(crate) fn in_system_words(error: Error) -> Error {
     match error.raw_os_error() {
@@ -148,6 +138,16 @@ mod tests {
 
     fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()
+    }
+
+    /// The address that a socket is bound to.
+    ///
+    /// # Errors
+    /// If it is no internet socket.
+    fn bound_to(socket: &OwnedFd) -> Result<SocketAddr, Error> {
+        rustix::net::getsockname(socket)
+            .and_then(SocketAddr::try_from)
+            .map_err(|errno| failed("cannot tell the address that is listened on", errno))
     }
 
     #[test]
