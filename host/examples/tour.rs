@@ -5,6 +5,9 @@
 //! tour once SERVER              greets one connection
 //! tour connect CLIENT TEXT      sends TEXT and prints what comes back
 //! tour forward SERVER CLIENT    relays until its standard input ends
+//! tour private PATH             greets one connection of this user, on a Unix socket
+//! tour secure CLIENT HOST ROOTS TEXT
+//!                               as connect, with TLS around whatever CLIENT is
 //! ```
 //!
 //! Plugins are looked for in the folder that `TOUR_PLUGINS` names, beside the usual places.
@@ -15,7 +18,9 @@ use std::time::Duration;
 
 use endpoints::forward::Forward;
 use endpoints::serve::{Event, Serve};
-use endpoints::{ClientEndpoint, ConnectContext, Connection, Error, Incoming, Listener, Registry};
+use endpoints::{
+    ClientEndpoint, ConnectContext, Connection, Error, Incoming, Listener, Registry, ServerEndpoint,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 type Failure = Box<dyn std::error::Error>;
@@ -24,15 +29,17 @@ type Failure = Box<dyn std::error::Error>;
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let result =
-        match arguments[..] {
-            ["listen", server] => listen(server).await,
-            ["once", server] => once(server).await,
-            ["connect", client, text] => connect(client, text).await,
-            ["forward", server, client] => forward(server, client).await,
-            _ => Err("usage: tour listen SERVER | once SERVER | connect CLIENT TEXT | forward SERVER CLIENT"
-                .into()),
-        };
+    let result = match arguments[..] {
+        ["listen", server] => listen(server).await,
+        ["once", server] => once(server).await,
+        ["connect", client, text] => connect(client, text).await,
+        ["forward", server, client] => forward(server, client).await,
+        ["private", path] => private(path).await,
+        ["secure", client, host, roots, text] => secure(client, host, roots, text).await,
+        _ => Err("usage: tour listen SERVER | once SERVER | connect CLIENT TEXT | forward SERVER CLIENT \
+                      | private PATH | secure CLIENT HOST ROOTS TEXT"
+            .into()),
+    };
     let Err(failure) = result else { return ExitCode::SUCCESS };
     match failure.downcast_ref::<Error>() {
         Some(error) => report(error),
@@ -100,7 +107,11 @@ async fn echo(incoming: Incoming) -> io::Result<()> {
 
 // ANCHOR: once
 async fn once(description: &str) -> Result<(), Failure> {
-    let listener = registry()?.server(description)?.listen().await?;
+    greet(&registry()?.server(description)?).await
+}
+
+async fn greet(endpoint: &ServerEndpoint) -> Result<(), Failure> {
+    let listener = endpoint.listen().await?;
     announce(&listener);
     let incoming = listener.accept().await?;
     let mut connection = incoming.await?;
@@ -112,11 +123,30 @@ async fn once(description: &str) -> Result<(), Failure> {
 }
 // ANCHOR_END: once
 
+// ANCHOR: values
+async fn private(path: &str) -> Result<(), Failure> {
+    let builder = registry()?.server_builder("unix").argument("address", path);
+    let endpoint = builder.argument("mode", 0o600).argument("backlog", 16).build()?;
+    greet(&endpoint).await
+}
+// ANCHOR_END: values
+
+// ANCHOR: wrap_tls
+async fn secure(description: &str, host: &str, roots: &str, text: &str) -> Result<(), Failure> {
+    let endpoint = registry()?.client(description)?; // whatever the user typed
+    let endpoint = endpoint.wrap_tls(host).trust_roots(roots).alpn(["http/1.1"]).build()?;
+    say(&endpoint, text).await
+}
+// ANCHOR_END: wrap_tls
+
 // ANCHOR: connect
 async fn connect(description: &str, text: &str) -> Result<(), Failure> {
-    let endpoint = registry()?.client(description)?;
+    say(&registry()?.client(description)?, text).await
+}
+
+async fn say(endpoint: &ClientEndpoint, text: &str) -> Result<(), Failure> {
     // Dropping a future cancels it, as this time limit does: nothing stays open.
-    let mut connection = tokio::time::timeout(Duration::from_secs(20), patiently(&endpoint)).await??;
+    let mut connection = tokio::time::timeout(Duration::from_secs(20), patiently(endpoint)).await??;
     for layer in connection.info().layers() {
         let peer = layer.peer_addr().map_or("unknown".to_owned(), |address| address.to_string());
         eprintln!("{}: the peer is {peer}", layer.scheme());

@@ -217,18 +217,17 @@ fn find(role: &Role, part: Part<'_>) -> Result<usize, Error> {
         return Ok(place);
     }
     let key = part.key().unwrap_or_default();
-    let names = role.names();
+    Err(unknown(role.names(), &key).at(part.key_span().unwrap_or_else(|| part.span())))
+}
+
+/// The error for an argument that the scheme does not take.
+pub(crate) fn unknown(names: Vec<String>, key: &str) -> Error {
     let accepts = match names.as_slice() {
         [] => "it takes none".to_owned(),
         names => format!("it takes {}", names.join(", ")),
     };
-    Err(Error::new(
-        ErrorKind::UnknownArgument,
-        format!("{} is not an argument here: {accepts}", shown(key.as_bytes())),
-    )
-    .with_argument(&key)
-    .with_expected(names, &key)
-    .at(part.key_span().unwrap_or_else(|| part.span())))
+    let message = format!("{} is not an argument here: {accepts}", shown(key.as_bytes()));
+    Error::new(ErrorKind::UnknownArgument, message).with_argument(key).with_expected(names, key)
 }
 
 /// The error for a parameter that is given twice, and `more` that are.

@@ -24,7 +24,8 @@ use crate::secrets::masked;
 mod make;
 mod making;
 
-pub(crate) use make::{DEEPEST, make, make_for_plugin, parse};
+use make::Objects;
+pub(crate) use make::{DEEPEST, make, make_around, make_for_plugin, parse};
 
 /// Which side of a connection an endpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +76,8 @@ pub(crate) struct Endpoint {
     pub(crate) entry: SchemeEntry,
     /// By parameter name.
     pub(crate) nested: Vec<(String, Arc<Endpoint>)>,
+    /// Those of `nested` that were there before and not made for this one.
+    objects: Objects,
     /// Whether it is a preamble around an encrypting endpoint, and stands beneath that in truth: what is nested does
     /// everything.
     is_exchanged: bool,
@@ -105,6 +108,11 @@ impl Endpoint {
     /// Whether a scheme on any level tells its peer about the connection that is being relayed.
     pub(crate) fn passes_origin_on(&self) -> bool {
         self.entry.scheme().preamble || self.nested.iter().any(|(_, inner)| inner.passes_origin_on())
+    }
+
+    /// How deep others are nested in it.
+    fn levels(&self) -> usize {
+        self.nested.iter().map(|(_, inner)| 1 + inner.levels()).max().unwrap_or(0)
     }
 
     /// The endpoint that connects or listens.
@@ -141,6 +149,12 @@ impl Endpoint {
         }
     }
 
+    /// Remembers the runtime, where there is one, for the plugins of a registry that may be another one than that of
+    /// the endpoint around.
+    fn note_runtime(&self) {
+        let _ = self.registry.0.services.note_runtime();
+    }
+
     /// Calls `f` where there is a runtime, also on a thread of a plugin's own.
     fn within<R>(&self, f: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
         self.registry.0.services.within(f).unwrap_or_else(|error| Err(error.into()))
@@ -156,7 +170,8 @@ impl Endpoint {
     }
 
     fn masked(&self) -> Vec<u8> {
-        let canonical = self.description.canonicalized();
+        let shown = make::without_secrets_of_others(&self.registry, &self.description, &self.objects);
+        let canonical = shown.as_ref().unwrap_or(&self.description).canonicalized();
         masked(&self.registry, self.role, canonical.text())
     }
 }
@@ -170,6 +185,7 @@ impl Export for Nested {
         time_left: Option<Duration>,
         origin: Vec<u8>,
     ) -> Result<Taken, api::Error> {
+        self.0.note_runtime();
         let origin = (!origin.is_empty()).then(|| ConnectionInfo::decode(origin));
         let context =
             ConnectContext { deadline: time_left.and_then(|left| Instant::now().checked_add(left)), origin };
@@ -178,6 +194,7 @@ impl Export for Nested {
     }
 
     async fn listen(self: Arc<Self>) -> Result<RListener, api::Error> {
+        self.0.note_runtime();
         let listener = Arc::clone(&self.0).listen().await.map_err(|error| error.to_api())?;
         Ok(RListener::new(listener))
     }

@@ -288,6 +288,12 @@ impl Error {
         self
     }
 
+    /// The same, about no place in the description.
+    pub(crate) fn nowhere(mut self) -> Self {
+        self.0.span = None;
+        self
+    }
+
     /// Moves the span from a nested description's text to the one around it.
     pub(crate) fn relocate(mut self, locate: impl FnOnce(Range<usize>) -> Range<usize>) -> Self {
         self.0.span = self.0.span.map(locate);

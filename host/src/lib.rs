@@ -22,6 +22,7 @@
 
 mod address;
 mod arguments;
+mod builder;
 mod connection;
 mod endpoint;
 mod error;
@@ -38,12 +39,14 @@ mod secrets;
 pub mod serve;
 mod services;
 mod stream;
+mod tls;
 
 /// The names of the facts of connections.
 pub use endpoints_plugin_api::name as fact;
 
 pub use address::Address;
 pub use arguments::parse_duration;
+pub use builder::{ClientBuilder, ServerBuilder, Value};
 pub use connection::{Connection, ConnectionInfo, Credentials, Layer};
 pub use endpoint::{ClientEndpoint, ConnectContext, RoleKind, ServerEndpoint};
 pub use error::{Error, ErrorKind};
@@ -53,6 +56,7 @@ pub use listener::{Establishing, Incoming, Listener};
 pub use loader::{Place, PlaceOutcome, PlaceSource, Refusal, RefusalKind};
 pub use provider::Origin;
 pub use registry::{PluginReport, PluginState, Registry, RegistryBuilder};
+pub use tls::{TlsClientBuilder, TlsServerBuilder};
 
 /// The version of the plugin API that this host speaks.
 pub const PLUGIN_API: &str = endpoints_plugin_api::VERSION;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use crate::builder::{ClientBuilder, ServerBuilder};
 use crate::endpoint::{self, ClientEndpoint, RoleKind, ServerEndpoint};
 use crate::error::{Error, ErrorKind};
 use crate::grammar::Description;
@@ -87,6 +88,16 @@ impl Registry {
         endpoint::make(self, RoleKind::Server, description.as_ref()).map(ServerEndpoint::new)
     }
 
+    /// Makes a client endpoint of values in place of a description.
+    pub fn client_builder(&self, scheme: &str) -> ClientBuilder {
+        ClientBuilder::new(self, scheme)
+    }
+
+    /// Makes a server endpoint of values in place of a description.
+    pub fn server_builder(&self, scheme: &str) -> ServerBuilder {
+        ServerBuilder::new(self, scheme)
+    }
+
     /// Parses a description by the grammar alone: neither its scheme nor its arguments need exist.
     ///
     /// Unlike [`Description::parse`], the error shows the description, with what is known to be a secret masked.
@@ -132,6 +143,11 @@ impl Registry {
             lost: Vec::new(),
         });
         Ok(found.collect())
+    }
+
+    /// Whether they are one and the same.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Who provides a scheme, without regard to ASCII case.

@@ -5,6 +5,7 @@
 
 mod bad_files;
 mod bare;
+mod builder;
 mod dispatch;
 mod exec;
 mod faults;

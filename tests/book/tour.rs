@@ -91,3 +91,14 @@ fn it_greets_once() {
     assert_eq!(ran(&["connect", &once.reached_by, ""]).0, "welcome\n\n");
     once.end();
 }
+
+#[test]
+fn it_greets_its_user() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("private");
+    let private = Running::start(&["private", path.to_str().expect("UTF-8")]);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().expect("the socket").permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(ran(&["connect", &private.reached_by, ""]).0, "welcome\n\n");
+    private.end();
+}

@@ -1,6 +1,7 @@
 //! Making endpoints from descriptions: the scheme is looked up, the arguments are checked, what is nested is made, and the
 //! plugin makes the endpoint of it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use endpoints_plugin_api::abi::endpoint::Foreign;
@@ -16,10 +17,58 @@ use crate::manifest::{ParameterType, Role, Scheme};
 use crate::registry::Registry;
 use crate::secrets::{about, masked};
 
+/// What an endpoint is made of.
+struct Source {
+    description: Description,
+    /// By parameter name: endpoints that are there already, in the place of what the description says there.
+    objects: Objects,
+}
+
+pub(crate) type Objects = Vec<(String, Arc<Endpoint>)>;
+
+impl From<Description> for Source {
+    fn from(description: Description) -> Self {
+        Self { description, objects: Vec::new() }
+    }
+}
+
 /// Makes the outermost endpoint of a text.
 pub(crate) fn make(registry: &Registry, role: RoleKind, text: &[u8]) -> Result<Arc<Endpoint>, Error> {
-    let description = parse(registry, text)?;
-    make_parsed(registry, role, description, 0, None).map_err(|error| about(registry, role, text, error))
+    make_outermost(registry, role, text, parse(registry, text)?.into(), None)
+}
+
+/// Makes an endpoint around others that are there already, by the names of the parameters that they are for.
+pub(crate) fn make_around(
+    registry: &Registry,
+    role: RoleKind,
+    description: Description,
+    objects: Objects,
+) -> Result<Arc<Endpoint>, Error> {
+    let shown = without_secrets_of_others(registry, &description, &objects);
+    let text = shown.as_ref().unwrap_or(&description).text().to_vec();
+    make_of(registry, role, Source { description, objects }, 0, None).map_err(|error| {
+        // What was replaced stands elsewhere.
+        let error = if shown.is_some() { error.nowhere() } else { error };
+        about(registry, role, &text, error)
+    })
+}
+
+/// A description that can be shown, where `objects` has endpoints of other registries, which alone know their secrets.
+pub(super) fn without_secrets_of_others(
+    registry: &Registry,
+    description: &Description,
+    objects: &Objects,
+) -> Option<Description> {
+    if objects.iter().all(|(_, object)| object.registry.is(registry)) {
+        return None;
+    }
+    let mut builder = Description::builder(description.scheme());
+    for part in description.keywords() {
+        let key = part.key().unwrap_or_default();
+        let object = objects.iter().find(|(name, _)| **name == *key).map(|(_, object)| object.masked());
+        builder = builder.keyword(&key, object.map_or_else(|| part.value(), Cow::Owned));
+    }
+    Some(builder.build())
 }
 
 /// Makes an endpoint for a plugin, which may be making one itself.
@@ -29,10 +78,19 @@ pub(crate) fn make_for_plugin(
     text: &[u8],
 ) -> Result<Arc<Endpoint>, Error> {
     let description = parse(registry, text)?;
-    let made = make_parsed(registry, role, description, 0, making::take_beneath())
-        .map_err(|error| about(registry, role, text, error))?;
+    let made = make_outermost(registry, role, text, description.into(), making::take_beneath())?;
     making::note(&made);
     Ok(made)
+}
+
+fn make_outermost(
+    registry: &Registry,
+    role: RoleKind,
+    text: &[u8],
+    source: Source,
+    beneath: Option<Arc<Preamble>>,
+) -> Result<Arc<Endpoint>, Error> {
+    make_of(registry, role, source, 0, beneath).map_err(|error| about(registry, role, text, error))
 }
 
 /// Parses a text; the error shows it without what is a secret on either side.
@@ -46,13 +104,14 @@ pub(crate) fn parse(registry: &Registry, text: &[u8]) -> Result<Description, Err
 /// The deepest nesting of descriptions; each level of escaping doubles the backslashes, so nobody comes near it.
 pub(crate) const DEEPEST: usize = 16;
 
-fn make_parsed(
+fn make_of(
     registry: &Registry,
     role: RoleKind,
-    description: Description,
+    source: Source,
     depth: usize,
     beneath: Option<Arc<Preamble>>,
 ) -> Result<Arc<Endpoint>, Error> {
+    let Source { description, objects } = source;
     if depth > DEEPEST {
         let message = format!("descriptions are nested more than {DEEPEST} deep");
         return Err(Error::new(ErrorKind::InvalidArgument, message).at(description.scheme_span()));
@@ -80,10 +139,17 @@ fn make_parsed(
     if let Some(instead) = &scheme.deprecated {
         tracing::warn!("{} is deprecated: {instead}", scheme.name);
     }
-    if let Some(around) = checked.iter().find(|argument| scheme.preamble && encrypts(registry, argument)) {
-        let preamble =
-            Preamble { role, description: description.clone(), entry: entry.clone(), outer: beneath };
-        let inner = make_nested(registry, role, around, depth, Some(Arc::new(preamble)))
+    if let Some(around) =
+        checked.iter().find(|argument| scheme.preamble && encrypts(registry, role, argument, &objects))
+    {
+        let preamble = Preamble {
+            role,
+            description: description.clone(),
+            entry: entry.clone(),
+            registry: registry.clone(),
+            outer: beneath,
+        };
+        let inner = make_nested(registry, role, around, &objects, depth, Some(Arc::new(preamble)))
             .map_err(|error| misplaced(error, around, scheme, declared))?;
         let name = around.parameter.name.clone();
         drop(checked);
@@ -95,6 +161,7 @@ fn make_parsed(
             description,
             entry,
             nested,
+            objects,
             is_exchanged: true,
             foreign,
             registry,
@@ -105,7 +172,7 @@ fn make_parsed(
     let mut given = Vec::with_capacity(checked.len());
     for argument in &checked {
         let endpoint = if argument.is_nested() {
-            let inner = make_nested(registry, role, argument, depth, inside.take())
+            let inner = make_nested(registry, role, argument, &objects, depth, inside.take())
                 .map_err(|error| misplaced(error, argument, scheme, declared))?;
             let exported = Foreign::of(Arc::new(Nested(Arc::clone(&inner))));
             nested.push((argument.parameter.name.clone(), inner));
@@ -132,8 +199,16 @@ fn make_parsed(
     drop(given);
     drop(checked);
     let registry = registry.clone();
-    let made =
-        Arc::new(Endpoint { role, description, entry, nested, is_exchanged: false, foreign, registry });
+    let made = Arc::new(Endpoint {
+        role,
+        description,
+        entry,
+        nested,
+        objects,
+        is_exchanged: false,
+        foreign,
+        registry,
+    });
     match outside {
         Some(preamble) => put_around(&preamble, &made),
         None => Ok(made),
@@ -143,23 +218,35 @@ fn make_parsed(
 /// What an endpoint that a plugin asked for by itself is called, in place of an argument's name.
 const IMPLICIT: &str = "endpoint";
 
-/// Whether the endpoint that an argument describes encrypts what goes through it.
-fn encrypts(registry: &Registry, argument: &Argument<'_, '_>) -> bool {
-    argument.is_nested()
-        && Description::parse(argument.value.as_ref())
-            .ok()
-            .and_then(|description| registry.find(&description.scheme()).ok())
-            .is_some_and(|entry| entry.scheme().encrypts)
+/// Whether the endpoint that an argument describes encrypts what goes through it, or is a preamble around one that does.
+fn encrypts(registry: &Registry, role: RoleKind, argument: &Argument<'_, '_>, objects: &Objects) -> bool {
+    if let Some(object) = find(objects, argument) {
+        return object.is_exchanged || object.entry.scheme().encrypts;
+    }
+    if !argument.is_nested() {
+        return false;
+    }
+    let Ok(description) = Description::parse(argument.value.as_ref()) else { return false };
+    let Ok(entry) = registry.find(&description.scheme()) else { return false };
+    let scheme = entry.scheme();
+    if scheme.encrypts || !scheme.preamble {
+        return scheme.encrypts;
+    }
+    let arguments = role.of(scheme).and_then(|declared| arguments::check(&description, declared).ok());
+    arguments.is_some_and(|all| all.iter().any(|one| encrypts(registry, role, one, &Objects::new())))
+}
+
+fn find<'o>(objects: &'o Objects, argument: &Argument<'_, '_>) -> Option<&'o Arc<Endpoint>> {
+    objects.iter().find(|(name, _)| *name == argument.parameter.name).map(|(_, object)| object)
 }
 
 /// Puts a preamble, whose description tells of another endpoint inside, around `inner`.
 fn put_around(preamble: &Preamble, inner: &Arc<Endpoint>) -> Result<Arc<Endpoint>, Error> {
-    let Preamble { role, description, entry, outer } = preamble;
+    let Preamble { role, description, entry, registry, outer } = preamble;
     let scheme = entry.scheme();
     let internal =
         || Error::new(ErrorKind::Internal, "a preamble lost its arguments").with_scheme(&scheme.name);
     let checked = arguments::check(description, role.of(scheme).ok_or_else(internal)?)?;
-    let registry = inner.registry.clone();
     let mut nested = Vec::new();
     let mut given: Vec<_> = checked
         .iter()
@@ -182,8 +269,16 @@ fn put_around(preamble: &Preamble, inner: &Arc<Endpoint>) -> Result<Arc<Endpoint
     drop(given);
     let (role, entry, description) = (*role, entry.clone(), description.clone());
     drop(checked);
-    let made =
-        Arc::new(Endpoint { role, description, entry, nested, is_exchanged: false, foreign, registry });
+    let made = Arc::new(Endpoint {
+        role,
+        description,
+        entry,
+        nested,
+        objects: Vec::new(),
+        is_exchanged: false,
+        foreign,
+        registry: registry.clone(),
+    });
     match outer {
         Some(outer) => put_around(outer, &made),
         None => Ok(made),
@@ -221,9 +316,13 @@ fn make_nested(
     registry: &Registry,
     role: RoleKind,
     argument: &Argument<'_, '_>,
+    objects: &Objects,
     depth: usize,
     beneath: Option<Arc<Preamble>>,
 ) -> Result<Arc<Endpoint>, Error> {
+    if let Some(object) = find(objects, argument) {
+        return take_object(object, depth + 1, beneath);
+    }
     let role = match argument.parameter.kind {
         ParameterType::Client => RoleKind::Client,
         ParameterType::Server => RoleKind::Server,
@@ -232,5 +331,26 @@ fn make_nested(
     let located = |error: Error| error.relocate(|span| argument.locate(span));
     let description = Description::parse(argument.value.as_ref())
         .map_err(|error| located(Error::from(error).context(&argument.parameter.name)))?;
-    make_parsed(registry, role, description, depth + 1, beneath).map_err(located)
+    make_of(registry, role, description.into(), depth + 1, beneath).map_err(located)
+}
+
+/// Uses an endpoint that is there already, around a preamble where that belongs beneath it.
+fn take_object(
+    object: &Arc<Endpoint>,
+    depth: usize,
+    beneath: Option<Arc<Preamble>>,
+) -> Result<Arc<Endpoint>, Error> {
+    if depth + object.levels() > DEEPEST {
+        let message = format!("endpoints are nested more than {DEEPEST} deep");
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
+    match beneath {
+        None => Ok(Arc::clone(object)),
+        // It stands deeper, so all down to there is made once more.
+        Some(beneath) if object.is_exchanged || object.entry.scheme().encrypts => {
+            let source = Source { description: object.description.clone(), objects: object.objects.clone() };
+            make_of(&object.registry, object.role, source, depth, Some(beneath))
+        }
+        Some(beneath) => put_around(&beneath, object),
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{Endpoint, RoleKind};
 use crate::grammar::Description;
 use crate::provider::SchemeEntry;
+use crate::registry::Registry;
 
 /// A preamble, such as a PROXY header, that was written around an encrypting scheme and belongs beneath it, where the
 /// bytes are not encrypted yet.
@@ -14,6 +15,7 @@ pub(super) struct Preamble {
     pub(super) role: RoleKind,
     pub(super) description: Description,
     pub(super) entry: SchemeEntry,
+    pub(super) registry: Registry,
     /// One that was written around this one, and belongs beneath it too.
     pub(super) outer: Option<Arc<Preamble>>,
 }
