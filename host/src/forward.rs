@@ -16,8 +16,8 @@ use crate::serve::{Event, Observer, Outcome, Serve, WhenFull};
 
 mod relay;
 
+use relay::{Limits, Place, relay_metered};
 pub use relay::{Meter, Traffic, relay};
-use relay::{Place, relay_metered};
 
 /// Relays between a listener and a client endpoint.
 ///
@@ -179,9 +179,10 @@ impl Each {
                 return Err(error);
             }
         };
-        self.observer.tell(&Event::Connected { id });
+        self.observer.tell(&Event::Connected { id, accepted: Some(&accepted), connected: &connected });
         let meter = self.meter.as_deref();
-        let relayed = relay_metered(&mut accepted, &mut connected, self.idle_timeout, traffic, meter).await;
+        let limits = Limits::new(self.idle_timeout);
+        let relayed = relay_metered(&mut accepted, &mut connected, limits, traffic, meter).await;
         relayed.map_err(|failure| {
             if failure.broken {
                 accepted.abort();

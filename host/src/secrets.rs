@@ -26,8 +26,8 @@ pub(crate) fn about(registry: &Registry, role: RoleKind, text: &[u8], error: Err
     let shown = masked(registry, role, text);
     // A value of a declared secret was not put in the message in the first place.
     let told = error.span().filter(|_| !error.is_about_secret()).is_some_and(|span| {
-        let hidden = shown.get(span.clone()).unwrap_or_default();
-        hidden.contains(&b'*') && tells(&error, text.get(span).unwrap_or_default())
+        let written = text.get(span.clone()).unwrap_or_default();
+        shown.get(span) != Some(written) && tells(&error, written)
     });
     let error = if told {
         error.redacted(r"what stands here is a secret, or follows one as if it were part of it; write a colon in a value as \:")

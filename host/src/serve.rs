@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
 use crate::listener::{Incoming, Listener};
 
@@ -69,6 +70,11 @@ pub enum Event<'a> {
     Connected {
         /// The number of the accepted connection.
         id: u64,
+        /// The accepted connection, its handshake done: what it knows may be more than before, such as the address that a
+        /// proxy has told. `None` where nothing was accepted.
+        accepted: Option<&'a Connection>,
+        /// The other side.
+        connected: &'a Connection,
     },
     /// A connection ended.
     Closed {

@@ -19,7 +19,8 @@ both_forms!(
     a_reset_is_passed_on_both_ways,
     a_client_whose_backend_is_down_sees_a_reset,
     idle_connections_are_reset,
-    handshakes_have_a_limit
+    handshakes_have_a_limit,
+    a_client_that_vanishes_holds_nothing
 );
 
 /// A relay, and what errors it told.
@@ -135,4 +136,41 @@ async fn handshakes_have_a_limit(world: &World) {
     let errors = relay.end().await;
     assert_eq!(errors.len(), 2, "{errors:?}");
     assert!(errors.iter().all(|(kind, _)| *kind == ErrorKind::TimedOut), "{errors:?}");
+}
+
+/// It sends without reading until nothing goes any more, and is gone.
+async fn a_client_that_vanishes_holds_nothing(world: &World) {
+    let (backend, description) = backend().await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = backend.accept().await {
+            tokio::spawn(async move {
+                let (mut read, mut write) = stream.split();
+                tokio::io::copy(&mut read, &mut write).await
+            });
+        }
+    });
+    let set = |forward: Forward| forward.max_connections(1);
+    let relay = Relay::start(world, "tcp:0:interface=127.0.0.1", &description, set).await;
+    for by_reset in [true, false] {
+        let mut client = relay.connect().await;
+        let bytes = vec![7; 1 << 20];
+        let full = async {
+            loop {
+                if tokio::time::timeout(Duration::from_millis(500), client.write(&bytes)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        in_time(full).await;
+        if by_reset {
+            reset(client);
+        } else {
+            drop(client);
+        }
+        let mut next = relay.connect().await;
+        next.write_all(b"hello").await.expect("write");
+        let answered = tokio::time::timeout(Duration::from_secs(8), next.read_exact(&mut [0; 5])).await;
+        answered.expect("its turn comes at once").expect("read");
+    }
+    relay.end().await;
 }

@@ -1,5 +1,8 @@
 //! What wrong requests lead to, and that secrets are in none of it.
 
+use std::process::Command;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::harness::{endpoints, finish, run};
@@ -158,4 +161,48 @@ fn secrets_are_never_printed() {
         assert_eq!(ended.status, Some(2));
         assert!(!format!("{ended:?}").contains("hunter2"), "{ended:?}");
     }
+}
+
+#[test]
+fn stars_are_not_taken_for_secrets() {
+    for (description, wanted) in [("*:8080", "no plugin provides"), ("tls:*.example.com:443", "no host name")]
+    {
+        let ended = run(["explain", "--client", description]);
+        assert_eq!(ended.status, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains(wanted) && !ended.stderr.contains("secret"), "{ended:?}");
+    }
+}
+
+#[test]
+fn warnings_about_a_description_are_shown_unasked() {
+    let certificate = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["-subj", "/CN=localhost", "-keyout", "-", "-out", "-"])
+        .output();
+    let Ok(certificate) = certificate else {
+        let required = std::env::var_os("ENDPOINTS_TEST_REQUIRE_PEERS").is_some_and(|value| value == "1");
+        assert!(!required, "openssl is not installed: run tests/install-peers");
+        eprintln!("not tested: warnings: openssl is not installed");
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("server.pem");
+    std::fs::write(&path, &certificate.stdout).expect("a file");
+    let description = format!("ssl:0:{}:interface=127.0.0.1", path.display());
+    let explained = run(["explain", "--server", &description]);
+    assert_eq!(explained.status, Some(0), "{explained:?}");
+    let mut listening = endpoints(["listen", "--echo", &description]).spawn().expect("the command starts");
+    std::thread::sleep(Duration::from_millis(500));
+    let _ = listening.kill();
+    for told in [explained.stderr, finish(listening).stderr] {
+        assert!(told.contains("tls:certificate="), "{told}");
+        assert!(told.contains("deprecated"), "{told}");
+    }
+    // Nothing but JSON, with --json.
+    let explained = run(["explain", "--json", "--server", &description]);
+    for line in explained.stderr.lines() {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(line["level"], "WARN", "{line}");
+    }
+    assert!(!explained.stderr.is_empty());
 }

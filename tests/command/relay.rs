@@ -67,7 +67,8 @@ fn kinds_of_endpoints_are_joined_and_events_told() {
     assert_eq!((answer.status, answer.stdout.len()), (Some(0), input.len()), "{}", answer.stderr);
     let accepted = service.event("accepted");
     assert_eq!((&accepted["id"], &accepted["local"]), (&json!(1), &json!(path.to_str())));
-    assert_eq!(service.event("connected"), json!({ "event": "connected", "id": 1 }));
+    let connected = service.event("connected");
+    assert_eq!((&connected["id"], &connected["peer"]), (&json!(1), &accepted["peer"]));
     let mut closed = service.event("closed");
     assert!(closed["seconds"].take().as_f64().is_some_and(|seconds| seconds > 0.0));
     let expected =
@@ -222,5 +223,24 @@ fn progress_is_told_on_standard_error() {
     let backend = backend();
     let service = Service::start(["forward", ANY, &backend.description, "--progress"]);
     assert!(service.stderr_line().starts_with("0 open, 0 in all, 0 failed; "));
+    service.stop();
+}
+
+#[test]
+fn who_a_proxy_speaks_for_is_told() {
+    let backend = backend();
+    let proxied = format!("haproxy:{ANY}");
+    let service = Service::start(["--json", "forward", &proxied, &backend.description]);
+    service.event("listening");
+    let mut stream = tcp(port(&service.description.replace("\\", "")));
+    stream.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 443\r\nping").expect("it reads");
+    let mut got = [0; 4];
+    stream.read_exact(&mut got).expect("it answers");
+    let accepted = service.event("accepted");
+    assert_eq!(accepted["peer"], json!(stream.local_addr().expect("an address").to_string()));
+    let connected = service.event("connected");
+    assert_eq!(connected["peer"], json!("192.0.2.1:5000"));
+    assert_eq!(connected["local"], json!("192.0.2.2:443"));
+    drop(stream);
     service.stop();
 }

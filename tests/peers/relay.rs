@@ -131,7 +131,7 @@ fn in_this_process(plugins: Plugins, folder: &TempDir, server: &str, client: &st
 fn as_printed(event: &Event<'_>) -> Value {
     match event {
         Event::Accepted { id, .. } => json!({"event": "accepted", "id": id}),
-        Event::Connected { id } => json!({"event": "connected", "id": id}),
+        Event::Connected { id, .. } => json!({"event": "connected", "id": id}),
         Event::Closed { id, bytes_in, bytes_out, .. } => {
             json!({"event": "closed", "id": id, "bytes_in": bytes_in, "bytes_out": bytes_out})
         }

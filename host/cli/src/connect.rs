@@ -38,7 +38,7 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
             attempt = attempt.with_timeout(limit);
         }
         let connection = client.connect_with(attempt).await?;
-        events.tell(&Event::Connected { id: 1 });
+        events.tell(&Event::Connected { id: 1, accepted: None, connected: &connection });
         join(connection, &events).await?;
         Ok(ExitCode::SUCCESS)
     })

@@ -47,20 +47,18 @@ impl Context {
         builder.build()
     }
 
-    /// Sets the log up where there is one: asked for, or of a service, which warns unasked.
-    pub(crate) fn set_up_log(&self, service: bool) {
+    /// Sets the log up. What users would want to know is told unasked.
+    pub(crate) fn set_up_log(&self) {
         let level = match self.global.verbose {
-            0 if service => Level::WARN,
-            0 => return,
+            0 => Level::WARN,
             1 => Level::DEBUG,
             _ => Level::TRACE,
         };
         let log = tracing_subscriber::fmt().with_max_level(level).with_writer(stderr).with_ansi(self.color);
-        // It is set up already where it was asked for.
-        let _ = match self.global.log_format.unwrap_or(LogFormat::Text) {
-            LogFormat::Text => log.try_init(),
-            LogFormat::Json => log.json().try_init(),
-        };
+        match self.global.log_format.unwrap_or(if self.json() { LogFormat::Json } else { LogFormat::Text }) {
+            LogFormat::Text => log.init(),
+            LogFormat::Json => log.json().init(),
+        }
     }
 }
 

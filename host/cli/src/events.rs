@@ -109,14 +109,22 @@ pub(crate) fn peer_and_local(info: &ConnectionInfo) -> (Option<Vec<u8>>, Option<
     (info.peer_addr().as_ref().map(address_bytes), info.local_addr().as_ref().map(address_bytes))
 }
 
+fn peer_and_local_json(info: &ConnectionInfo) -> [Option<Value>; 2] {
+    let (peer, local) = peer_and_local(info);
+    [peer, local].map(|address| address.as_deref().map(bytes_json))
+}
+
 fn as_json(event: &Event<'_>) -> Option<Value> {
     Some(match event {
         Event::Accepted { id, incoming } => {
-            let (peer, local) = peer_and_local(&incoming.info());
-            let [peer, local] = [peer, local].map(|address| address.as_deref().map(bytes_json));
+            let [peer, local] = peer_and_local_json(&incoming.info());
             json!({ "event": "accepted", "id": id, "peer": peer, "local": local })
         }
-        Event::Connected { id } => json!({ "event": "connected", "id": id }),
+        Event::Connected { id, accepted: None, .. } => json!({ "event": "connected", "id": id }),
+        Event::Connected { id, accepted: Some(accepted), .. } => {
+            let [peer, local] = peer_and_local_json(&accepted.info());
+            json!({ "event": "connected", "id": id, "peer": peer, "local": local })
+        }
         Event::Closed { id, bytes_in, bytes_out, duration } => json!({
             "event": "closed",
             "id": id,
@@ -135,11 +143,15 @@ fn log(event: &Event<'_>) {
     match event {
         Event::Accepted { id, incoming } => {
             if tracing::enabled!(tracing::Level::DEBUG) {
-                let peer = incoming.info().peer_addr().map(|address| address.to_string()).unwrap_or_default();
-                tracing::debug!(id, peer, "accepted");
+                tracing::debug!(id, peer = peer(&incoming.info()), "accepted");
             }
         }
-        Event::Connected { id } => tracing::debug!(id, "connected"),
+        Event::Connected { id, accepted: None, .. } => tracing::debug!(id, "connected"),
+        Event::Connected { id, accepted: Some(accepted), .. } => {
+            if tracing::enabled!(tracing::Level::DEBUG) {
+                tracing::debug!(id, peer = peer(&accepted.info()), "connected");
+            }
+        }
         Event::Closed { id, bytes_in, bytes_out, duration } => {
             tracing::debug!(id, bytes_in, bytes_out, seconds = duration.as_secs_f64(), "closed");
         }
@@ -154,4 +166,8 @@ fn log(event: &Event<'_>) {
         Event::Stopped => tracing::info!("stopped"),
         _ => {}
     }
+}
+
+fn peer(info: &ConnectionInfo) -> String {
+    info.peer_addr().map(|address| address.to_string()).unwrap_or_default()
 }

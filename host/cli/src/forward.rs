@@ -64,7 +64,6 @@ pub(crate) fn run(context: &Context, mut options: Options) -> Outcome {
     let server = registry.server(std::mem::take(&mut options.server).into_vec())?;
     let client = registry.client(std::mem::take(&mut options.client).into_vec())?;
     let stats = options.stats.take().map(|stats| registry.server(stats.into_vec())).transpose()?;
-    context.set_up_log(true);
     service::raise_descriptor_limit();
     let endpoints =
         [Some(server.explain()), Some(client.explain()), stats.as_ref().map(ServerEndpoint::explain)];

@@ -42,7 +42,6 @@ pub(crate) struct Options {
 
 pub(crate) fn run(context: &Context, options: Options) -> Outcome {
     let server = context.registry()?.server(options.server.into_vec())?;
-    context.set_up_log(true);
     let work = match (options.echo, options.exec) {
         (true, _) => Work::Echo,
         (false, Some(command)) => Work::Exec(command),

@@ -53,6 +53,6 @@ fn main() -> ExitCode {
 
 fn run<T: Args>(outer: Global, with: With<T>, command: fn(&Context, T) -> Outcome) -> ExitCode {
     let context = Context::new(outer.and(with.global));
-    context.set_up_log(false);
+    context.set_up_log();
     command(&context, with.own).unwrap_or_else(|failure| failure.report(&context))
 }

@@ -49,7 +49,8 @@ impl Meter {
 /// Copies between `a` and `b`, both ways, until both directions have ended; counts in `traffic` as it goes.
 ///
 /// The end of one direction is passed on by shutting the other stream's sending side down, and the opposite direction
-/// goes on. Where a stream can no longer be written to, what still comes from it is passed on. At most 64 KiB are held per
+/// goes on. Where a stream can no longer be written to, what still comes from it is passed on, and what would have to be
+/// written to it is thrown away, for as long as something moves at least every ten seconds. At most 64 KiB are held per
 /// direction, and nothing while nothing moves.
 ///
 /// # Errors
@@ -67,7 +68,22 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    relay_metered(a, b, idle_timeout, traffic, None).await.map_err(|failure| failure.error)
+    relay_metered(a, b, Limits::new(idle_timeout), traffic, None).await.map_err(|failure| failure.error)
+}
+
+/// How long nothing may move.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Ever.
+    idle: Option<Duration>,
+    /// Once one of the streams can no longer be written to: its peer is most likely gone, and nobody would miss the rest.
+    lingering: Duration,
+}
+
+impl Limits {
+    pub(super) fn new(idle: Option<Duration>) -> Self {
+        Self { idle, lingering: Duration::from_secs(10) }
+    }
 }
 
 /// Why relaying ended otherwise than by the end of both directions.
@@ -94,7 +110,7 @@ pub(super) enum Place {
 pub(super) async fn relay_metered<A, B>(
     a: &mut A,
     b: &mut B,
-    idle_timeout: Option<Duration>,
+    limits: Limits,
     traffic: &mut Traffic,
     meter: Option<&Meter>,
 ) -> Result<(), Failure>
@@ -104,7 +120,8 @@ where
 {
     let mut forth = Direction::default();
     let mut back = Direction::default();
-    let mut idle = idle_timeout.map(Idle::new);
+    let mut idle = limits.idle.map(Idle::new);
+    let mut lingering: Option<Idle> = None;
     poll_fn(|cx| {
         let before = *traffic;
         let there = forth.poll(cx, a, b, &mut traffic.bytes_in);
@@ -112,15 +129,26 @@ where
         if let Some(meter) = meter {
             meter.add(before, *traffic);
         }
-        let broken = forth.source_failed || back.source_failed;
+        // A stream that was reset while it was written to has no end of its own any more.
+        forth.source_is_reset |= back.was_reset();
+        back.source_is_reset |= forth.was_reset();
+        let moved = before != *traffic;
+        let mut broken = forth.source_failed || back.source_failed;
+        if forth.state == State::Discarding || back.state == State::Discarding {
+            let lingering = lingering.get_or_insert_with(|| Idle::new(limits.lingering));
+            if !broken && lingering.poll(cx, moved).is_ready() {
+                (forth.source_failed, back.source_failed) = (true, true);
+                broken = true;
+            }
+        }
         if broken || (there.is_ready() && here.is_ready()) {
             let forth = forth.result(Place::ReadingFirst, Place::WritingSecond);
             return Poll::Ready(forth.and(back.result(Place::ReadingSecond, Place::WritingFirst)));
         }
         match &mut idle {
-            Some(idle) => idle
-                .poll(cx, before != *traffic)
-                .map(|error| Err(Failure { error, place: Place::Idle, broken: true })),
+            Some(idle) => {
+                idle.poll(cx, moved).map(|error| Err(Failure { error, place: Place::Idle, broken: true }))
+            }
             None => Poll::Pending,
         }
     })
@@ -143,9 +171,13 @@ struct Direction {
     written: usize,
     unflushed: bool,
     state: State,
-    /// Reading failed: the connection is broken, not ended, and there is nothing left to pass on.
+    /// The connection is broken, not ended, and there is nothing left to pass on.
     source_failed: bool,
+    /// The stream that is read was reset, which was seen when it was written to: its end is none.
+    source_is_reset: bool,
     error: Option<io::Error>,
+    /// Where that was met: when reading, else when writing.
+    at_reading: bool,
 }
 
 #[derive(Default, PartialEq)]
@@ -153,16 +185,25 @@ enum State {
     #[default]
     Copying,
     Ending,
+    /// Writing failed. What comes is thrown away, so that whoever sends it can go on to read.
+    Discarding,
     Ended,
 }
 
 impl Direction {
     fn result(&mut self, reading: Place, writing: Place) -> Result<(), Failure> {
         let broken = self.source_failed;
-        let place = if broken { reading } else { writing };
+        let place = if self.at_reading { reading } else { writing };
         self.error.take().map_or(Ok(()), |error| Err(Failure { error, place, broken }))
     }
 
+    /// Whether the stream that is written was found to be reset.
+    fn was_reset(&self) -> bool {
+        let is_reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
+        !self.at_reading && self.error.as_ref().is_some_and(is_reset)
+    }
+
+    /// Goes on as far as it can; ready when there is nothing left that has to be done.
     fn poll<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W, count: &mut u64) -> Poll<()>
     where
         R: AsyncRead + Unpin,
@@ -185,6 +226,12 @@ impl Direction {
                     Err(error) if error.kind() != io::ErrorKind::NotConnected => self.fail(error),
                     _ => self.state = State::Ended,
                 },
+                State::Discarding => {
+                    if self.poll_discard(cx, from).is_ready() {
+                        self.state = State::Ended;
+                    }
+                    return Poll::Ready(());
+                }
                 State::Ended => return Poll::Ready(()),
             }
         }
@@ -193,7 +240,23 @@ impl Direction {
     fn fail(&mut self, error: io::Error) {
         self.error = Some(error);
         self.pending = Vec::new();
-        self.state = State::Ended;
+        self.state =
+            if self.source_failed || self.state == State::Ending { State::Ended } else { State::Discarding };
+    }
+
+    /// Reads and throws away; ready when nothing more comes.
+    fn poll_discard<R: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, from: &mut R) -> Poll<()> {
+        let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice());
+        let polled = loop {
+            let mut buf = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut *from).poll_read(cx, &mut buf) {
+                Poll::Pending => break Poll::Pending,
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+                Poll::Ready(_) => break Poll::Ready(()),
+            }
+        };
+        SCRATCH.set(Some(scratch));
+        polled
     }
 
     /// Reads once, and writes what was read as far as that goes.
@@ -234,8 +297,14 @@ impl Direction {
             }
             return Poll::Pending;
         };
+        let read = match read {
+            Ok(()) if buf.filled().is_empty() && self.source_is_reset => {
+                Err(io::ErrorKind::ConnectionReset.into())
+            }
+            read => read,
+        };
         if let Err(error) = read {
-            self.source_failed = true;
+            (self.source_failed, self.at_reading) = (true, true);
             return Poll::Ready(Err(error));
         }
         let mut rest = buf.filled();
@@ -305,3 +374,6 @@ impl Idle {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+use super::*;
+
+const LINGER: Duration = Duration::from_millis(300);
+
+const LIMITS: Limits = Limits { idle: None, lingering: LINGER };
+
+/// A stream of which reading is as `inner` says, and writing fails.
+struct Unwritable<S> {
+    inner: S,
+    kind: io::ErrorKind,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Unwritable<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl<S: Unpin> AsyncWrite for Unwritable<S> {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(self.kind.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Relays from something that sends `last` and ends, and cannot be written to, to an echo that wants each of its bytes to
+/// be read before it reads on.
+async fn with_an_echo(kind: io::ErrorKind, last: usize) -> (Failure, usize) {
+    let (mut near, source) = duplex(last);
+    near.write_all(&vec![7; last]).await.unwrap();
+    drop(near);
+    let mut source = Unwritable { inner: source, kind };
+    // Small, so that it fills up in both directions.
+    let (mut to_echo, echo) = duplex(64);
+    let echoing = tokio::spawn(async move {
+        let (mut read, mut write) = tokio::io::split(echo);
+        let mut all = 0;
+        let mut bytes = [0; 64];
+        loop {
+            let count = read.read(&mut bytes).await.unwrap();
+            all += count;
+            if count == 0 || write.write_all(&bytes[..count]).await.is_err() {
+                return all;
+            }
+        }
+    });
+    let mut traffic = Traffic::default();
+    let failure = relay_metered(&mut source, &mut to_echo, LIMITS, &mut traffic, None).await.unwrap_err();
+    drop(to_echo);
+    (failure, echoing.await.unwrap())
+}
+
+#[tokio::test]
+async fn all_is_passed_on_from_whoever_reads_no_more() {
+    let (failure, all) = with_an_echo(io::ErrorKind::BrokenPipe, 10_000).await;
+    assert_eq!((failure.place, failure.broken), (Place::WritingFirst, false));
+    assert_eq!(all, 10_000, "what it sends back is thrown away, and so does not hold it up");
+}
+
+#[tokio::test]
+async fn a_reset_that_is_met_when_writing_is_no_end() {
+    let (failure, all) = with_an_echo(io::ErrorKind::ConnectionReset, 10_000).await;
+    assert!(failure.broken, "{failure:?}");
+    assert_eq!(failure.error.kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(all, 10_000, "what came before it is passed on");
+}
+
+#[tokio::test]
+async fn nobody_waits_for_ever_on_behalf_of_a_peer_that_is_gone() {
+    let (mut near, source) = duplex(1 << 20);
+    near.write_all(&[7; 10_000]).await.unwrap();
+    let mut source = Unwritable { inner: source, kind: io::ErrorKind::BrokenPipe };
+    // It says something, and reads nothing.
+    let (mut relayed, mut deaf) = duplex(64);
+    deaf.write_all(b"hello").await.unwrap();
+    let begun = Instant::now();
+    let mut traffic = Traffic::default();
+    let failure = relay_metered(&mut source, &mut relayed, LIMITS, &mut traffic, None).await.unwrap_err();
+    assert_eq!((failure.place, failure.broken), (Place::WritingFirst, true));
+    assert!(begun.elapsed() >= LINGER, "{:?}", begun.elapsed());
+}
