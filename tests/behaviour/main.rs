@@ -17,6 +17,7 @@ mod object;
 mod racing;
 mod reachable;
 mod recorded;
+mod recorded_listen;
 mod runtime;
 mod secrets;
 mod socks;

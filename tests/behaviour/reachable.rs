@@ -19,6 +19,7 @@ async fn every_kind_is_reached_as_it_says(world: &World) {
         format!("unix:abstract=endpoints-test-{}-{:p}", std::process::id(), world),
         "haproxy:tcp:0:interface=127.0.0.1".into(),
         format!("haproxy:unix:{}", path("f")),
+        r"haproxy:endpoint=tcp\:0\:interface=127.0.0.1:trust=127.0.0.1".into(),
         around("pass", "tcp:0:interface=127.0.0.1"),
         around("pass", &around("haproxy", &around("pass", "tcp:0:interface=127.0.0.1"))),
     ];
@@ -35,7 +36,10 @@ async fn every_kind_is_reached_as_it_says(world: &World) {
             format!("ssl:0:{}", file("server.pem")),
             format!("haproxy:tls:{}:0", file("server.pem")),
             format!("haproxy:ssl:0:{}", file("server.pem")),
+            format!("tls:{}:0:clientCA={}", file("server.pem"), file("trust")),
         ]);
+        // What a server cannot know, too: who the client is.
+        trust.push_str(&format!(":certificate={}", file("client.pem")));
     }
     for description in descriptions {
         let listener = world.listen(&description).await;

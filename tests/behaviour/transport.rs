@@ -7,8 +7,8 @@ use endpoints::{Address, Connection, ErrorKind, Listener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
-    FullBacklog, World, around, assert_kind, both_forms, closed_port, echo, exchange, port, reachable, rest,
-    say,
+    FullBacklog, World, around, assert_kind, both_forms, closed_port, echo, exchange, is_root, port,
+    reachable, rest, say, skip,
 };
 
 both_forms!(
@@ -27,6 +27,7 @@ both_forms!(
     accepted_connections_outlive_their_listener,
     a_reset_is_an_error,
     options_hold_on_both_sides,
+    mark_and_device_hold_on_both_sides,
     options_that_cannot_hold_are_refused,
 );
 
@@ -299,6 +300,25 @@ async fn options_hold_on_both_sides(world: &World) {
             !tcp_nodelay(&socket).expect("TCP_NODELAY") && !socket_keepalive(&socket).expect("SO_KEEPALIVE")
         );
         assert!(!socket_reuseport(&socket).expect("SO_REUSEPORT"));
+    }
+}
+
+/// They take privileges.
+async fn mark_and_device_hold_on_both_sides(world: &World) {
+    if !is_root() {
+        skip("mark and device", "only root may set them");
+        return;
+    }
+    const OPTIONS: &str = "mark=7:device=lo";
+    let listener = world.listen(&format!("tcp:0:interface=127.0.0.1:{OPTIONS}")).await;
+    let accepting = async { listener.accept().await.expect("accept").await.expect("no handshake") };
+    let description = format!("tcp:127.0.0.1:{}:{OPTIONS}", port(&listener));
+    let (client, accepted) = tokio::join!(world.connect(&description), accepting);
+    for connection in [client, accepted] {
+        let socket = connection.into_socket().expect("a socket");
+        let socket = socket2::SockRef::from(&socket);
+        assert_eq!(socket.mark().expect("SO_MARK"), 7);
+        assert_eq!(socket.device().expect("SO_BINDTODEVICE").as_deref(), Some(&b"lo"[..]));
     }
 }
 
