@@ -67,8 +67,11 @@ pub(crate) fn check<'d, 'm>(
             error.kind(),
             ErrorKind::TooManyArguments | ErrorKind::UnknownArgument | ErrorKind::DuplicateArgument
         );
-        match hints::unquoted(description, role).filter(|_| surplus) {
-            Some(hint) => error.meaning(hint),
+        if let Some(hint) = hints::unquoted(description, role, surplus) {
+            return error.meaning(hint);
+        }
+        match hints::port_first(description, role).filter(|_| error.kind() == ErrorKind::BadNumber) {
+            Some(meant) => error.meaning(format_args!("did you mean {meant}?")),
             None => error,
         }
     })
@@ -284,7 +287,7 @@ fn place_positional<'d>(
         let mut error =
             twice(parameter, *part, *keyword, more.iter().map(|(parameter, ..)| parameter.name.as_str()));
         if looks_like_ipv6(description) {
-            error = error.context(IPV6_HINT);
+            error = error.context(format_args!("{IPV6_HINT} {}", hints::IN_A_SHELL));
         }
         return Err(error);
     }
@@ -310,7 +313,11 @@ fn too_many(description: &Description, role: &Role, count: usize, surplus: Part<
     let message = format!("{count} {are} given by position, {takes}{value}");
     let error =
         Error::new(ErrorKind::TooManyArguments, message).at(surplus.span()).with_expected(role.names(), "");
-    if looks_like_ipv6(description) { error.context(IPV6_HINT) } else { error }
+    if looks_like_ipv6(description) {
+        error.context(format_args!("{IPV6_HINT} {}", hints::IN_A_SHELL))
+    } else {
+        error
+    }
 }
 
 const IPV6_HINT: &str = r"is this an IPv6 address? write each of its colons as \: as in \:\:1";

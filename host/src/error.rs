@@ -283,6 +283,11 @@ impl Error {
         self
     }
 
+    pub(crate) fn suggesting(mut self, meant: &str) -> Self {
+        self.0.suggestion = Some(meant.to_owned());
+        self
+    }
+
     pub(crate) fn retryable(mut self, retryable: bool) -> Self {
         self.0.retryable = retryable;
         self

@@ -47,7 +47,9 @@ fn is_host(text: &str) -> bool {
 
 /// How to write the description inside, where it seems that its colons were not escaped: the argument that takes it is
 /// a lone word, and others follow that this scheme does not take.
-pub(crate) fn unquoted(description: &Description, role: &Role) -> Option<String> {
+///
+/// `surplus`: something was given that the scheme does not take.
+pub(crate) fn unquoted(description: &Description, role: &Role, surplus: bool) -> Option<String> {
     let nested = |place: usize| {
         let parameter = &role.parameters[place];
         matches!(parameter.kind, ParameterType::Client | ParameterType::Server).then_some(parameter)
@@ -65,11 +67,40 @@ pub(crate) fn unquoted(description: &Description, role: &Role) -> Option<String>
         return None;
     }
     // The rest of it is not shown: it may hold a secret.
-    let followed = description.parts().next_back().is_some_and(|last| last.span().start > part.span().start);
-    followed.then(|| {
+    let next = description.parts().find(|next| next.span().start > part.span().start)?;
+    // A keyword may be one of this scheme's, which is wrong for another reason.
+    (surplus || !next.is_keyword()).then(|| {
         let (name, scheme) = (&parameter.name, String::from_utf8_lossy(&value));
-        format!("{name} is a description itself: write each colon in it as \\: as in {name}={scheme}\\:…")
+        format!(
+            "{name} is a description itself: write each colon in it as \\: as in {name}={scheme}\\:… {IN_A_SHELL}"
+        )
     })
+}
+
+/// What makes a backslash get here from a command line.
+pub(crate) const IN_A_SHELL: &str = "(in a shell, put the whole in single quotes)";
+
+/// The argument that was probably meant by the name of one that stands at the same place on the other side of the scheme,
+/// such as a Unix server's `path`, which is called `address`.
+pub(crate) fn of_the_other_side<'r>(written: &str, this: &'r Role, other: &Role) -> Option<&'r str> {
+    let theirs = other.parameter(written).filter(|parameter| parameter.position.is_some())?;
+    let ours = this.parameters.iter().find(|parameter| parameter.position == theirs.position)?;
+    (ours.kind == theirs.kind).then_some(&ours.name)
+}
+
+/// The description of a listener whose address was written before its port, as a client's is.
+pub(crate) fn port_first(description: &Description, role: &Role) -> Option<String> {
+    let scheme = String::from_utf8(description.scheme().into_owned()).ok()?;
+    let first = role.positions.first().map(|place| &role.parameters[*place])?;
+    if first.kind != ParameterType::Port || role.parameter("interface").is_none() {
+        return None;
+    }
+    let mut positional = description.positional();
+    let host = String::from_utf8(positional.next()?.value().into_owned()).ok()?;
+    let port = String::from_utf8(positional.next()?.value().into_owned()).ok()?;
+    let is_host = host == "localhost" || IpAddr::from_str(&host).is_ok();
+    (is_host && is_port(&port) && description.parts().count() == 2)
+        .then(|| format!("{scheme}:{port}:interface={}", quote_str(&host)))
 }
 
 #[cfg(test)]

@@ -206,3 +206,21 @@ fn warnings_about_a_description_are_shown_unasked() {
     }
     assert!(!explained.stderr.is_empty());
 }
+
+#[test]
+fn what_was_probably_meant_is_said() {
+    for (role, description, hint) in [
+        ("--server", "unix:path=/run/app.sock", "did you mean address?"),
+        ("--client", "unix:address=/run/app.sock", "did you mean path?"),
+        ("--server", "tcp:127.0.0.1:8080", "did you mean tcp:8080:interface=127.0.0.1?"),
+        ("--server", "tcp6:localhost:8080", "did you mean tcp6:8080:interface=localhost?"),
+        // As it comes from a shell that has taken the backslashes.
+        ("--client", "tls:h.example:443:endpoint=unix:/run/tunnel.sock", "endpoint=unix\\:…"),
+        ("--server", "tls:pki/sni:endpoint=systemd:INET:0", "endpoint=systemd\\:…"),
+        ("--server", "tcp:::1:80", "in a shell, put the whole in single quotes"),
+    ] {
+        let ended = run(["explain", role, description]);
+        assert_eq!(ended.status, Some(2), "{description}: {ended:?}");
+        assert!(ended.stderr.contains(hint), "{description}: {}", ended.stderr);
+    }
+}

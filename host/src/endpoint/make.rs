@@ -135,7 +135,8 @@ fn make_of(
             .with_scheme(&scheme.name)
             .at(description.scheme_span()));
     };
-    let checked = arguments::check(&description, declared)?;
+    let checked = arguments::check(&description, declared)
+        .map_err(|error| of_the_other_side(error, role, scheme, declared))?;
     if let Some(instead) = &scheme.deprecated {
         tracing::warn!("{} is deprecated: {instead}", scheme.name);
     }
@@ -212,6 +213,22 @@ fn make_of(
     match outside {
         Some(preamble) => put_around(&preamble, &made),
         None => Ok(made),
+    }
+}
+
+/// Names the argument that was probably meant by one of the scheme's other side.
+fn of_the_other_side(error: Error, role: RoleKind, scheme: &Scheme, declared: &Role) -> Error {
+    let other = match role {
+        RoleKind::Client => scheme.server.as_ref(),
+        RoleKind::Server => scheme.client.as_ref(),
+    };
+    let meant = error
+        .argument()
+        .filter(|_| error.kind() == ErrorKind::UnknownArgument)
+        .and_then(|written| other.and_then(|other| hints::of_the_other_side(written, declared, other)));
+    match meant {
+        Some(meant) => error.suggesting(meant),
+        None => error,
     }
 }
 
