@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::certificate::Certificate;
 use crate::describe::Description;
-use crate::handshake::{self, State};
+use crate::handshake;
 use crate::hostname::Hostname;
 use crate::identity::{Identity, Named, Source, trusted};
 use crate::settings::{self, VERSIONS};
@@ -232,20 +232,17 @@ impl Connect for TlsClient {
 
 impl TlsClient {
     async fn shake_hands(&self, connection: Connection) -> Result<Connection, Error> {
-        let mut state = None;
+        let mut facts = Facts::new();
         let name = self.hostname.server_name.clone();
         let connection = connection
             .try_map_stream(|stream| async {
                 let stream = self.connector.connect(name, stream).await?;
-                state = Some(State::new(stream.get_ref().1, None));
+                facts = handshake::facts(stream.get_ref().1, None);
                 Ok::<_, std::io::Error>(stream)
             })
             .await
             .map_err(|error| handshake::failed(&self.hostname.ascii, &error))?;
-        Ok(match &state {
-            Some(state) => handshake::with_facts(connection, state),
-            None => connection,
-        })
+        Ok(connection.with_facts(facts))
     }
 }
 
