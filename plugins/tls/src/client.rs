@@ -1,6 +1,5 @@
 //! The client sides of `tls` and `ssl`.
 
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -211,7 +210,7 @@ impl Connect for TlsClient {
             is_connected.store(true, Ordering::Relaxed);
             self.shake_hands(connection).await
         };
-        within(&self.host, self.timeout, connecting).await.unwrap_or_else(|| {
+        self.host.timeout(self.timeout, connecting).await.unwrap_or_else(|_| {
             let stage = if is_connected.load(Ordering::Relaxed) {
                 "the TLS handshake is not done"
             } else {
@@ -244,13 +243,4 @@ impl TlsClient {
             .map_err(|error| handshake::failed(&self.hostname.ascii, &error))?;
         Ok(connection.with_facts(facts))
     }
-}
-
-/// Waits, but no longer than `limit`; 0 leaves time for what needs none.
-pub(crate) async fn within<T>(
-    host: &Host,
-    limit: Duration,
-    future: impl Future<Output = Result<T, Error>>,
-) -> Option<Result<T, Error>> {
-    host.timeout(limit, future).await.ok()
 }

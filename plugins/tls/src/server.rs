@@ -13,7 +13,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-use crate::client::{unusable, within};
+use crate::client::unusable;
 use crate::describe::Description;
 use crate::handshake;
 use crate::identity::{Identities, Named, Source, trusted};
@@ -158,9 +158,7 @@ impl Made {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let handshake_host = host.clone();
         let handshake = move |connection| {
-            let (host, acceptor, reloading) =
-                (handshake_host.clone(), acceptor.clone(), Arc::clone(&reloading));
-            async move { accept(host, connection, acceptor, reloading, timeout).await }
+            accept(handshake_host.clone(), connection, acceptor.clone(), Arc::clone(&reloading), timeout)
         };
         let name = known_as(&identities);
         let reachable = move |inner| reachable(&name, inner);
@@ -224,7 +222,7 @@ async fn accept(
             .map_err(|error| handshake::failed(&peer(&known), &error))?;
         Ok(connection.with_facts(facts))
     };
-    within(&host, timeout, shaking).await.unwrap_or_else(|| {
+    host.timeout(timeout, shaking).await.unwrap_or_else(|_| {
         let peer = peer(&known);
         let message = format!("the TLS handshake with {peer} was not done within the timeout of {timeout:?}");
         Err(Error::new(ErrorKind::TimedOut, message))
