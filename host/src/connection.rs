@@ -145,38 +145,31 @@ impl ConnectionInfo {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut facts = Facts::new();
-        for layer in &self.layers {
-            facts.push(name::LAYER, layer.scheme.as_bytes());
-            for (name, value) in layer.facts.iter() {
-                facts.push(name, value);
-            }
-        }
-        facts.into_bytes()
+        encode(&self.layers, 0).into_bytes()
     }
 
-    pub(crate) fn decode(bytes: Vec<u8>) -> Self {
-        let (own, layers) = split_layers(bytes);
-        drop(own);
-        Self { layers }
+    /// Takes the layers of the encoded form; facts before the first one are left out.
+    pub(crate) fn decode(bytes: &[u8]) -> Self {
+        Self { layers: Facts::split_layers(bytes).skip(1).map(Layer::from).collect() }
     }
 }
 
-/// The facts before the first mark of a layer, and the layers after it.
-fn split_layers(bytes: Vec<u8>) -> (Facts, Vec<Layer>) {
-    if bytes.is_empty() {
-        return (Facts::new(), Vec::new());
+impl From<(&[u8], Facts)> for Layer {
+    fn from((scheme, facts): (&[u8], Facts)) -> Self {
+        Self { scheme: String::from_utf8_lossy(scheme).into(), facts }
     }
-    let mut own = Facts::new();
-    let mut layers: Vec<Layer> = Vec::new();
-    for (name, value) in Facts::from_bytes(bytes).iter() {
-        if name == name::LAYER {
-            layers.push(Layer { scheme: String::from_utf8_lossy(value).into(), facts: Facts::new() });
-        } else {
-            layers.last_mut().map_or(&mut own, |layer| &mut layer.facts).push(name, value);
-        }
+}
+
+/// Layers as they are sent across, with room for so many bytes more.
+fn encode(layers: &[Layer], more: usize) -> Facts {
+    let mark = 2 * size_of::<u32>() + name::LAYER.len();
+    let sizes = layers.iter().map(|layer| mark + layer.scheme.len() + layer.facts.as_bytes().len());
+    let mut facts = Facts::with_capacity(sizes.sum::<usize>() + more);
+    for layer in layers {
+        facts.push(name::LAYER, layer.scheme.as_bytes());
+        facts.append(&layer.facts);
     }
-    (own, layers)
+    facts
 }
 
 impl Connection {
@@ -191,13 +184,15 @@ impl Connection {
 
     /// Takes over what a provider of `scheme` made.
     pub(crate) fn from_taken(taken: Taken, scheme: &Arc<str>) -> Result<Self, Error> {
-        let (facts, mut inside) = split_layers(taken.facts.as_slice().to_vec());
+        let mut layers = Facts::split_layers(taken.facts.as_slice());
+        let facts = layers.next().map(|(_, own)| own).unwrap_or_default();
+        let mut knows_inside = false;
         let mut connection = match taken.body {
             Body::Fd(socket) => Self::new(Stream::from_socket(socket)?, None),
             Body::Stream(stream) => match uncarry(stream) {
                 Ok(connection) => {
-                    // It knows the layers inside better than the plugin.
-                    inside.clear();
+                    // Better than the plugin.
+                    knows_inside = true;
                     connection
                 }
                 Err(stream) => Self::new(Stream::new(Carrier::Plugin(stream)), None),
@@ -220,7 +215,9 @@ impl Connection {
             }
         };
         connection.stream.put_back(taken.leftover.as_slice());
-        connection.layers.extend(inside);
+        if !knows_inside {
+            connection.layers.extend(layers.map(Layer::from));
+        }
         Ok(connection.with_layer(scheme, facts))
     }
 
@@ -240,22 +237,34 @@ impl Connection {
     #[must_use]
     pub fn info(&self) -> ConnectionInfo {
         let mut layers = self.layers.to_vec();
-        if self.stream.socket().is_some() {
-            let local = self.local.get_or_init(|| self.stream.local_addr()).clone();
-            let peer = self.peer.clone().or_else(|| self.stream.peer_addr());
-            if let Some(transport) = layers.last_mut() {
-                if transport.local_addr().is_none() {
-                    transport.facts.extend_address(local, true);
-                }
-                if transport.peer_addr().is_none() {
-                    transport.facts.extend_address(peer, false);
-                }
-                if transport.peer_credentials().is_none() {
-                    transport.facts.extend_credentials(self.stream.peer_credentials());
-                }
-            }
+        if let Some(transport) = layers.last_mut() {
+            self.add_socket(&mut transport.facts);
         }
         ConnectionInfo { layers }
+    }
+
+    /// As [`info`](Self::info), as it is sent across.
+    pub(crate) fn encoded_info(&self) -> Vec<u8> {
+        let mut facts = encode(&self.layers, USUAL_FACTS);
+        self.add_socket(&mut facts);
+        facts.into_bytes()
+    }
+
+    /// Adds what the socket tells and the transport's layer does not.
+    fn add_socket(&self, facts: &mut Facts) {
+        let (Some(transport), true) = (self.layers.last(), self.stream.socket().is_some()) else { return };
+        if transport.local_addr().is_none() {
+            facts.extend_address(self.local.get_or_init(|| self.stream.local_addr()).as_ref(), true);
+        }
+        if transport.peer_addr().is_none() {
+            match &self.peer {
+                Some(peer) => facts.extend_address(Some(peer), false),
+                None => facts.extend_address(self.stream.peer_addr().as_ref(), false),
+            }
+        }
+        if transport.peer_credentials().is_none() {
+            facts.extend_credentials(self.stream.peer_credentials());
+        }
     }
 
     /// Closes the connection so that the peer takes it for broken, not for ended: a TCP socket is reset (`SO_LINGER` 0).
@@ -281,14 +290,17 @@ impl Connection {
     }
 }
 
+/// Bytes of two IPv4 addresses as facts; others need more.
+const USUAL_FACTS: usize = 80;
+
 /// Adds to facts what a socket tells.
 trait ExtendFacts {
-    fn extend_address(&mut self, address: Option<Address>, local: bool);
+    fn extend_address(&mut self, address: Option<&Address>, local: bool);
     fn extend_credentials(&mut self, credentials: Option<Credentials>);
 }
 
 impl ExtendFacts for Facts {
-    fn extend_address(&mut self, address: Option<Address>, local: bool) {
+    fn extend_address(&mut self, address: Option<&Address>, local: bool) {
         if let Some(address) = address {
             let (name, value) = address.to_fact(local);
             self.push(name, value);

@@ -186,7 +186,7 @@ impl Export for Nested {
         origin: Vec<u8>,
     ) -> Result<Taken, api::Error> {
         self.0.note_runtime();
-        let origin = (!origin.is_empty()).then(|| ConnectionInfo::decode(origin));
+        let origin = (!origin.is_empty()).then(|| ConnectionInfo::decode(&origin));
         let context =
             ConnectContext { deadline: time_left.and_then(|left| Instant::now().checked_add(left)), origin };
         let connection = self.0.connect_raw(context).await.map_err(|error| error.to_api())?;

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use endpoints_plugin_api as api;
+use endpoints_plugin_api::abi::bytes::RBytes;
 use endpoints_plugin_api::abi::conn::{Body, Handshaking, Taken};
 use endpoints_plugin_api::abi::future::RFuture;
 use endpoints_plugin_api::abi::listener::{Export, Foreign};
@@ -126,7 +127,7 @@ impl Listener {
         let taken = taken.map_err(|error| Error::from(error).with_scheme(scheme))?;
         match taken.body {
             Body::Handshake(handshake) => {
-                let early = ConnectionInfo::decode(taken.facts.as_slice().to_vec());
+                let early = taken.facts;
                 Ok(Incoming { state: State::Handshake { early, handshake, scheme: Arc::clone(scheme) } })
             }
             body => {
@@ -278,7 +279,12 @@ pub struct Incoming {
 
 enum State {
     Ready(Connection),
-    Handshake { early: ConnectionInfo, handshake: Handshaking, scheme: Arc<str> },
+    /// `early` is what is known before, encoded; few ask for it.
+    Handshake {
+        early: RBytes,
+        handshake: Handshaking,
+        scheme: Arc<str>,
+    },
 }
 
 impl Incoming {
@@ -287,7 +293,7 @@ impl Incoming {
     pub fn info(&self) -> ConnectionInfo {
         match &self.state {
             State::Ready(connection) => connection.info(),
-            State::Handshake { early, .. } => early.clone(),
+            State::Handshake { early, .. } => ConnectionInfo::decode(early.as_slice()),
         }
     }
 
@@ -328,8 +334,8 @@ impl Incoming {
                 });
                 Taken {
                     body: Body::Handshake(handshake),
-                    facts: early.encode().into(),
-                    leftover: api::abi::bytes::RBytes::EMPTY,
+                    facts: ConnectionInfo::decode(early.as_slice()).encode().into(),
+                    leftover: RBytes::EMPTY,
                 }
             }
         }

@@ -22,9 +22,11 @@ use crate::stream::Stream;
 #[derive(Debug)]
 pub struct Connection {
     pub(crate) body: Carrier,
-    /// Of this layer, followed by those further inside where the stream is not the host's own.
-    pub(crate) facts: Facts,
-    /// Whether `facts` tells about the layers inside already.
+    /// Of this layer.
+    own: Facts,
+    /// Of the layers further inside, once somebody has asked the stream for them.
+    inside: Option<Facts>,
+    /// Whether the stream is the plugin's own, so that the host cannot know what `inside` tells.
     mapped: bool,
     leftover: Vec<u8>,
 }
@@ -54,15 +56,21 @@ impl Connection {
     }
 
     fn new(body: Carrier) -> Self {
-        Self { body, facts: Facts::new(), mapped: false, leftover: Vec::new() }
+        Self { body, own: Facts::new(), inside: None, mapped: false, leftover: Vec::new() }
     }
 
-    /// The same connection with a fact of this layer more; [`name`](crate::name) has those that hosts know.
+    /// The same connection with a fact of this layer more, before those that it has already;
+    /// [`name`](crate::name) has those that hosts know.
     #[must_use]
-    pub fn with_fact(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        // Facts of this layer stand before those of the layers inside.
-        let inside = std::mem::replace(&mut self.facts, Facts::new().with(name, value));
-        self.facts.append(&inside.into_bytes());
+    pub fn with_fact(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.with_facts(Facts::new().with(name, value))
+    }
+
+    /// The same connection with facts of this layer more, before those that it has already.
+    #[must_use]
+    pub fn with_facts(mut self, mut facts: Facts) -> Self {
+        facts.append(&self.own);
+        self.own = facts;
         self
     }
 
@@ -72,8 +80,8 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
-        let (inner, facts) = self.into_stream();
-        Self { body: Carrier::Stream(Stream::new(wrap(inner))), facts, mapped: true, leftover: Vec::new() }
+        let (inner, inside) = self.into_stream();
+        Self::mapped(Stream::new(wrap(inner)), inside)
     }
 
     /// As [`map_stream`](Self::map_stream), with something to wait for: a handshake.
@@ -85,13 +93,24 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Send + 'static,
         F: Future<Output = Result<S, E>>,
     {
-        let (inner, facts) = self.into_stream();
+        let (inner, inside) = self.into_stream();
         let stream = wrap(inner).await?;
-        Ok(Self { body: Carrier::Stream(Stream::new(stream)), facts, mapped: true, leftover: Vec::new() })
+        Ok(Self::mapped(Stream::new(stream), inside))
+    }
+
+    fn mapped(stream: Stream, inside: Facts) -> Self {
+        Self { inside: Some(inside), mapped: true, ..Self::new(Carrier::Stream(stream)) }
     }
 
     fn into_stream(mut self) -> (Stream, Facts) {
-        let facts = self.facts();
+        self.ask_inside();
+        let mut facts = std::mem::take(&mut self.own);
+        let inside = self.inside.take().unwrap_or_default();
+        if facts.is_empty() {
+            facts = inside;
+        } else {
+            facts.append(&inside);
+        }
         let inner = match self.body {
             Carrier::Stream(stream) if self.leftover.is_empty() => stream,
             _ => Stream::new(self),
@@ -106,11 +125,16 @@ impl Connection {
 
     /// What is known about the connection, this layer first.
     pub fn facts(&mut self) -> Facts {
-        let mut facts = self.facts.clone();
-        if let (Carrier::Stream(stream), false) = (&mut self.body, self.mapped) {
-            facts.append(&stream.facts().into_bytes());
+        self.ask_inside();
+        let inside = self.inside.as_ref().map_or(&[][..], Facts::as_bytes);
+        Facts::from_bytes([self.own.as_bytes(), inside].concat())
+    }
+
+    /// Asks the stream, unless that was done already.
+    fn ask_inside(&mut self) {
+        if let (Carrier::Stream(stream), None) = (&mut self.body, &self.inside) {
+            self.inside = Some(stream.facts());
         }
-        facts
     }
 
     fn stream(&mut self) -> io::Result<Pin<&mut Stream>> {
@@ -135,17 +159,21 @@ impl Connection {
             }
         };
         let leftover = taken.leftover.as_slice().to_vec();
-        let facts = Facts::from_bytes(taken.facts.as_slice().to_vec());
-        Ok(Self { body, facts, mapped: false, leftover })
+        let own = Facts::from_bytes(taken.facts.as_slice().to_vec());
+        Ok(Self { own, leftover, ..Self::new(body) })
     }
 
     pub(crate) fn into_taken(self) -> Taken {
+        let mut facts = self.own;
+        if let Some(inside) = self.inside.filter(|_| self.mapped) {
+            facts.append(&inside);
+        }
         let body = match self.body {
             Carrier::Descriptor(fd) => Body::Fd(fd),
             Carrier::Pair { read, write, inherited } => Body::Pair { read, write, inherited },
             Carrier::Stream(stream) => Body::Stream(stream.0),
         };
-        let facts = if self.facts.is_empty() { RBytes::EMPTY } else { self.facts.into_bytes().into() };
+        let facts = if facts.is_empty() { RBytes::EMPTY } else { facts.into_bytes().into() };
         Taken { body, facts, leftover: self.leftover.into() }
     }
 }

@@ -57,12 +57,20 @@ impl Facts {
         Self(Vec::new())
     }
 
+    /// None yet, with room for so many bytes: the names and values, and eight bytes for each fact.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
     /// Adds a fact at the end.
     ///
     /// # Panics
     /// If the name or the value is longer than 4 GiB.
     pub fn push(&mut self, name: &str, value: impl AsRef<[u8]>) {
-        for text in [name.as_bytes(), value.as_ref()] {
+        let texts = [name.as_bytes(), value.as_ref()];
+        self.0.reserve(texts.iter().map(|text| text.len() + size_of::<u32>()).sum());
+        for text in texts {
             let len = u32::try_from(text.len()).expect("facts are short");
             self.0.extend_from_slice(&len.to_le_bytes());
             self.0.extend_from_slice(text);
@@ -84,13 +92,14 @@ impl Facts {
 
     /// All facts in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        decode(&self.0)
+        // A name that is no text cannot be asked for.
+        split(&self.0).filter_map(|(name, value, _)| Some((std::str::from_utf8(name).ok()?, value)))
     }
 
     /// The first value of that name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.iter().find_map(|(known, value)| (known == name).then_some(value))
+        split(&self.0).find_map(|(known, value, _)| (known == name.as_bytes()).then_some(value))
     }
 
     /// The encoded form.
@@ -105,23 +114,46 @@ impl Facts {
         Self(bytes)
     }
 
-    pub(crate) fn append(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
+    /// The encoded form, to be looked at.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Adds other facts at the end.
+    pub fn append(&mut self, others: &Self) {
+        self.0.extend_from_slice(&others.0);
+    }
+
+    /// Splits the encoded form at the marks of layers ([`name::LAYER`]): what comes before the first mark, with an empty
+    /// scheme, then the scheme and the facts of each layer. What cannot be read at the end is left out.
+    pub fn split_layers(bytes: &[u8]) -> impl Iterator<Item = (&[u8], Self)> {
+        let mut facts = split(bytes);
+        // The scheme and the beginning of the layer that comes next, until there is none.
+        let mut next = Some((&bytes[..0], 0));
+        std::iter::from_fn(move || {
+            let (scheme, begin) = next.take()?;
+            let mut end = begin;
+            for (name, value, after) in facts.by_ref() {
+                if name == name::LAYER.as_bytes() {
+                    next = Some((value, after));
+                    break;
+                }
+                end = after;
+            }
+            Some((scheme, Self(bytes[begin..end].to_vec())))
+        })
     }
 }
 
-fn decode(bytes: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
+/// Names, values, and how many bytes come before the end of each; up to what cannot be read.
+fn split(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], usize)> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
-        loop {
-            let (name, after) = text(rest)?;
-            let (value, after) = text(after)?;
-            rest = after;
-            // A name that is no text cannot be asked for.
-            if let Ok(name) = std::str::from_utf8(name) {
-                return Some((name, value));
-            }
-        }
+        let (name, after) = text(rest)?;
+        let (value, after) = text(after)?;
+        rest = after;
+        Some((name, value, bytes.len() - after.len()))
     })
 }
 
@@ -141,6 +173,25 @@ mod tests {
         assert_eq!(all, [("a", &b"\xff\0"[..]), ("b", b""), ("a", b"second")]);
         assert_eq!(facts.get("a"), Some(&b"\xff\0"[..]));
         assert_eq!(facts.get("c"), None);
+    }
+
+    #[test]
+    fn layers_are_split_at_their_marks_and_lose_a_damaged_end() {
+        let all = Facts::new()
+            .with("a", "own")
+            .with(name::LAYER, "outer")
+            .with(name::LAYER, "inner")
+            .with("b", "x");
+        let mut bytes = all.into_bytes();
+        bytes.extend([1, 0]);
+        let layers: Vec<_> = Facts::split_layers(&bytes).collect();
+        let expected: [(&[u8], _); 3] = [
+            (b"", Facts::new().with("a", "own")),
+            (b"outer", Facts::new()),
+            (b"inner", Facts::new().with("b", "x")),
+        ];
+        assert_eq!(layers, expected);
+        assert_eq!(Facts::split_layers(b"").count(), 1);
     }
 
     #[test]

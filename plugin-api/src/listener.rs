@@ -130,8 +130,7 @@ impl Incoming {
         facts: Facts,
         handshake: impl Future<Output = Result<Connection, Error>> + Send + 'static,
     ) -> Self {
-        let future = Handshaking::new(async move { handshake.await.map(Connection::into_taken) });
-        Self { facts, state: State::Handshake(future) }
+        Self { facts, state: State::Handshake(Handshaking::new(Handover { handshake })) }
     }
 
     /// What is known before the handshake.
@@ -171,6 +170,23 @@ impl IntoFuture for Incoming {
             State::Ready(connection) => Progress::Ready(Some(Box::new(connection))),
             State::Handshake(future) => Progress::Pending(future),
         })
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A handshake whose connection is handed over. An `async` block would hold the future twice, as it was given and as
+    /// it is awaited, and one of TLS has some kilobytes.
+    struct Handover<H> {
+        #[pin]
+        handshake: H,
+    }
+}
+
+impl<H: Future<Output = Result<Connection, Error>>> Future for Handover<H> {
+    type Output = Result<Taken, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().handshake.poll(cx).map_ok(Connection::into_taken)
     }
 }
 

@@ -25,7 +25,7 @@ impl Export for Carried {
     const OWNER: *const () = (&raw const MARK).cast();
 
     fn facts(&self) -> Vec<u8> {
-        self.0.info().encode()
+        self.0.encoded_info()
     }
 
     #[inline]

@@ -72,7 +72,7 @@ impl Settings {
         };
         connection.unread(&read[len..]);
         Ok(match proxy::parse(&read[..len]) {
-            Ok(Some(header)) => with_facts(connection, &header),
+            Ok(Some(header)) => connection.with_facts(facts(&header)),
             // Optional, and not there.
             _ => connection,
         })
@@ -132,27 +132,24 @@ fn shown(peer: Option<&str>) -> &str {
     }
 }
 
-/// Adds what a header tells; addresses only where they count.
-fn with_facts(connection: Connection, header: &Header<'_>) -> Connection {
-    // The last one added stands first.
-    let mut tlvs: Vec<_> = header.tlvs.into_iter().collect();
-    tlvs.reverse();
-    let mut connection = tlvs.into_iter().fold(connection, |connection, tlv| {
-        let mut fact = Vec::with_capacity(1 + tlv.value.len());
-        fact.push(tlv.kind);
-        fact.extend_from_slice(tlv.value);
-        connection.with_fact(name::PROXY_TLV, fact)
-    });
-    let command = if header.command == Command::Local { "LOCAL" } else { "PROXY" };
-    connection = connection.with_fact(name::PROXY_COMMAND, command);
-    connection = connection.with_fact(name::PROXY_VERSION, header.version.to_string());
+/// What a header tells; addresses only where they count.
+fn facts(header: &Header<'_>) -> Facts {
+    let mut facts = Facts::new();
     match header.addresses {
-        Addresses::Unknown => connection,
-        Addresses::Ip { source, destination, .. } => connection
-            .with_fact(name::LOCAL_IP, destination.to_string())
-            .with_fact(name::PEER_IP, source.to_string()),
+        Addresses::Unknown => {}
+        Addresses::Ip { source, destination, .. } => {
+            facts.push(name::PEER_IP, source.to_string());
+            facts.push(name::LOCAL_IP, destination.to_string());
+        }
         Addresses::Unix { source, destination, .. } => {
-            connection.with_fact(name::LOCAL_UNIX, destination).with_fact(name::PEER_UNIX, source)
+            facts.push(name::PEER_UNIX, source);
+            facts.push(name::LOCAL_UNIX, destination);
         }
     }
+    facts.push(name::PROXY_VERSION, header.version.to_string());
+    facts.push(name::PROXY_COMMAND, if header.command == Command::Local { "LOCAL" } else { "PROXY" });
+    for tlv in header.tlvs {
+        facts.push(name::PROXY_TLV, [&[tlv.kind], tlv.value].concat());
+    }
+    facts
 }

@@ -1,6 +1,5 @@
 //! The client sides of `tls` and `ssl`.
 
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -18,7 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::certificate::Certificate;
 use crate::describe::Description;
-use crate::handshake::{self, State};
+use crate::handshake;
 use crate::hostname::Hostname;
 use crate::identity::{Identity, Named, Source, trusted};
 use crate::settings::{self, VERSIONS};
@@ -211,7 +210,7 @@ impl Connect for TlsClient {
             is_connected.store(true, Ordering::Relaxed);
             self.shake_hands(connection).await
         };
-        within(&self.host, self.timeout, connecting).await.unwrap_or_else(|| {
+        self.host.timeout(self.timeout, connecting).await.unwrap_or_else(|_| {
             let stage = if is_connected.load(Ordering::Relaxed) {
                 "the TLS handshake is not done"
             } else {
@@ -232,28 +231,16 @@ impl Connect for TlsClient {
 
 impl TlsClient {
     async fn shake_hands(&self, connection: Connection) -> Result<Connection, Error> {
-        let mut state = None;
+        let mut facts = Facts::new();
         let name = self.hostname.server_name.clone();
         let connection = connection
             .try_map_stream(|stream| async {
                 let stream = self.connector.connect(name, stream).await?;
-                state = Some(State::new(stream.get_ref().1, None));
+                facts = handshake::facts(stream.get_ref().1, None);
                 Ok::<_, std::io::Error>(stream)
             })
             .await
             .map_err(|error| handshake::failed(&self.hostname.ascii, &error))?;
-        Ok(match &state {
-            Some(state) => handshake::with_facts(connection, state),
-            None => connection,
-        })
+        Ok(connection.with_facts(facts))
     }
-}
-
-/// Waits, but no longer than `limit`; 0 leaves time for what needs none.
-pub(crate) async fn within<T>(
-    host: &Host,
-    limit: Duration,
-    future: impl Future<Output = Result<T, Error>>,
-) -> Option<Result<T, Error>> {
-    host.timeout(limit, future).await.ok()
 }

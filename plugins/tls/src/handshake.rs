@@ -1,69 +1,53 @@
 //! What both sides tell of a handshake: facts where it succeeded, the reason where it failed.
 
+use std::borrow::Cow;
 use std::io;
 
-use endpoints_plugin_api::{Connection, Error, ErrorKind, name};
+use endpoints_plugin_api::{Error, ErrorKind, Facts, name};
 use rustls::{
     AlertDescription, CertificateError, CommonState, HandshakeKind, ProtocolVersion, SupportedCipherSuite,
 };
 
-/// Adds what is known about the TLS layer.
-pub(crate) fn with_facts(connection: Connection, state: &State) -> Connection {
-    // The last one added stands first.
-    let mut connection = connection.with_fact(name::TLS_RESUMED, if state.resumed { "1" } else { "0" });
-    for certificate in state.certificates.iter().rev() {
-        connection = connection.with_fact(name::TLS_PEER_CERTIFICATE, certificate);
-    }
-    if let Some(sni) = &state.sni {
-        connection = connection.with_fact(name::TLS_SNI, sni);
-    }
-    if let Some(alpn) = &state.alpn {
-        connection = connection.with_fact(name::TLS_ALPN, alpn);
-    }
-    if let Some(group) = &state.group {
-        connection = connection.with_fact(name::TLS_GROUP, group);
-    }
-    connection.with_fact(name::TLS_CIPHER, &state.cipher).with_fact(name::TLS_VERSION, state.version)
-}
-
-/// What a finished handshake came to.
-pub(crate) struct State {
-    version: &'static str,
-    cipher: String,
-    group: Option<String>,
-    alpn: Option<Vec<u8>>,
-    sni: Option<String>,
-    certificates: Vec<Vec<u8>>,
-    resumed: bool,
-}
-
-impl State {
-    pub(crate) fn new(state: &CommonState, sni: Option<String>) -> Self {
-        Self {
-            version: match state.protocol_version() {
-                Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-                _ => "TLSv1.3",
-            },
-            cipher: state.negotiated_cipher_suite().map(suite_name).unwrap_or_default(),
-            group: state.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name())),
-            alpn: state.alpn_protocol().map(<[u8]>::to_vec),
-            sni,
-            certificates: state
-                .peer_certificates()
-                .unwrap_or_default()
-                .iter()
-                .map(|certificate| certificate.as_ref().to_vec())
-                .collect(),
-            resumed: state.handshake_kind() == Some(HandshakeKind::Resumed),
+/// What a finished handshake came to; `sni` is the name that the client asked for.
+pub(crate) fn facts(state: &CommonState, sni: Option<&str>) -> Facts {
+    let certificates = state.peer_certificates().unwrap_or_default();
+    let sizes = certificates.iter().map(|certificate| certificate.len() + 40);
+    let mut facts = Facts::with_capacity(200 + sizes.sum::<usize>());
+    let version = match state.protocol_version() {
+        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "TLSv1.3",
+    };
+    facts.push(name::TLS_VERSION, version);
+    facts.push(name::TLS_CIPHER, state.negotiated_cipher_suite().map(suite_name).unwrap_or_default());
+    if let Some(group) = state.negotiated_key_exchange_group() {
+        match group.name().as_str() {
+            Some(group) => facts.push(name::TLS_GROUP, group),
+            None => facts.push(name::TLS_GROUP, format!("{:?}", group.name())),
         }
     }
+    if let Some(alpn) = state.alpn_protocol() {
+        facts.push(name::TLS_ALPN, alpn);
+    }
+    if let Some(sni) = sni {
+        facts.push(name::TLS_SNI, sni);
+    }
+    for certificate in certificates {
+        facts.push(name::TLS_PEER_CERTIFICATE, certificate);
+    }
+    let is_resumed = state.handshake_kind() == Some(HandshakeKind::Resumed);
+    facts.push(name::TLS_RESUMED, if is_resumed { "1" } else { "0" });
+    facts
 }
 
 /// The name of a cipher suite in the registry of IANA.
 pub(crate) fn suite_name(suite: SupportedCipherSuite) -> String {
-    let name = format!("{:?}", suite.suite());
+    let suite = suite.suite();
+    let name = suite.as_str().map_or_else(|| Cow::from(format!("{suite:?}")), Cow::from);
     // What rustls calls those of TLS 1.3.
-    name.strip_prefix("TLS13_").map_or_else(|| name.clone(), |rest| format!("TLS_{rest}"))
+    match name.strip_prefix("TLS13_") {
+        Some(rest) => ["TLS_", rest].concat(),
+        None => name.into_owned(),
+    }
 }
 
 /// Why a handshake failed, for `with`, the other side.

@@ -13,9 +13,9 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-use crate::client::{unusable, within};
+use crate::client::unusable;
 use crate::describe::Description;
-use crate::handshake::{self, State};
+use crate::handshake;
 use crate::identity::{Identities, Named, Source, trusted};
 use crate::pem;
 use crate::reload::Reloading;
@@ -158,9 +158,7 @@ impl Made {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let handshake_host = host.clone();
         let handshake = move |connection| {
-            let (host, acceptor, reloading) =
-                (handshake_host.clone(), acceptor.clone(), Arc::clone(&reloading));
-            async move { accept(host, connection, acceptor, reloading, timeout).await }
+            accept(handshake_host.clone(), connection, acceptor.clone(), Arc::clone(&reloading), timeout)
         };
         let name = known_as(&identities);
         let reachable = move |inner| reachable(&name, inner);
@@ -208,25 +206,24 @@ async fn accept(
     reloading: Arc<Reloading>,
     timeout: Duration,
 ) -> Result<Connection, Error> {
-    let peer = peer(&connection.facts());
+    // Asked now for the words of an error: the stream is about to be moved.
+    let known = connection.facts();
     let shaking = async {
         reloading.look(&host).await;
-        let mut state = None;
+        let mut facts = Facts::new();
         let connection = connection
             .try_map_stream(|stream| async {
                 let stream = acceptor.accept(stream).await?;
                 let connection = stream.get_ref().1;
-                state = Some(State::new(connection, connection.server_name().map(str::to_owned)));
+                facts = handshake::facts(connection, connection.server_name());
                 Ok::<_, std::io::Error>(stream)
             })
             .await
-            .map_err(|error| handshake::failed(&peer, &error))?;
-        Ok(match &state {
-            Some(state) => handshake::with_facts(connection, state),
-            None => connection,
-        })
+            .map_err(|error| handshake::failed(&peer(&known), &error))?;
+        Ok(connection.with_facts(facts))
     };
-    within(&host, timeout, shaking).await.unwrap_or_else(|| {
+    host.timeout(timeout, shaking).await.unwrap_or_else(|_| {
+        let peer = peer(&known);
         let message = format!("the TLS handshake with {peer} was not done within the timeout of {timeout:?}");
         Err(Error::new(ErrorKind::TimedOut, message))
     })
