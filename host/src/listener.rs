@@ -16,7 +16,7 @@ use endpoints_plugin_api::abi::future::RFuture;
 use endpoints_plugin_api::abi::listener::{Export, Foreign};
 use endpoints_plugin_api::{Facts, Reachable};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::address::Address;
 use crate::connection::{Connection, ConnectionInfo};
@@ -119,7 +119,7 @@ impl Listener {
 
     fn socket(&self, carrier: Carrier, peer: Address) -> Incoming {
         let connection = Connection::new(Stream::new(carrier), Some(peer));
-        Incoming { state: State::Ready(connection.with_layer(self.endpoint.scheme(), Facts::new())) }
+        Incoming::new(State::Ready(connection.with_layer(self.endpoint.scheme(), Facts::new())))
     }
 
     fn taken(&self, taken: Result<Taken, api::Error>) -> Result<Incoming, Error> {
@@ -128,11 +128,11 @@ impl Listener {
         match taken.body {
             Body::Handshake(handshake) => {
                 let early = taken.facts;
-                Ok(Incoming { state: State::Handshake { early, handshake, scheme: Arc::clone(scheme) } })
+                Ok(Incoming::new(State::Handshake { early, handshake, scheme: Arc::clone(scheme) }))
             }
             body => {
                 let connection = Connection::from_taken(Taken { body, ..taken }, scheme)?;
-                Ok(Incoming { state: State::Ready(connection) })
+                Ok(Incoming::new(State::Ready(connection)))
             }
         }
     }
@@ -275,7 +275,12 @@ impl Export for Listener {
 #[must_use = "it is closed unless it is awaited"]
 pub struct Incoming {
     state: State,
+    /// Becomes true when whoever serves it is told to stop.
+    stopping: Option<watch::Receiver<bool>>,
 }
+
+/// How long a handshake may go on when whoever serves it is told to stop.
+const LAST_HANDSHAKES: Duration = Duration::from_secs(2);
 
 enum State {
     Ready(Connection),
@@ -288,6 +293,17 @@ enum State {
 }
 
 impl Incoming {
+    fn new(state: State) -> Self {
+        Self { state, stopping: None }
+    }
+
+    /// Gives the handshake up a moment after `stopping` has become true.
+    pub(crate) fn until(&mut self, stopping: &watch::Receiver<bool>) {
+        if !self.is_ready() {
+            self.stopping = Some(stopping.clone());
+        }
+    }
+
     /// What is known before the handshake: at least the peer's address, where the transport has one.
     #[must_use]
     pub fn info(&self) -> ConnectionInfo {
@@ -306,20 +322,34 @@ impl Incoming {
     /// Does the handshake within a time limit.
     ///
     /// # Errors
-    /// Why the handshake failed; [`ErrorKind::TimedOut`] when the time is over.
+    /// Why the handshake failed; [`ErrorKind::TimedOut`] when the time is over; [`ErrorKind::Closed`] if it is served by
+    /// [`Serve`](crate::serve::Serve), which was told to stop, and is not done two seconds after that.
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection.
-    pub async fn establish(self, limit: Duration) -> Result<Connection, Error> {
+    pub async fn establish(mut self, limit: Duration) -> Result<Connection, Error> {
         if self.is_ready() {
             return self.await;
         }
-        match tokio::time::timeout(limit, self.into_future()).await {
-            Ok(established) => established,
-            Err(_) => {
+        let stopping = self.stopping.take();
+        let stopped = async {
+            let Some(mut stopping) = stopping else { return std::future::pending().await };
+            // Whoever would say so may be gone without a word, and with it this connection.
+            if stopping.wait_for(|stopping| *stopping).await.is_err() {
+                return std::future::pending().await;
+            }
+            tokio::time::sleep(LAST_HANDSHAKES).await;
+        };
+        tokio::select! {
+            established = self.into_future() => established,
+            () = tokio::time::sleep(limit) => {
                 let message =
                     format!("the handshake of an accepted connection was not done within {limit:?}");
                 Err(Error::new(ErrorKind::TimedOut, message))
+            }
+            () = stopped => {
+                let message = "the handshake of an accepted connection was not done when serving was to stop";
+                Err(Error::new(ErrorKind::Closed, message))
             }
         }
     }

@@ -177,8 +177,8 @@ impl Serve {
         self.observer.clone()
     }
 
-    /// Serves until `stop` ends: stops listening then, lets the open connections end, and cuts those that do not within
-    /// the drain timeout. A listener that has no more connections to give ([`ErrorKind::Closed`]), as that of `stdio`,
+    /// Serves until `stop` ends: stops listening then, gives up handshakes that go on for two seconds more
+    /// ([`Incoming::establish`]), lets the open connections end, and cuts those that do not within the drain timeout. A listener that has no more connections to give ([`ErrorKind::Closed`]), as that of `stdio`,
     /// ends it with the last of them.
     ///
     /// `handle` is called for each connection, with its number; it awaits the [`Incoming`] for the handshake.
@@ -346,7 +346,8 @@ where
         };
         match accepted {
             Ok(None) => {}
-            Ok(Some((slot, incoming))) => {
+            Ok(Some((slot, mut incoming))) => {
+                incoming.until(&stopped);
                 failures = Failures::default();
                 let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
                 shared.observer.tell(&Event::Accepted { id, incoming: &incoming });

@@ -20,6 +20,7 @@ both_forms!(
     a_client_whose_backend_is_down_sees_a_reset,
     idle_connections_are_reset,
     handshakes_have_a_limit,
+    silent_clients_do_not_hold_the_end_up,
     a_client_that_vanishes_holds_nothing
 );
 
@@ -136,6 +137,22 @@ async fn handshakes_have_a_limit(world: &World) {
     let errors = relay.end().await;
     assert_eq!(errors.len(), 2, "{errors:?}");
     assert!(errors.iter().all(|(kind, _)| *kind == ErrorKind::TimedOut), "{errors:?}");
+}
+
+async fn silent_clients_do_not_hold_the_end_up(world: &World) {
+    let (_backend, description) = backend().await;
+    let server = format!("faulty:hang:endpoint={}", endpoints::quote_str("tcp:0:127.0.0.1"));
+    let relay = Relay::start(world, &server, &description, |forward| forward).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(relay.connect().await);
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let begun = std::time::Instant::now();
+    let errors = relay.end().await;
+    assert!(begun.elapsed() < Duration::from_secs(15), "the drain timeout is 30 s: {:?}", begun.elapsed());
+    assert_eq!(errors.len(), 3, "{errors:?}");
+    assert!(errors.iter().all(|(kind, _)| *kind == ErrorKind::Closed), "{errors:?}");
 }
 
 /// It sends without reading until nothing goes any more, and is gone.
