@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use endpoints_plugin_api::{Error, ErrorKind};
-use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls::pki_types::pem::{self, PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// The most that is read of a file; bundles of all the world's roots have about 250 KiB.
@@ -31,7 +31,7 @@ impl Pem {
     pub fn parse(text: &[u8]) -> Result<Self, String> {
         let mut pem = Self { encrypted: is_encrypted(text), ..Self::default() };
         for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
-            let (kind, der) = section.map_err(|error| error.to_string())?;
+            let (kind, der) = section.map_err(|error| problem(&error))?;
             match kind {
                 SectionKind::Certificate => pem.certificates.push(der.into()),
                 SectionKind::PrivateKey => pem.keys.push(PrivateKeyDer::Pkcs8(der.into())),
@@ -45,6 +45,22 @@ impl Pem {
         }
         Ok(pem)
     }
+}
+
+/// What is wrong, in words of our own: the reader's own text has the bytes of a line in it, which may be a key.
+fn problem(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => {
+            "a section has no END line; is each line of the file on a line of its own?"
+        }
+        pem::Error::IllegalSectionStart { .. } => {
+            "a BEGIN line is damaged; is each line of the file on a line of its own?"
+        }
+        pem::Error::Base64Decode(_) => "the base64 of a section is damaged",
+        pem::Error::SectionTooLarge => "a section is too long",
+        _ => "a section cannot be read",
+    }
+    .to_owned()
 }
 
 /// Whether there is a key with a passphrase: of PKCS #8, or as OpenSSL wrote it before (RFC 1421).
@@ -140,6 +156,30 @@ mod tests {
             let pem = Pem::parse(text.as_bytes());
             // The reader may stumble over the headers; nobody takes it for a key in any case.
             assert!(pem.is_err() || pem.is_ok_and(|pem| pem.encrypted && pem.keys.is_empty()), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_error_for_a_damaged_key_shows_nothing_of_it() {
+        const SECRET: &str = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg0123456789abcdef";
+        let whole = format!("-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----\n");
+        for text in [
+            whole.replace('\n', ""),
+            whole.replace('\n', " "),
+            whole.replace('\n', "\\n"),
+            whole.replace("KEY-----\nMI", "KEY-----MI"),
+            whole.replace("-----\nMI", "MI"),
+            whole.replace("\n-----END", "-----END"),
+            whole.replace("cdef\n", "cde!\n"),
+            whole[..whole.len() - 40].to_owned(),
+        ] {
+            let message = Pem::parse(text.as_bytes()).expect_err(&text);
+            for window in SECRET.as_bytes().windows(8) {
+                let decimals: Vec<_> = window.iter().map(u8::to_string).collect();
+                assert!(!message.contains(std::str::from_utf8(window).unwrap()), "{message}");
+                assert!(!message.contains(&decimals.join(", ")), "{message}");
+            }
+            assert!(message.contains("line of its own") || message.contains("base64"), "{message}");
         }
     }
 }
