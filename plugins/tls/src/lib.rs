@@ -6,6 +6,7 @@
 mod certificate;
 mod client;
 mod describe;
+mod dh;
 mod handshake;
 mod hostname;
 mod identity;

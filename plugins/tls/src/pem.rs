@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
-use endpoints_plugin_api::{Error, ErrorKind};
+use endpoints_plugin_api::Error;
 use rustls::pki_types::pem::{self, PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -105,27 +105,6 @@ pub(crate) fn load(argument: &str, path: &Path) -> Result<Pem, Error> {
 /// The error for a path that cannot be read.
 pub(crate) fn unreadable(argument: &str, path: &Path, error: &io::Error) -> Error {
     Error::from_io(format_args!("{argument}: cannot read {}", path.display()), error).with_argument(argument)
-}
-
-/// Checks that the file that `argument` names has Diffie-Hellman parameters (PKCS #3).
-///
-/// # Errors
-/// If it has none, or cannot be read.
-pub(crate) fn check_dh_parameters(argument: &str, path: &Path) -> Result<(), Error> {
-    const LABEL: &str = "DH PARAMETERS-----";
-    let text = String::from_utf8_lossy(&read(argument, path)?).replace(LABEL, "CERTIFICATE-----");
-    // A section of a kind that the reader knows, for the sake of its encoding.
-    let section = Pem::parse(text.as_bytes()).ok().and_then(|pem| pem.certificates.into_iter().next());
-    let is_sequence = |der: &CertificateDer<'_>| {
-        x509_parser::der_parser::parse_der(der).is_ok_and(|(rest, parsed)| {
-            rest.is_empty() && parsed.as_sequence().is_ok_and(|all| all.len() >= 2)
-        })
-    };
-    if section.as_ref().is_some_and(is_sequence) {
-        return Ok(());
-    }
-    let message = format!("{argument}: {} has no Diffie-Hellman parameters in the form PEM", path.display());
-    Err(Error::new(ErrorKind::InvalidArgument, message).with_argument(argument))
 }
 
 #[cfg(test)]

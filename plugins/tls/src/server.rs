@@ -15,9 +15,9 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::client::{unusable, within};
 use crate::describe::Description;
+use crate::dh;
 use crate::handshake::{self, State};
 use crate::identity::{Identities, Named, Source, trusted};
-use crate::pem;
 use crate::reload::Reloading;
 use crate::settings::{self, VERSIONS, Versions};
 
@@ -67,7 +67,7 @@ pub(crate) fn ssl(host: &Host, arguments: &mut Arguments<'_>) -> Result<Server, 
     facts.push("versions", settings::shown(versions));
     facts.push("expires", &identity.certificate.not_after);
     if let Some(path) = arguments.opt_path("dhParameters") {
-        pem::check_dh_parameters("dhParameters", path)?;
+        dh::check_file("dhParameters", path)?;
         host.log(
             LogLevel::Warn,
             "dhParameters has no effect: keys are exchanged by elliptic curves, or together with ML-KEM, and never by finite-field Diffie-Hellman",
