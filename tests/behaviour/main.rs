@@ -23,5 +23,6 @@ mod secrets;
 mod socks;
 mod support;
 mod tls;
+mod tls_reload;
 mod transport;
 mod unix;

@@ -39,11 +39,11 @@ macro_rules! certificates {
 }
 
 /// A path as an argument.
-fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     endpoints::quote_str(path.to_str().expect("UTF-8")).into_owned()
 }
 
-fn server(files: &Path, name: &str, more: &str) -> String {
+pub(crate) fn server(files: &Path, name: &str, more: &str) -> String {
     format!("tls:certificate={}:port=0:interface=127.0.0.1{more}", quoted(&files.join(name)))
 }
 
@@ -362,7 +362,12 @@ async fn a_cut_is_no_end(world: &World) {
 }
 
 /// The common name that a server shows.
-async fn shown(world: &World, listener: &Listener, files: &Path, host: &str) -> Result<(), String> {
+pub(crate) async fn shown(
+    world: &World,
+    listener: &Listener,
+    files: &Path,
+    host: &str,
+) -> Result<(), String> {
     let client = world.registry.client(client(files, host, listener, "")).expect("a client");
     let accepting = async { listener.accept().await.expect("accept").await };
     let (client, _) = tokio::join!(client.connect(), accepting);
@@ -370,7 +375,7 @@ async fn shown(world: &World, listener: &Listener, files: &Path, host: &str) -> 
 }
 
 /// Waits until the server shows a certificate for `host`.
-async fn until_shown(world: &World, listener: &Listener, files: &Path, host: &str) {
+pub(crate) async fn until_shown(world: &World, listener: &Listener, files: &Path, host: &str) {
     let mut last = Ok(());
     for _ in 0..40 {
         last = shown(world, listener, files, host).await;
@@ -382,7 +387,7 @@ async fn until_shown(world: &World, listener: &Listener, files: &Path, host: &st
     panic!("{host} was never shown: {last:?}");
 }
 
-fn copy(from: &Path, to: &Path) -> PathBuf {
+pub(crate) fn copy(from: &Path, to: &Path) -> PathBuf {
     fs::copy(from, to).expect("a copy");
     to.to_owned()
 }

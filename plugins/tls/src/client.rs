@@ -119,7 +119,7 @@ fn identity(
     let key = Named::new(if arguments.is_given(key) { key } else { certificate }, arguments.path(key)?);
     let certificate = Named::new(certificate, path);
     let source = Source::Pair { certificate, key, chain: None };
-    Ok(Some(source.load(provider)?.into_first()))
+    Ok(Some(source.load(provider)?.first().clone()))
 }
 
 fn trust(arguments: &Arguments<'_>, argument: &'static str) -> Result<Option<Vec<Certificate>>, Error> {

@@ -1,19 +1,20 @@
 //! Who a server, or a client with a certificate, says it is: certificates with their chains and keys.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use endpoints_plugin_api::Error;
+use endpoints_plugin_api::{Error, LogLevel};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::PrivateKeyDer;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
+use x509_parser::time::ASN1Time;
 
 use crate::certificate::{self, Certificate};
-use crate::pem::{self, Pem};
+use crate::folder::{Problem, find_all, pem_files};
+use crate::pem;
 
 /// An argument and the path that it names.
 #[derive(Clone, Debug)]
@@ -27,7 +28,7 @@ impl Named {
         Self { argument, path: path.to_owned() }
     }
 
-    fn refused(&self, what: impl std::fmt::Display) -> Error {
+    pub(crate) fn refused(&self, what: impl std::fmt::Display) -> Error {
         Error::invalid_argument(self.argument, format!("{}: {} {what}", self.argument, self.path.display()))
     }
 }
@@ -42,8 +43,10 @@ pub(crate) enum Source {
 }
 
 /// A certificate with its chain and key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Identity {
+    /// Where the certificate stands.
+    pub(crate) file: PathBuf,
     pub(crate) certificate: Certificate,
     /// The common names of the certificates above it.
     pub(crate) chain: Vec<String>,
@@ -54,9 +57,11 @@ pub(crate) struct Identity {
 #[derive(Debug)]
 pub(crate) struct Identities {
     /// In the order of their files; the first is shown to whoever asks for none of the names.
-    all: Vec<Identity>,
+    all: Vec<Arc<Identity>>,
     /// By name, `*.` in front included.
     names: HashMap<String, usize>,
+    /// Files that are left out.
+    problems: Vec<Problem>,
 }
 
 /// What tells whether files have changed: for each, its path, device, inode, size, and times of change.
@@ -72,9 +77,23 @@ impl Source {
     /// # Errors
     /// What cannot be read, or does not belong together.
     pub(crate) fn load(&self, provider: &CryptoProvider) -> Result<Identities, Error> {
-        let all = match self {
-            Self::Pair { certificate, key, chain } => vec![pair(certificate, key, chain.as_ref(), provider)?],
-            Self::Place(place) => find_all(place, provider)?,
+        self.load_after(&[], provider)
+    }
+
+    /// As [`Self::load`], but what was used before is kept where its file is still there and has gone bad.
+    ///
+    /// # Errors
+    /// As those of [`Self::load`].
+    pub(crate) fn reload(&self, provider: &CryptoProvider, before: &Identities) -> Result<Identities, Error> {
+        self.load_after(&before.all, provider)
+    }
+
+    fn load_after(&self, before: &[Arc<Identity>], provider: &CryptoProvider) -> Result<Identities, Error> {
+        let (all, problems) = match self {
+            Self::Pair { certificate, key, chain } => {
+                (vec![Arc::new(pair(certificate, key, chain.as_ref(), provider)?)], Vec::new())
+            }
+            Self::Place(place) => find_all(place, provider, before)?,
         };
         let mut names = HashMap::new();
         for (index, identity) in all.iter().enumerate() {
@@ -82,7 +101,7 @@ impl Source {
                 names.entry(name.clone()).or_insert(index);
             }
         }
-        Ok(Identities { all, names })
+        Ok(Identities { all, names, problems })
     }
 
     /// What the files look like now.
@@ -112,6 +131,24 @@ impl Source {
     }
 }
 
+impl Identity {
+    pub(crate) fn new<'c>(
+        file: &Path,
+        leaf: Certificate,
+        above: impl Iterator<Item = &'c Certificate> + Clone,
+        key: Arc<dyn SigningKey>,
+    ) -> Self {
+        let ders =
+            std::iter::once(leaf.der.clone()).chain(above.clone().map(|one| one.der.clone())).collect();
+        Self {
+            file: file.to_owned(),
+            chain: above.map(|one| one.common_name.clone()).collect(),
+            key: Arc::new(CertifiedKey::new(ders, key)),
+            certificate: leaf,
+        }
+    }
+}
+
 impl Identities {
     /// The identity for the name that a client asks for: that of this name, or of a `*` in the place of its first part,
     /// or the first of all.
@@ -127,14 +164,38 @@ impl Identities {
     /// The names and the identities that they stand for, in order.
     pub(crate) fn names(&self) -> Vec<(&str, &Identity)> {
         let mut names: Vec<_> =
-            self.names.iter().map(|(name, index)| (name.as_str(), &self.all[*index])).collect();
+            self.names.iter().map(|(name, index)| (name.as_str(), &*self.all[*index])).collect();
         names.sort_unstable_by_key(|(name, _)| *name);
         names
     }
 
-    pub(crate) fn into_first(mut self) -> Identity {
+    pub(crate) fn all(&self) -> &[Arc<Identity>] {
+        &self.all
+    }
+
+    pub(crate) fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// What somebody should look after: files that are left out, and certificates that clients will refuse.
+    pub(crate) fn remarks(&self) -> Vec<(LogLevel, String)> {
+        let problem = |problem: &Problem| match problem.kept {
+            true => (LogLevel::Error, format!("{}; what it had before is still used", problem.text)),
+            false => (LogLevel::Warn, format!("{}; the file is left out", problem.text)),
+        };
+        let now = ASN1Time::now();
+        let flaws = self.all.iter().flat_map(|identity| {
+            let flaws = identity.certificate.flaws(now).into_iter();
+            flaws.map(|flaw| (LogLevel::Warn, format!("{}: {flaw}", identity.file.display())))
+        });
+        self.problems.iter().map(problem).chain(flaws).collect()
+    }
+
+    /// When the first of them expires.
+    pub(crate) fn expires(&self) -> String {
         // There is one: loading fails where there is none.
-        self.all.swap_remove(0)
+        let first = self.all.iter().map(|identity| identity.certificate.not_after).min();
+        first.map(certificate::date_and_time).unwrap_or_default()
     }
 
     pub(crate) fn first(&self) -> &Identity {
@@ -178,84 +239,10 @@ fn pair(
         );
         return Err(key.refused(message));
     }
-    Ok(identity(leaf, above.iter(), signing))
+    Ok(Identity::new(&certificate.path, leaf, above.iter(), signing))
 }
 
-fn find_all(place: &Named, provider: &CryptoProvider) -> Result<Vec<Identity>, Error> {
-    let is_folder = fs::metadata(&place.path)
-        .map_err(|error| pem::unreadable(place.argument, &place.path, &error))?
-        .is_dir();
-    let mut certificates = Vec::new();
-    let mut keys = Vec::new();
-    let mut is_encrypted = false;
-    let mut problem = None;
-    let files = if is_folder { pem_files(place)? } else { vec![place.path.clone()] };
-    for file in &files {
-        let file = Named { argument: place.argument, path: file.clone() };
-        let read = pem::load(file.argument, &file.path).and_then(|pem| {
-            let Pem { certificates, keys, encrypted } = pem;
-            Ok((parsed(&file, certificates)?, keys, encrypted))
-        });
-        match read {
-            Ok((more, pem_keys, encrypted)) => {
-                certificates.extend(more);
-                is_encrypted |= encrypted;
-                for der in pem_keys {
-                    keys.push(sign_with(&file, der, provider)?);
-                }
-            }
-            // One file of many that is damaged must not end the others' service.
-            Err(error) if is_folder => problem = Some(error),
-            Err(error) => return Err(error),
-        }
-    }
-    let mut all = Vec::new();
-    for leaf in &certificates {
-        let key = keys.iter().find(|key| key.public_key().is_some_and(|public| public.as_ref() == leaf.spki));
-        if let Some(key) = key {
-            let above: Vec<_> = certificate::chain(leaf, &certificates).into_iter().cloned().collect();
-            all.push(identity(leaf.clone(), above.iter(), Arc::clone(key)));
-        }
-    }
-    if !all.is_empty() {
-        return Ok(all);
-    }
-    Err(match problem {
-        Some(error) => error,
-        None if is_encrypted => encrypted(place),
-        None if is_folder && files.is_empty() => {
-            place.refused("has no certificates: files that end in .pem are read, and there is none")
-        }
-        None => place.refused("has no certificate whose private key is there too"),
-    })
-}
-
-/// The files of a folder that end in `.pem`, large or small, by name.
-fn pem_files(place: &Named) -> Result<Vec<PathBuf>, Error> {
-    let failed = |error: &std::io::Error| pem::unreadable(place.argument, &place.path, error);
-    if !place.path.is_dir() {
-        return Ok(Vec::new());
-    }
-    let mut files = Vec::new();
-    for entry in fs::read_dir(&place.path).map_err(|error| failed(&error))? {
-        let path = entry.map_err(|error| failed(&error))?.path();
-        let is_pem =
-            path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(OsStr::new("pem")));
-        if is_pem && path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    // The one for whoever asks for no known name.
-    if let Some(default) = files.iter().position(|file| {
-        file.file_stem().is_some_and(|stem| stem.eq_ignore_ascii_case(OsStr::new("default")))
-    }) {
-        files[..=default].rotate_right(1);
-    }
-    Ok(files)
-}
-
-fn parsed(
+pub(crate) fn parsed(
     named: &Named,
     ders: Vec<rustls::pki_types::CertificateDer<'static>>,
 ) -> Result<Vec<Certificate>, Error> {
@@ -263,34 +250,21 @@ fn parsed(
     parsed.map_err(|problem| named.refused(format_args!("is no PEM with certificates: {problem}")))
 }
 
-fn sign_with(
+pub(crate) fn sign_with(
     named: &Named,
     der: PrivateKeyDer<'static>,
     provider: &CryptoProvider,
-) -> Result<Arc<dyn rustls::sign::SigningKey>, Error> {
+) -> Result<Arc<dyn SigningKey>, Error> {
     provider
         .key_provider
         .load_private_key(der)
         .map_err(|error| named.refused(format_args!("has a private key that cannot be used: {error}")))
 }
 
-fn encrypted(named: &Named) -> Error {
+pub(crate) fn encrypted(named: &Named) -> Error {
     named.refused(
         "has a private key with a passphrase, and nobody is there to ask for it; write it without one, as `openssl pkey` does",
     )
-}
-
-fn identity<'c>(
-    leaf: Certificate,
-    above: impl Iterator<Item = &'c Certificate> + Clone,
-    key: Arc<dyn rustls::sign::SigningKey>,
-) -> Identity {
-    let ders = std::iter::once(leaf.der.clone()).chain(above.clone().map(|one| one.der.clone())).collect();
-    Identity {
-        chain: above.map(|one| one.common_name.clone()).collect(),
-        key: Arc::new(CertifiedKey::new(ders, key)),
-        certificate: leaf,
-    }
 }
 
 /// Certificates to trust: of a file, or of the files of a folder that end in `.pem`.

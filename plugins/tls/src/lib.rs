@@ -1,11 +1,13 @@
 //! Endpoints over TLS: the schemes `tls` and `ssl` (deprecated), clients and servers, on rustls.
 //!
 //! The manifest, `plugin.json`, says what they accept. Their two sides are in `client.rs` and `server.rs`; what they read
-//! from files is in `pem.rs`, `certificate.rs` and `identity.rs`.
+//! from files is in `pem.rs`, `certificate.rs`, `identity.rs` and `folder.rs`.
 
 mod certificate;
 mod client;
 mod describe;
+mod dh;
+mod folder;
 mod handshake;
 mod hostname;
 mod identity;

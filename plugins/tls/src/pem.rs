@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
-use endpoints_plugin_api::{Error, ErrorKind};
-use rustls::pki_types::pem::{PemObject, SectionKind};
+use endpoints_plugin_api::Error;
+use rustls::pki_types::pem::{self, PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// The most that is read of a file; bundles of all the world's roots have about 250 KiB.
@@ -31,7 +31,7 @@ impl Pem {
     pub fn parse(text: &[u8]) -> Result<Self, String> {
         let mut pem = Self { encrypted: is_encrypted(text), ..Self::default() };
         for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
-            let (kind, der) = section.map_err(|error| error.to_string())?;
+            let (kind, der) = section.map_err(|error| problem(&error))?;
             match kind {
                 SectionKind::Certificate => pem.certificates.push(der.into()),
                 SectionKind::PrivateKey => pem.keys.push(PrivateKeyDer::Pkcs8(der.into())),
@@ -45,6 +45,22 @@ impl Pem {
         }
         Ok(pem)
     }
+}
+
+/// What is wrong, in words of our own: the reader's own text has the bytes of a line in it, which may be a key.
+fn problem(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => {
+            "a section has no END line; is each line of the file on a line of its own?"
+        }
+        pem::Error::IllegalSectionStart { .. } => {
+            "a BEGIN line is damaged; is each line of the file on a line of its own?"
+        }
+        pem::Error::Base64Decode(_) => "the base64 of a section is damaged",
+        pem::Error::SectionTooLarge => "a section is too long",
+        _ => "a section cannot be read",
+    }
+    .to_owned()
 }
 
 /// Whether there is a key with a passphrase: of PKCS #8, or as OpenSSL wrote it before (RFC 1421).
@@ -91,27 +107,6 @@ pub(crate) fn unreadable(argument: &str, path: &Path, error: &io::Error) -> Erro
     Error::from_io(format_args!("{argument}: cannot read {}", path.display()), error).with_argument(argument)
 }
 
-/// Checks that the file that `argument` names has Diffie-Hellman parameters (PKCS #3).
-///
-/// # Errors
-/// If it has none, or cannot be read.
-pub(crate) fn check_dh_parameters(argument: &str, path: &Path) -> Result<(), Error> {
-    const LABEL: &str = "DH PARAMETERS-----";
-    let text = String::from_utf8_lossy(&read(argument, path)?).replace(LABEL, "CERTIFICATE-----");
-    // A section of a kind that the reader knows, for the sake of its encoding.
-    let section = Pem::parse(text.as_bytes()).ok().and_then(|pem| pem.certificates.into_iter().next());
-    let is_sequence = |der: &CertificateDer<'_>| {
-        x509_parser::der_parser::parse_der(der).is_ok_and(|(rest, parsed)| {
-            rest.is_empty() && parsed.as_sequence().is_ok_and(|all| all.len() >= 2)
-        })
-    };
-    if section.as_ref().is_some_and(is_sequence) {
-        return Ok(());
-    }
-    let message = format!("{argument}: {} has no Diffie-Hellman parameters in the form PEM", path.display());
-    Err(Error::new(ErrorKind::InvalidArgument, message).with_argument(argument))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +135,30 @@ mod tests {
             let pem = Pem::parse(text.as_bytes());
             // The reader may stumble over the headers; nobody takes it for a key in any case.
             assert!(pem.is_err() || pem.is_ok_and(|pem| pem.encrypted && pem.keys.is_empty()), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_error_for_a_damaged_key_shows_nothing_of_it() {
+        const SECRET: &str = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg0123456789abcdef";
+        let whole = format!("-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----\n");
+        for text in [
+            whole.replace('\n', ""),
+            whole.replace('\n', " "),
+            whole.replace('\n', "\\n"),
+            whole.replace("KEY-----\nMI", "KEY-----MI"),
+            whole.replace("-----\nMI", "MI"),
+            whole.replace("\n-----END", "-----END"),
+            whole.replace("cdef\n", "cde!\n"),
+            whole[..whole.len() - 40].to_owned(),
+        ] {
+            let message = Pem::parse(text.as_bytes()).expect_err(&text);
+            for window in SECRET.as_bytes().windows(8) {
+                let decimals: Vec<_> = window.iter().map(u8::to_string).collect();
+                assert!(!message.contains(std::str::from_utf8(window).unwrap()), "{message}");
+                assert!(!message.contains(&decimals.join(", ")), "{message}");
+            }
+            assert!(message.contains("line of its own") || message.contains("base64"), "{message}");
         }
     }
 }

@@ -9,10 +9,15 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use crate::identity::{Identities, Source, Stamp};
+use crate::certificate::date;
+use crate::folder::is_passing;
+use crate::identity::{Identities, Identity, Source, Stamp};
 
 /// How long it may take until a change is noticed: files are looked at so often, and only when somebody connects.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
+/// How long a handshake waits for the files.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
 /// The identities of a listener. A handshake keeps those that it began with.
 #[derive(Debug)]
@@ -20,8 +25,19 @@ pub(crate) struct Reloading {
     source: Source,
     provider: Arc<CryptoProvider>,
     current: Mutex<Arc<Identities>>,
-    looked: Mutex<(Instant, Stamp)>,
+    looked: Mutex<Looked>,
     looking: AtomicBool,
+}
+
+/// What the last look came to.
+#[derive(Debug)]
+struct Looked {
+    at: Instant,
+    stamp: Stamp,
+    /// Whether something failed that may succeed without a change of the files.
+    again: bool,
+    /// What was logged then, and would be logged again.
+    said: Vec<String>,
 }
 
 impl Reloading {
@@ -32,11 +48,17 @@ impl Reloading {
         stamp: Stamp,
         identities: Arc<Identities>,
     ) -> Self {
+        let looked = Looked {
+            at: Instant::now(),
+            stamp,
+            again: identities.problems().iter().any(|problem| problem.passing),
+            said: identities.remarks().into_iter().map(|(_, text)| text).collect(),
+        };
         Self {
             source,
             provider,
             current: Mutex::new(identities),
-            looked: Mutex::new((Instant::now(), stamp)),
+            looked: Mutex::new(looked),
             looking: AtomicBool::new(false),
         }
     }
@@ -46,51 +68,61 @@ impl Reloading {
     /// # Cancel safety
     /// What has begun is done all the same.
     pub(crate) async fn look(self: &Arc<Self>, host: &Host) {
-        if lock(&self.looked).0.elapsed() < BETWEEN_LOOKS || self.looking.swap(true, Ordering::AcqRel) {
+        if lock(&self.looked).at.elapsed() < BETWEEN_LOOKS || self.looking.swap(true, Ordering::AcqRel) {
             return;
         }
-        let this = Arc::clone(self);
+        // Cleared however this ends, even if it never begins.
+        let looking = Looking(Arc::clone(self));
         let log = host.clone();
         // Files may lie on a slow disk, or far away.
-        let done = host
-            .blocking(move || {
-                // Cleared however this ends.
-                let _looking = Looking(&this.looking);
-                this.look_now(&log);
-            })
-            .await;
-        if let Err(error) = done {
-            self.looking.store(false, Ordering::Release);
+        let work = host.blocking(move || looking.0.look_now(|level, text| log.log(level, text)));
+        // Who connects is not to wait for a file system that hangs: the next one gets what is new.
+        if let Ok(Err(error)) = host.timeout(LONGEST_WAIT, work).await {
             host.log(LogLevel::Warn, format_args!("cannot look for new certificates: {error}"));
         }
     }
 
-    fn look_now(&self, host: &Host) {
+    fn look_now(&self, log: impl Fn(LogLevel, &str)) {
         // Before reading: what changes meanwhile is noticed the next time.
         let stamp = self.source.stamp();
-        let changed = {
+        {
             let mut looked = lock(&self.looked);
-            looked.0 = Instant::now();
+            looked.at = Instant::now();
             // Also when it turns out to be bad, so that this is said once for each change.
-            std::mem::replace(&mut looked.1, stamp.clone()) != stamp
-        };
-        if !changed {
-            return;
+            let is_changed = std::mem::replace(&mut looked.stamp, stamp.clone()) != stamp;
+            if !is_changed && !looked.again {
+                return;
+            }
         }
-        match self.source.load(&self.provider) {
-            Ok(identities) => {
-                *lock(&self.current) = Arc::new(identities);
-                host.log(LogLevel::Info, "the certificates have changed, and are used from now on");
+        let before = self.current();
+        match self.source.reload(&self.provider, &before) {
+            Ok(after) => {
+                let remarks = after.remarks();
+                let again = after.problems().iter().any(|problem| problem.passing);
+                let changes = changes(&before, &after);
+                *lock(&self.current) = Arc::new(after);
+                let said = self.looked_at(again, remarks.iter().map(|(_, text)| text.clone()).collect());
+                for (level, text) in remarks.iter().filter(|(_, text)| !said.contains(text)).chain(&changes) {
+                    log(*level, text);
+                }
             }
             Err(error) => {
-                host.log(
-                    LogLevel::Error,
-                    format_args!(
-                        "the certificates have changed and cannot be used, so those before stay: {error}"
-                    ),
+                let text = format!(
+                    "the certificates have changed and cannot be used, so those before stay: {error}"
                 );
+                let said = self.looked_at(is_passing(&error), vec![text.clone()]);
+                if !said.contains(&text) {
+                    log(LogLevel::Error, &text);
+                }
             }
         }
+    }
+
+    /// Notes what a look came to, and gives what was said at the one before.
+    fn looked_at(&self, again: bool, said: Vec<String>) -> Vec<String> {
+        let mut looked = lock(&self.looked);
+        looked.again = again;
+        std::mem::replace(&mut looked.said, said)
     }
 
     fn current(&self) -> Arc<Identities> {
@@ -98,11 +130,43 @@ impl Reloading {
     }
 }
 
-struct Looking<'a>(&'a AtomicBool);
+/// What is used from now on, and what no longer.
+fn changes(before: &Identities, after: &Identities) -> Vec<(LogLevel, String)> {
+    let is_among =
+        |one: &Identity, all: &[Arc<Identity>]| all.iter().any(|known| known.key.cert == one.key.cert);
+    let new: Vec<_> = after.all().iter().filter(|one| !is_among(one, before.all())).collect();
+    let mut changes = Vec::new();
+    for old in before.all().iter().filter(|old| !is_among(old, after.all())) {
+        let names = &old.certificate.dns_names;
+        let is_served =
+            |name: &String| after.all().iter().any(|one| one.certificate.dns_names.contains(name));
+        // One that another takes the place of is not missed.
+        let is_replaced =
+            new.iter().any(|one| one.file == old.file || one.certificate.der == old.certificate.der);
+        if names.iter().all(is_served) && (is_replaced || !names.is_empty()) {
+            continue;
+        }
+        let why = if old.file.exists() { "has it no more" } else { "is gone" };
+        let known_as = old.certificate.known_as();
+        let text = format!("the certificate for {known_as} is no longer used: {} {why}", old.file.display());
+        changes.push((LogLevel::Warn, text));
+    }
+    if !new.is_empty() {
+        let describe = |one: &&Arc<Identity>| {
+            let certificate = &one.certificate;
+            format!("{} (until {})", certificate.known_as(), date(certificate.not_after))
+        };
+        let all: Vec<_> = new.iter().map(describe).collect();
+        changes.push((LogLevel::Info, format!("new certificates are used from now on: {}", all.join("; "))));
+    }
+    changes
+}
 
-impl Drop for Looking<'_> {
+struct Looking(Arc<Reloading>);
+
+impl Drop for Looking {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        self.0.looking.store(false, Ordering::Release);
     }
 }
 
@@ -115,3 +179,6 @@ impl ResolvesServerCert for Reloading {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,9 +15,9 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::client::unusable;
 use crate::describe::Description;
+use crate::dh;
 use crate::handshake;
 use crate::identity::{Identities, Named, Source, trusted};
-use crate::pem;
 use crate::reload::Reloading;
 use crate::settings::{self, VERSIONS, Versions};
 
@@ -31,13 +31,13 @@ pub(crate) fn tls(host: &Host, arguments: &mut Arguments<'_>) -> Result<Server, 
             chain: None,
         },
     };
-    let made = Made::new(arguments, source, VERSIONS)?;
+    let made = Made::new(host, arguments, source, VERSIONS)?;
     let mut facts = Facts::new();
     for (name, identity) in made.identities.names() {
         let chain: String = identity.chain.iter().map(|issuer| format!(" < {issuer}")).collect();
         facts.push("serves", format!("{name}={}{chain}", identity.certificate.common_name));
     }
-    facts.push("expires", &made.identities.first().certificate.not_after);
+    facts.push("expires", made.identities.expires());
     let inner = match arguments.opt_server("endpoint")? {
         Some(inner) => inner,
         None => host.server(tcp(arguments)?.text())?,
@@ -56,7 +56,7 @@ pub(crate) fn ssl(host: &Host, arguments: &mut Arguments<'_>) -> Result<Server, 
         key: named(arguments, "privateKey", "privateKey")?,
         chain: arguments.opt_path("extraCertChain").map(|path| Named::new("extraCertChain", path)),
     };
-    let made = Made::new(arguments, source, versions)?;
+    let made = Made::new(host, arguments, source, versions)?;
     let identity = made.identities.first();
     let mut facts = Facts::new()
         .with("shows", &identity.certificate.common_name)
@@ -65,9 +65,9 @@ pub(crate) fn ssl(host: &Host, arguments: &mut Arguments<'_>) -> Result<Server, 
         facts.push("chain", issuer);
     }
     facts.push("versions", settings::shown(versions));
-    facts.push("expires", &identity.certificate.not_after);
+    facts.push("expires", made.identities.expires());
     if let Some(path) = arguments.opt_path("dhParameters") {
-        pem::check_dh_parameters("dhParameters", path)?;
+        dh::check_file("dhParameters", path)?;
         host.log(
             LogLevel::Warn,
             "dhParameters has no effect: keys are exchanged by elliptic curves, or together with ML-KEM, and never by finite-field Diffie-Hellman",
@@ -125,11 +125,19 @@ struct Made {
 }
 
 impl Made {
-    fn new(arguments: &Arguments<'_>, source: Source, versions: Versions) -> Result<Self, Error> {
+    fn new(
+        host: &Host,
+        arguments: &Arguments<'_>,
+        source: Source,
+        versions: Versions,
+    ) -> Result<Self, Error> {
         let provider = settings::provider(arguments)?;
         // Before reading, so that what changes meanwhile is noticed.
         let stamp = source.stamp();
         let identities = Arc::new(source.load(&provider)?);
+        for (level, remark) in identities.remarks() {
+            host.log(level, remark);
+        }
         let reloading =
             Arc::new(Reloading::new(source, Arc::clone(&provider), stamp, Arc::clone(&identities)));
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
