@@ -17,6 +17,8 @@ both_forms!(
     a_program_that_does_not_start,
     much_goes_through,
     many_programs_leave_nothing_behind,
+    what_a_program_started_ends_with_it,
+    a_program_that_cannot_be_waited_for_holds_nothing_up,
 );
 
 fn process(connection: &Connection) -> u32 {
@@ -143,6 +145,72 @@ async fn many_programs_leave_nothing_behind(world: &World) {
         program.write_all(b"x").await.expect("write");
         assert_eq!(program.read_u8().await.expect("read"), b'x');
     }
+    for number in numbers {
+        gone(number).await;
+    }
+}
+
+async fn what_a_program_started_ends_with_it(world: &World) {
+    let mut shell = world.connect(r#"exec:sh -c "sleep 1000 & echo $!; wait; true":grace=0.1"#).await;
+    let mut line = String::new();
+    while !line.ends_with('\n') {
+        line.push(char::from(shell.read_u8().await.expect("a number")));
+    }
+    let number = line.trim().parse().expect("a number");
+    assert!(state(number).is_some());
+    drop(shell);
+    // Nobody here waits for it: whoever adopts it may not either.
+    let begun = Instant::now();
+    while !matches!(state(number), None | Some('Z')) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it goes on");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A program whose tracer, in a process group of its own, does not let its parent see that it has ended.
+const TRACED: &str = r#"
+import ctypes, os, time
+libc = ctypes.CDLL(None)
+libc.prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)  # PR_SET_PTRACER_ANY
+program = os.getpid()
+if os.fork() == 0:
+    os.setsid()
+    seized = libc.ptrace(0x4206, program, 0, 0) == 0  # PTRACE_SEIZE
+    os.write(1, b"y" if seized else b"n")
+    os.close(1)
+    time.sleep(3)
+    os._exit(0)
+time.sleep(1000)
+"#;
+
+async fn a_program_that_cannot_be_waited_for_holds_nothing_up(world: &World) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = folder.path().join("traced.py");
+    fs::write(&script, TRACED).expect("a script");
+    let mut numbers = Vec::new();
+    let begun = Instant::now();
+    // More than the runtime has threads.
+    for _ in 0..6 {
+        let program = format!("exec:python3 {}:grace=0", script.display());
+        let mut program = match world.registry.client(&program).expect("a client").connect().await {
+            Ok(program) => program,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                eprintln!("SKIPPED: python3 is not installed");
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        numbers.push(process(&program));
+        if program.read_u8().await.expect("an answer") != b'y' {
+            eprintln!("SKIPPED: processes may not be traced here");
+            return;
+        }
+        drop(program);
+        let asleep = Instant::now();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(asleep.elapsed() < Duration::from_secs(1), "timers stand still: {:?}", asleep.elapsed());
+    }
+    assert!(begun.elapsed() < Duration::from_secs(3), "too slow to tell: {:?}", begun.elapsed());
     for number in numbers {
         gone(number).await;
     }

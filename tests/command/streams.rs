@@ -263,7 +263,10 @@ fn descriptors_that_cannot_be_used() {
         // What the process opened itself is nobody's to name.
         let run = finish(command(&["connect", "fd:4"]).spawn().expect("the command starts"));
         assert_eq!(run.status, Some(1), "{run:?}");
-        assert!(run.stderr.contains("in use already") || run.stderr.contains("not open"), "{run:?}");
+        assert!(
+            run.stderr.contains("nobody handed the descriptor 4 down") || run.stderr.contains("not open"),
+            "{run:?}"
+        );
     });
 }
 
@@ -286,4 +289,74 @@ fn a_file_is_written_where_its_offset_is() {
         assert_eq!(wait(&mut child), Some(0));
         assert_eq!(fs::read_to_string(folder.join("both")).expect("the file"), "0123xyz789");
     });
+}
+
+#[test]
+fn a_status_that_nobody_can_know_is_no_success() {
+    in_both_forms(|command, _| {
+        let relay = command(&["forward", "stdio:", "exec:sleep 0.3"]);
+        let mut shell = Command::new("/bin/bash");
+        shell.args(["-c", r#"trap '' CHLD; exec "$0" "$@""#]).arg(relay.get_program()).args(relay.get_args());
+        shell.env_clear().env("PATH", "/usr/bin:/bin").env("XDG_DATA_HOME", "/nonexistent");
+        shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let run = finish(shell.spawn().expect("a shell"));
+        assert_eq!(run.status, Some(1), "{run:?}");
+        assert!(run.stderr.contains("whether it succeeded is unknown"), "{run:?}");
+    });
+}
+
+#[test]
+fn programs_get_nothing_that_was_handed_down_for_this_process() {
+    in_both_forms(|command, folder| {
+        fs::write(folder.join("handed-down"), "").expect("a file");
+        let program = "echo begun; env; ls -l /proc/self/fd";
+        let exec = format!("exec:sh -c '{program}'");
+        for arguments in
+            [&["forward", "stdio:", exec.as_str()][..], &["listen", "stdio:", "--exec", "sh", "-c", program]]
+        {
+            let relay = command(arguments);
+            let mut shell = through_shell("", &relay, folder);
+            let script = r#"LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=a exec "$0" "$@" 3<handed-down"#;
+            let mut activated = Command::new(shell.get_program());
+            activated.args(["-c", script]).args(shell.get_args().skip(2)).current_dir(folder);
+            shell = activated;
+            shell.env_clear().env("PATH", "/usr/bin:/bin").env("XDG_DATA_HOME", "/nonexistent");
+            shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let run = finish(shell.spawn().expect("a shell"));
+            assert_eq!(run.status, Some(0), "{run:?}");
+            let told = run.text();
+            assert!(told.starts_with("begun"), "{run:?}");
+            assert!(!told.contains("LISTEN_") && !told.contains("handed-down"), "{told}");
+        }
+    });
+}
+
+#[test]
+fn a_reset_ends_the_program_of_a_connection_and_what_that_has_started() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = listener.local_addr().expect("an address").port();
+    let mut child =
+        endpoints(["listen", "fd:0", "--exec", "sh", "-c", "sleep 1000 & echo $$ $!; wait; true"]);
+    let mut child = child.stdin(OwnedFd::from(listener)).spawn().expect("the command starts");
+    let mut stream = tcp(port);
+    let mut line = String::new();
+    while !line.ends_with('\n') {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("read");
+        line.push(char::from(byte[0]));
+    }
+    rustix::net::sockopt::set_socket_linger(&stream, Some(std::time::Duration::ZERO)).expect("an option");
+    drop(stream);
+    let begun = std::time::Instant::now();
+    for number in line.split_whitespace() {
+        let runs =
+            || fs::read_to_string(format!("/proc/{number}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+        while runs() {
+            assert!(begun.elapsed().as_secs() < 10, "process {number} goes on");
+            thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+    let process = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(process, rustix::process::Signal::TERM).expect("kill");
+    wait(&mut child);
 }

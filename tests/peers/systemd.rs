@@ -101,8 +101,14 @@ fn sockets_of_each_family() {
 #[test]
 fn sockets_by_name_and_their_mistakes() {
     need!("systemd-socket-activate");
-    let (folder, files) = (folder(), Plugins::BuiltIn.folder());
-    let with = (Plugins::BuiltIn, files.path());
+    for plugins in Plugins::BOTH {
+        by_name_and_mistakes(plugins);
+    }
+}
+
+fn by_name_and_mistakes(plugins: Plugins) {
+    let (folder, files) = (folder(), plugins.folder());
+    let with = (plugins, files.path());
     let ports = [free_port(), free_port()].map(|port| format!("127.0.0.1:{port}"));
     let listen = [ports[0].as_str(), &ports[1]];
     let command = ["forward", "systemd:INET:name=admin", "systemd:INET:0"];
@@ -121,11 +127,11 @@ fn sockets_by_name_and_their_mistakes() {
     let mut twice = activate(folder.path(), &listen, Some("web:admin"), with, &command);
     let _client = TcpStream::connect(&ports[0]).expect("connect");
     let error = twice.line("error: ");
-    assert!(error.contains("descriptor 3 is in use already"), "{error}");
+    assert!(error.contains("the descriptor 3 down to this process, or it is in use already"), "{error}");
 
     for (description, mention) in [
-        ("systemd:INET:name=api", "inherited are 0 (web), 1 (admin)"),
-        ("systemd:INET:2", "inherited are 0 (web), 1 (admin)"),
+        ("systemd:INET:name=api", r#"2 are inherited: 0 ("web"), 1 ("admin")"#),
+        ("systemd:INET:2", r#"2 are inherited: 0 ("web"), 1 ("admin")"#),
         ("systemd:INET6:0", "it is INET, and domain says INET6"),
         ("systemd:UNIX:0", "it is INET, and domain says UNIX"),
     ] {

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use endpoints::forward::{Traffic, relay};
 use endpoints::{Connection, Error, ErrorKind};
+use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::process::{ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Notify;
 
 use crate::events::peer_and_local;
@@ -21,8 +22,11 @@ use crate::events::peer_and_local;
 /// with something unread would reset the connection, and what the peer has not read yet would be lost.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// Runs a command with its standard input and output joined to a connection; ends with the command, which ends when it
-/// is dropped.
+/// What a service manager tells the process that it starts for a socket: it is not meant for that one's children.
+const ACTIVATION: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+
+/// Runs a command with its standard input and output joined to a connection; ends with the command. The command is killed,
+/// and what it has started with it, when the connection breaks and when this is dropped.
 pub(crate) async fn exec(
     command: &[OsString],
     mut connection: Connection,
@@ -35,13 +39,22 @@ pub(crate) async fn exec(
     let (peer, local) = peer_and_local(&info);
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    // What it starts itself can be killed with it then.
+    command.process_group(0);
+    for name in ACTIVATION {
+        command.env_remove(name);
+    }
+    // Sets the flag that closes the sockets in the command. The one that is listened on has been taken, and nobody takes
+    // another. Where it fails there are none.
+    let _ = sd_notify::listen_fds();
     for (name, address) in [("ENDPOINTS_PEER", peer), ("ENDPOINTS_LOCAL", local)] {
         command.env(name, OsStr::from_bytes(&address.unwrap_or_default()));
     }
     let failed = |what: &str, error: &io::Error| {
         Error::new(ErrorKind::Other, format!("{what} {}: {error}", program.to_string_lossy()))
     };
-    let mut child = command.spawn().map_err(|error| failed("cannot run", &error))?;
+    let mut group = Group(command.spawn().map_err(|error| failed("cannot run", &error))?);
+    let child = &mut group.0;
     let ended = Arc::new(Notify::new());
     let mut pipes =
         Pipes { input: child.stdin.take(), output: child.stdout.take(), ended: Arc::clone(&ended) };
@@ -57,16 +70,37 @@ pub(crate) async fn exec(
     };
     drop(pipes);
     drop(connection);
-    let status = child.wait().await.map_err(|error| failed("cannot wait for", &error))?;
+    // Not that a peer reads no more: it need not read all that comes, and the command may have something to finish.
+    let broke = joined.err().filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
+    if let Some(error) = broke {
+        group.kill();
+        let _ = group.0.wait().await;
+        return Err(failed("the connection broke of", &error));
+    }
+    let status = group.0.wait().await.map_err(|error| failed("cannot wait for", &error))?;
     if !status.success() {
         return Err(Error::new(ErrorKind::Other, format!("{}: {status}", program.to_string_lossy())));
     }
-    // Nor need a peer read all that comes.
-    match joined {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(failed("the connection broke of", &error))
+    Ok(())
+}
+
+/// A command in a process group of its own, which is killed when this is dropped.
+struct Group(Child);
+
+impl Group {
+    fn kill(&self) {
+        // Known until its status has been read; until then the number is not given to another group.
+        let leader = self.0.id().and_then(|number| i32::try_from(number).ok()).and_then(Pid::from_raw);
+        if let Some(leader) = leader {
+            // Those that may not be killed go on.
+            let _ = rustix::process::kill_process_group(leader, Signal::KILL);
         }
-        _ => Ok(()),
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

@@ -94,7 +94,13 @@ fn taken(number: RawFd, how: Use) -> Result<OwnedFd, Error> {
     };
     take(number, |descriptor| check(descriptor, how)).map_err(|error| match error {
         NotTaken::Taken => {
-            let message = format!("{what} is in use already; it can be a connection once");
+            // A number of this process's own looks the same.
+            let message = match number {
+                0 | 1 => format!("{what} is in use already; it can be a connection once"),
+                _ => format!(
+                    "nobody handed {what} down to this process, or it is in use already: it can be used once"
+                ),
+            };
             Error::new(ErrorKind::AddressInUse, message).with_retryable(false)
         }
         NotTaken::Unfit(problem) if number < 2 => {

@@ -3,23 +3,26 @@
 use std::ffi::OsStr;
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use endpoints_plugin_api::{
-    Arguments, Connect, ConnectContext, Connection, Error, ErrorKind, Facts, Host, Interest, LogLevel,
-    Readiness, name,
+    Arguments, Connect, ConnectContext, Connection, Error, ErrorKind, Facts, Host, Interest, Readiness, name,
 };
 use rustix::fs::OFlags;
-use rustix::process::{Pid, PidfdFlags};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{oneshot, watch};
+
+use self::process::{Ended, Running, attend};
+
+mod process;
 
 /// How long the end of a program's output waits for the end of the program, which tells whether it succeeded.
 const STATUS: Duration = Duration::from_millis(100);
@@ -70,10 +73,14 @@ impl Settings {
         self.words.first().map(|word| String::from_utf8_lossy(word).into_owned()).unwrap_or_default()
     }
 
-    fn start(&self) -> Result<Running, Error> {
+    /// Starts the program; blocks.
+    fn start(&self, host: &Host) -> Result<(Running, ChildStdin, ChildStdout), Error> {
         let mut words = self.words.iter().map(|word| OsStr::from_bytes(word));
         let mut command = Command::new(words.next().unwrap_or_default());
         command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // What it starts itself can be killed with it then.
+        command.process_group(0);
+        crate::sys::keep_activation_from(&mut command);
         if let Some(directory) = &self.directory {
             // Otherwise its absence would look like that of the program.
             if !directory.is_dir() {
@@ -85,10 +92,15 @@ impl Settings {
         if self.discard_errors {
             command.stderr(Stdio::null());
         }
-        let child = command
-            .spawn()
-            .map_err(|error| Error::from_io(format_args!("cannot run {:?}", self.program()), &error))?;
-        Ok(Running(child))
+        let failed =
+            |error: &io::Error| Error::from_io(format_args!("cannot run {:?}", self.program()), error);
+        let mut child = command.spawn().map_err(|error| failed(&error))?;
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        let running = Running::new(child, host.clone()).map_err(|error| failed(&error))?;
+        match (input, output) {
+            (Some(input), Some(output)) => Ok((running, input, output)),
+            _ => Err(Error::new(ErrorKind::Internal, "the program has no standard streams")),
+        }
     }
 }
 
@@ -96,21 +108,18 @@ impl Connect for Program {
     async fn connect(&self, _context: ConnectContext) -> Result<Connection, Error> {
         let settings = Arc::clone(&self.settings);
         // Forking a large process takes its time.
-        let mut running = self.host.blocking(move || settings.start()).await??;
-        let id = running.0.id();
+        let host = self.host.clone();
+        let (running, input, output) = self.host.blocking(move || settings.start(&host)).await??;
+        let id = running.id();
         let program = self.settings.program();
         let failed = |error: &io::Error| {
             Error::from_io(format_args!("cannot join {program:?} to a connection"), error)
-        };
-        let (Some(input), Some(output)) = (running.0.stdin.take(), running.0.stdout.take()) else {
-            return Err(Error::new(ErrorKind::Internal, "the program has no standard streams"));
         };
         for pipe in [input.as_fd(), output.as_fd()] {
             let flags = rustix::fs::fcntl_getfl(pipe).map_err(|error| failed(&error.into()))?;
             rustix::fs::fcntl_setfl(pipe, flags | OFlags::NONBLOCK).map_err(|error| failed(&error.into()))?;
         }
-        let handle = running.handle().map_err(|error| failed(&error))?;
-        let handle = self.host.watch(handle)?;
+        let handle = self.host.watch(running.handle())?;
         let (ended, status) = watch::channel(None);
         let (open, closed) = oneshot::channel();
         let stream = ProgramStream {
@@ -122,66 +131,12 @@ impl Connect for Program {
             program: program.clone(),
             _open: open,
         };
-        self.host.spawn(attend(self.host.clone(), running, handle, self.settings.grace, closed, ended))?;
+        self.host.spawn(attend(running, handle, self.settings.grace, closed, ended))?;
         Ok(Connection::from_stream(stream).with_fact(name::PEER_PID, id.to_string()))
     }
 
     fn describe(&self) -> Facts {
         self.settings.words.iter().fold(Facts::new(), |facts, word| facts.with("word", word))
-    }
-}
-
-/// A program that runs, until this is dropped.
-struct Running(Child);
-
-impl Running {
-    /// Becomes readable when the program has ended.
-    fn handle(&self) -> io::Result<OwnedFd> {
-        Ok(rustix::process::pidfd_open(Pid::from_child(&self.0), PidfdFlags::NONBLOCK)?)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if !matches!(self.0.try_wait(), Ok(Some(_))) {
-            // Neither fails for a child that nobody else waits for; a killed one ends at once.
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
-}
-
-/// Waits for the end of a program, and brings it about after the connection's.
-async fn attend(
-    host: Host,
-    mut running: Running,
-    handle: Readiness<OwnedFd>,
-    grace: Duration,
-    closed: oneshot::Receiver<()>,
-    ended: watch::Sender<Option<ExitStatus>>,
-) {
-    let mut end = async || {
-        handle
-            .io(Interest::Read, |_| running.0.try_wait()?.ok_or_else(|| io::ErrorKind::WouldBlock.into()))
-            .await
-    };
-    let status = tokio::select! {
-        status = end() => Some(status),
-        // Never sent: it ends when the stream is dropped.
-        _ = closed => host.timeout(grace, end()).await.ok(),
-    };
-    match status {
-        Some(Ok(status)) => {
-            let _ = ended.send(Some(status));
-        }
-        Some(Err(error)) => host.log(LogLevel::Warn, format_args!("cannot wait for a program: {error}")),
-        None => {
-            let id = running.0.id();
-            host.log(
-                LogLevel::Debug,
-                format_args!("the program {id} goes on {grace:?} after its connection; killed"),
-            );
-        }
     }
 }
 
@@ -191,7 +146,7 @@ struct ProgramStream {
     input: Option<Readiness<ChildStdin>>,
     output: Readiness<ChildStdout>,
     end: End,
-    status: watch::Receiver<Option<ExitStatus>>,
+    status: watch::Receiver<Option<Ended>>,
     host: Host,
     program: String,
     /// Tells, by being dropped, that the connection is closed.
@@ -202,7 +157,7 @@ struct ProgramStream {
 enum End {
     Reading,
     /// It has ended, and whether the program succeeded is to be seen.
-    Waiting(Pin<Box<dyn Future<Output = Option<ExitStatus>> + Send>>),
+    Waiting(Pin<Box<dyn Future<Output = Option<Ended>> + Send>>),
     Ended,
 }
 
@@ -225,16 +180,22 @@ impl AsyncRead for ProgramStream {
                     let (host, mut status) = (this.host.clone(), this.status.clone());
                     this.end = End::Waiting(Box::pin(async move {
                         let ended = status.wait_for(Option::is_some);
-                        host.timeout(STATUS, ended).await.ok()?.ok().and_then(|status| *status)
+                        match host.timeout(STATUS, ended).await.ok()? {
+                            Ok(ended) => ended.clone(),
+                            Err(_) => Some(Err("nobody waits for it any more".to_owned())),
+                        }
                     }));
                 }
                 End::Waiting(status) => {
-                    let status = ready!(status.as_mut().poll(cx));
+                    let ended = ready!(status.as_mut().poll(cx));
                     this.end = End::Ended;
-                    if let Some(status) = status.filter(|status| !status.success()) {
-                        // What came may not be all that there was to be.
-                        return Poll::Ready(Err(io::Error::other(format!("{}: {status}", this.program))));
-                    }
+                    // What came may not be all that there was to be.
+                    let problem = match ended {
+                        Some(Ok(status)) if !status.success() => status.to_string(),
+                        Some(Err(why)) => format!("whether it succeeded is unknown: {why}"),
+                        _ => continue,
+                    };
+                    return Poll::Ready(Err(io::Error::other(format!("{}: {problem}", this.program))));
                 }
                 End::Ended => return Poll::Ready(Ok(())),
             }

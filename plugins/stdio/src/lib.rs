@@ -6,6 +6,7 @@
 mod descriptor;
 mod exec;
 mod once;
+mod sys;
 
 use endpoints_plugin_api::{Arguments, Client, Error, ErrorKind, Host, Plugin, Server};
 

@@ -33,13 +33,18 @@ impl Inherited {
 
     fn new(pid: Option<&str>, count: Option<&str>, names: Option<&str>, own: u32) -> Self {
         let why_none = match (pid, count) {
-            (None, None) => {
-                Some("LISTEN_FDS is not set, so this process was not started for a socket".to_owned())
-            }
+            (None, None) => Some(
+                "LISTEN_FDS is not set, so this process was not started for a socket (to try it: \
+                     systemd-socket-activate -l 127.0.0.1:8080 endpoints …)"
+                    .to_owned(),
+            ),
             (None, Some(_)) => Some("LISTEN_PID is not set".to_owned()),
             (Some(pid), _) if pid.trim().parse() != Ok(own) => Some(format!(
                 "LISTEN_PID is {pid}, so they are meant for that process, not for this one ({own})"
             )),
+            (Some(_), Some(count)) if count.trim().parse::<usize>().is_err() => {
+                Some(format!("LISTEN_FDS is {count:?}, which is no number of sockets"))
+            }
             _ => None,
         };
         let count = count.and_then(|count| count.trim().parse().ok()).unwrap_or(0);
@@ -62,7 +67,7 @@ impl Inherited {
         place.and_then(descriptor).ok_or_else(|| {
             Error::invalid_argument(
                 "index",
-                format!("index: there is no socket {index}: {}", self.what_there_is()),
+                format!("index: there is no socket {index}; {}", self.what_there_is()),
             )
         })
     }
@@ -85,7 +90,7 @@ impl Inherited {
             )),
             (None, _) => Err(Error::invalid_argument(
                 "name",
-                format!("name: no socket has the name {name:?}: {}", self.what_there_is()),
+                format!("name: no socket has the name {name:?}; {}", self.what_there_is()),
             )),
         }
     }
@@ -95,8 +100,8 @@ impl Inherited {
             return why.clone();
         }
         let name = |place: usize| match self.names.get(place) {
-            Some(name) => format!("{place} ({name})"),
-            None => place.to_string(),
+            Some(name) => format!("{place} ({name:?})"),
+            None => format!("{place} (unnamed)"),
         };
         match self.count {
             0 => "none is inherited".to_owned(),
@@ -105,7 +110,9 @@ impl Inherited {
                 let shown: Vec<String> = (0..count.min(SHOWN)).map(name).collect();
                 let more = count.saturating_sub(SHOWN);
                 let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                format!("inherited are {}{more}", shown.join(", "))
+                let are =
+                    if count == 1 { "one is inherited".to_owned() } else { format!("{count} are inherited") };
+                format!("{are}: {}{more}", shown.join(", "))
             }
         }
     }
@@ -128,7 +135,10 @@ mod tests {
         let all = inherited("7", "3", Some("web:admin:api"));
         assert_eq!((all.at(0).unwrap(), all.at(2).unwrap(), all.named("admin").unwrap()), (3, 5, 4));
         for error in [all.at(3).unwrap_err(), all.named("x").unwrap_err()] {
-            assert!(error.message().ends_with("inherited are 0 (web), 1 (admin), 2 (api)"), "{error}");
+            assert!(
+                error.message().ends_with(r#"3 are inherited: 0 ("web"), 1 ("admin"), 2 ("api")"#),
+                "{error}"
+            );
         }
         assert!(inherited("7", "2", Some("a:a")).named("a").unwrap_err().message().contains("0 and 1"));
     }
@@ -144,8 +154,12 @@ mod tests {
     #[test]
     fn an_absurd_number_of_sockets_makes_no_absurd_message() {
         let error = inherited("7", &usize::MAX.to_string(), Some("web")).named("x").unwrap_err();
-        assert!(error.message().contains("0 (web), 1, 2") && error.message().ends_with(" more"), "{error}");
-        assert!(error.message().len() < 300, "{error}");
+        assert!(
+            error.message().contains(r#"0 ("web"), 1 (unnamed), 2 (unnamed)"#)
+                && error.message().ends_with(" more"),
+            "{error}"
+        );
+        assert!(error.message().len() < 700, "{error}");
     }
 
     #[test]
@@ -154,6 +168,10 @@ mod tests {
         assert!(error.message().contains("LISTEN_PID is 8"), "{error}");
         let error = Inherited::new(None, None, None, 7).at(0).unwrap_err();
         assert!(error.message().contains("LISTEN_FDS is not set"), "{error}");
-        assert!(inherited("7", "x", None).at(0).is_err());
+        assert!(error.message().contains("systemd-socket-activate -l"), "{error}");
+        let error = inherited("7", "x", None).at(0).unwrap_err();
+        assert!(error.message().contains(r#"LISTEN_FDS is "x", which is no number"#), "{error}");
+        let error = inherited("7", "1", None).at(1).unwrap_err();
+        assert!(error.message().ends_with("no socket 1; one is inherited: 0 (unnamed)"), "{error}");
     }
 }

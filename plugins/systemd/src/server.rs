@@ -35,7 +35,11 @@ impl Listen for SystemdServer {
         let socket = take(self.number, |socket| self.check(socket)).map_err(|error| match error {
             NotTaken::Taken => Error::new(
                 ErrorKind::AddressInUse,
-                format!("{what} is in use already; a socket can be listened on once"),
+                format!(
+                    "nobody handed the descriptor {} down to this process, or it is in use already: a socket can be \
+                     listened on once",
+                    self.number
+                ),
             )
             .with_retryable(false),
             NotTaken::Unfit(problem) => {
