@@ -23,6 +23,7 @@ mod secrets;
 mod socks;
 mod support;
 mod tls;
+mod tls_arguments;
 mod tls_reload;
 mod transport;
 mod unix;

@@ -48,7 +48,7 @@ pub(crate) fn server(files: &Path, name: &str, more: &str) -> String {
 }
 
 /// A client that trusts the root of the test.
-fn client(files: &Path, host: &str, listener: &Listener, more: &str) -> String {
+pub(crate) fn client(files: &Path, host: &str, listener: &Listener, more: &str) -> String {
     let trust = quoted(&files.join("trust"));
     let inner = endpoints::quote_str(&format!("tcp:127.0.0.1:{}", tcp_port(listener))).into_owned();
     format!("tls:{host}:443:trustRoots={trust}:endpoint={inner}{more}")
@@ -218,7 +218,7 @@ async fn clients_may_have_to_prove_who_they_are(world: &World) {
 }
 
 /// What the server says of a client that it refuses, which may learn of it later.
-async fn refused(world: &World, listener: &Listener, client: &str) -> endpoints::Error {
+pub(crate) async fn refused(world: &World, listener: &Listener, client: &str) -> endpoints::Error {
     let client = world.registry.client(client).expect(client);
     let connecting = async {
         match client.connect().await {

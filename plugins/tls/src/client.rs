@@ -15,6 +15,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 use tokio_rustls::TlsConnector;
 
+use crate::advice;
 use crate::certificate::Certificate;
 use crate::describe::Description;
 use crate::handshake;
@@ -47,7 +48,7 @@ pub(crate) fn tls(host: &Host, arguments: &mut Arguments<'_>) -> Result<Client, 
         }
         None => host.client(tcp(arguments, Some(&hostname))?.text())?,
     };
-    let identity = identity(arguments, ["certificate", "privateKey"], &provider)?;
+    let identity = identity(arguments, ["certificate", "privateKey"])?;
     let trust = trust(arguments, "trustRoots")?;
     make(host, arguments, provider, Parts { hostname, trust, identity, inner, timeout })
 }
@@ -62,38 +63,13 @@ pub(crate) fn ssl(host: &Host, arguments: &mut Arguments<'_>) -> Result<Client, 
     };
     let timeout = arguments.duration("timeout")?;
     let inner = host.client(tcp(arguments, None)?.text())?;
-    let identity = identity(arguments, ["certKey", "privateKey"], &provider)?;
+    let identity = identity(arguments, ["certKey", "privateKey"])?;
     let trust = trust(arguments, "caCertsDir")?;
-    host.log(LogLevel::Warn, format_args!("what ssl says here, tls says so: {}", tls_instead(arguments)?));
+    let inside = tcp(arguments, None)?;
+    let advice =
+        advice::for_client(|name| arguments.opt_bytes(name), |name| arguments.is_given(name), &inside);
+    host.log(LogLevel::Warn, format_args!("what ssl says here, tls says so: {advice}"));
     make(host, arguments, provider, Parts { hostname, trust, identity, inner, timeout })
-}
-
-/// The description of `tls` that does what one of `ssl` does.
-fn tls_instead(arguments: &Arguments<'_>) -> Result<String, Error> {
-    let host = arguments.text("host")?;
-    let port = arguments.text("port")?;
-    let hostname = arguments.opt_text("hostname")?;
-    let mut instead = Description::new("tls");
-    instead.add("host", hostname.unwrap_or(host));
-    instead.add("port", port);
-    if arguments.is_given("timeout") {
-        instead.add("timeout", arguments.bytes("timeout")?);
-    }
-    let paths = [("certKey", "certificate"), ("privateKey", "privateKey"), ("caCertsDir", "trustRoots")];
-    for (old, new) in paths {
-        if let Some(path) = arguments.opt_bytes(old).filter(|_| arguments.is_given(old)) {
-            instead.add(new, path);
-        }
-    }
-    match hostname.filter(|hostname| *hostname != host) {
-        None => {
-            if let Some(bind) = arguments.opt_bytes("bindAddress").filter(|bind| !bind.is_empty()) {
-                instead.add("bindAddress", bind);
-            }
-        }
-        Some(_) => instead.add("endpoint", tcp(arguments, None)?.text()),
-    }
-    Ok(String::from_utf8_lossy(instead.text()).into_owned())
 }
 
 /// The description of the TCP connection below; a name in its ASCII form, where the resolver is asked for one.
@@ -112,14 +88,15 @@ fn tcp(arguments: &Arguments<'_>, hostname: Option<&Hostname>) -> Result<Descrip
 fn identity(
     arguments: &Arguments<'_>,
     [certificate, key]: [&'static str; 2],
-    provider: &CryptoProvider,
 ) -> Result<Option<Identity>, Error> {
     let Some(path) = arguments.opt_path(certificate) else { return Ok(None) };
     // Said of the argument that is given.
     let key = Named::new(if arguments.is_given(key) { key } else { certificate }, arguments.path(key)?);
     let certificate = Named::new(certificate, path);
     let source = Source::Pair { certificate, key, chain: None };
-    Ok(Some(source.load(provider)?.first().clone()))
+    // A client's key has nothing to do with the suites.
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    Ok(Some(source.load(&provider)?.first().clone()))
 }
 
 fn trust(arguments: &Arguments<'_>, argument: &'static str) -> Result<Option<Vec<Certificate>>, Error> {

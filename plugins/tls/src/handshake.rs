@@ -50,8 +50,18 @@ pub(crate) fn suite_name(suite: SupportedCipherSuite) -> String {
     }
 }
 
-/// Why a handshake failed, for `with`, the other side.
+/// Why a client's handshake with the server `with` failed.
 pub(crate) fn failed(with: &str, error: &io::Error) -> Error {
+    failed_trusting("trustRoots", with, error)
+}
+
+/// Why a server's handshake with the client `with` failed.
+pub(crate) fn failed_accepting(with: &str, error: &io::Error) -> Error {
+    failed_trusting("clientCA", with, error)
+}
+
+/// `trust` is the argument that says who signs the other side's certificates.
+fn failed_trusting(trust: &str, with: &str, error: &io::Error) -> Error {
     let doing = format!("the TLS handshake with {with} failed");
     let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) else {
         return match error.kind() {
@@ -65,7 +75,7 @@ pub(crate) fn failed(with: &str, error: &io::Error) -> Error {
     };
     let (kind, hint) = match cause {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            (ErrorKind::HandshakeFailed, "; trustRoots names whose certificates are trusted")
+            (ErrorKind::HandshakeFailed, format!("; {trust} names whose certificates are trusted"))
         }
         rustls::Error::AlertReceived(
             AlertDescription::CertificateRequired
@@ -78,10 +88,10 @@ pub(crate) fn failed(with: &str, error: &io::Error) -> Error {
             | AlertDescription::AccessDenied,
         ) => (
             ErrorKind::AuthenticationFailed,
-            "; the other side does not accept the certificate shown to it, or wants one",
+            "; the other side does not accept the certificate shown to it, or wants one".into(),
         ),
-        rustls::Error::InvalidMessage(_) => (ErrorKind::HandshakeFailed, "; does it speak TLS?"),
-        _ => (ErrorKind::HandshakeFailed, ""),
+        rustls::Error::InvalidMessage(_) => (ErrorKind::HandshakeFailed, "; does it speak TLS?".into()),
+        _ => (ErrorKind::HandshakeFailed, String::new()),
     };
     Error::new(kind, format!("{doing}: {cause}{hint}")).with_retryable(false)
 }

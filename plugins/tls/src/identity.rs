@@ -10,6 +10,7 @@ use endpoints_plugin_api::{Error, LogLevel};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::{CertifiedKey, SigningKey};
+use rustls::{SignatureAlgorithm, SupportedCipherSuite};
 use x509_parser::time::ASN1Time;
 
 use crate::certificate::{self, Certificate};
@@ -255,10 +256,28 @@ pub(crate) fn sign_with(
     der: PrivateKeyDer<'static>,
     provider: &CryptoProvider,
 ) -> Result<Arc<dyn SigningKey>, Error> {
-    provider
+    let key = provider
         .key_provider
         .load_private_key(der)
-        .map_err(|error| named.refused(format_args!("has a private key that cannot be used: {error}")))
+        .map_err(|error| named.refused(format_args!("has a private key that cannot be used: {error}")))?;
+    // The suites of TLS 1.3 go with every key; of the others, each goes with one kind.
+    let is_usable = provider.cipher_suites.iter().any(|suite| match suite {
+        SupportedCipherSuite::Tls13(_) => true,
+        SupportedCipherSuite::Tls12(suite) => key.choose_scheme(suite.sign).is_some(),
+    });
+    if !is_usable {
+        let kind = match key.algorithm() {
+            SignatureAlgorithm::RSA => "an RSA key",
+            SignatureAlgorithm::ECDSA => "an ECDSA key",
+            _ => "a key of another kind",
+        };
+        let message = format!(
+            "ciphers: none of them goes with the key in {}, which is {kind}; add one that does, or one of TLS 1.3",
+            named.path.display()
+        );
+        return Err(Error::invalid_argument("ciphers", message));
+    }
+    Ok(key)
 }
 
 pub(crate) fn encrypted(named: &Named) -> Error {

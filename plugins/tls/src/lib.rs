@@ -3,6 +3,7 @@
 //! The manifest, `plugin.json`, says what they accept. Their two sides are in `client.rs` and `server.rs`; what they read
 //! from files is in `pem.rs`, `certificate.rs`, `identity.rs` and `folder.rs`.
 
+mod advice;
 mod certificate;
 mod client;
 mod describe;

@@ -13,6 +13,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
+use crate::advice;
 use crate::client::unusable;
 use crate::describe::Description;
 use crate::dh;
@@ -73,13 +74,9 @@ pub(crate) fn ssl(host: &Host, arguments: &mut Arguments<'_>) -> Result<Server, 
             "dhParameters has no effect: keys are exchanged by elliptic curves, or together with ML-KEM, and never by finite-field Diffie-Hellman",
         );
     }
-    host.log(
-        LogLevel::Warn,
-        format_args!(
-            "what ssl says here, tls says so: {}",
-            String::from_utf8_lossy(tls_instead(arguments)?.text())
-        ),
-    );
+    let advice =
+        advice::for_server(|name| arguments.opt_bytes(name), |name| arguments.is_given(name), versions);
+    host.log(LogLevel::Warn, format_args!("what ssl says here, tls says so: {advice}"));
     let inner = host.server(tcp(arguments)?.text())?;
     Ok(made.into_server(host, inner, facts, arguments.duration("timeout")?))
 }
@@ -88,22 +85,6 @@ pub(crate) fn ssl(host: &Host, arguments: &mut Arguments<'_>) -> Result<Server, 
 fn named(arguments: &Arguments<'_>, argument: &'static str, source: &'static str) -> Result<Named, Error> {
     let spoken_of = if arguments.is_given(argument) { argument } else { source };
     Ok(Named::new(spoken_of, arguments.path(argument)?))
-}
-
-/// The description of `tls` that does what one of `ssl` does.
-fn tls_instead(arguments: &Arguments<'_>) -> Result<Description, Error> {
-    let mut instead = Description::new("tls");
-    instead.add("certificate", arguments.bytes("certKey")?);
-    if arguments.is_given("certKey") {
-        instead.add("privateKey", arguments.bytes("privateKey")?);
-    }
-    instead.add("port", arguments.bytes("port")?);
-    for name in ["interface", "backlog"] {
-        if let Some(value) = arguments.opt_bytes(name).filter(|_| arguments.is_given(name)) {
-            instead.add(name, value);
-        }
-    }
-    Ok(instead)
 }
 
 /// The description of the TCP listener below. `tcp6` is for IPv6 addresses, and takes IPv4 as well on `::`.
@@ -131,7 +112,7 @@ impl Made {
         source: Source,
         versions: Versions,
     ) -> Result<Self, Error> {
-        let provider = settings::provider(arguments)?;
+        let provider = settings::provider_for(arguments, versions)?;
         // Before reading, so that what changes meanwhile is noticed.
         let stamp = source.stamp();
         let identities = Arc::new(source.load(&provider)?);
@@ -227,7 +208,7 @@ async fn accept(
                 Ok::<_, std::io::Error>(stream)
             })
             .await
-            .map_err(|error| handshake::failed(&peer(&known), &error))?;
+            .map_err(|error| handshake::failed_accepting(&peer(&known), &error))?;
         Ok(connection.with_facts(facts))
     };
     host.timeout(timeout, shaking).await.unwrap_or_else(|_| {

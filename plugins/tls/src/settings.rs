@@ -31,6 +31,29 @@ pub(crate) fn provider(arguments: &Arguments<'_>) -> Result<Arc<CryptoProvider>,
     Ok(Arc::new(provider))
 }
 
+/// As [`provider`], with the suites of these versions alone: those that a connection may come to.
+///
+/// # Errors
+/// As those of [`provider`], and if no suite is left.
+pub(crate) fn provider_for(
+    arguments: &Arguments<'_>,
+    versions: Versions,
+) -> Result<Arc<CryptoProvider>, Error> {
+    let mut provider = CryptoProvider::clone(&*self::provider(arguments)?);
+    provider.cipher_suites.retain(|suite| versions.contains(&suite.version()));
+    if provider.cipher_suites.is_empty() {
+        let message = format!("ciphers: none of them is one of {}", shown(versions));
+        return Err(Error::invalid_argument("ciphers", message));
+    }
+    Ok(Arc::new(provider))
+}
+
+/// The names of the suites of TLS 1.2, in the order in which they are preferred.
+pub(crate) fn suites_of_1_2() -> Vec<String> {
+    let suites = rustls::crypto::aws_lc_rs::default_provider().cipher_suites;
+    suites.into_iter().filter(|suite| suite.version() == &TLS12).map(suite_name).collect()
+}
+
 /// The protocols of ALPN, in order of preference.
 ///
 /// # Errors
