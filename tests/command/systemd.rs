@@ -101,3 +101,18 @@ fn check(case: &Value, run: &Run) {
         assert!(error.to_string().contains(mention), "{id}: {mention} is not in {error}");
     }
 }
+
+#[test]
+fn sockets_for_another_process_are_left_alone() {
+    let folder = folder();
+    for plugins in [None, Some(folder.path())] {
+        let mut arguments = vec!["listen".to_owned(), "--echo".into(), "systemd:INET:0".into()];
+        if let Some(folder) = plugins {
+            arguments.extend(["--no-built-in".into(), "--plugin-path".into(), folder.display().to_string()]);
+        }
+        let mut command = endpoints(&arguments);
+        let run = finish(command.env("LISTEN_PID", "1").env("LISTEN_FDS", "1").spawn().expect("it starts"));
+        assert_eq!(run.status, Some(2), "{run:?}");
+        assert!(run.stderr.contains("LISTEN_PID is 1, so they are meant for that process"), "{run:?}");
+    }
+}

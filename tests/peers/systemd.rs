@@ -144,3 +144,28 @@ fn by_name_and_mistakes(plugins: Plugins) {
         assert!(error.contains(mention), "{description}: {error}");
     }
 }
+
+#[test]
+fn sockets_that_are_no_listening_streams() {
+    need!("systemd-socket-activate");
+    for plugins in Plugins::BOTH {
+        let (folder, files) = (folder(), plugins.folder());
+        for (option, mention) in [("-d", "it is no stream socket"), ("--accept", "it does not listen")] {
+            let address = format!("127.0.0.1:{}", free_port());
+            let mut activate = Command::new(program("systemd-socket-activate"));
+            activate.args([option, "-l", &address]).arg(built("endpoints"));
+            activate.args(["--no-default-plugin-path", "--plugin-path"]).arg(files.path());
+            if plugins == Plugins::Loaded {
+                activate.arg("--no-built-in");
+            }
+            activate.args(["listen", "--echo", "systemd:INET:0"]).stdin(Stdio::null());
+            let mut peer = Peer::start(&mut activate, folder.path());
+            peer.line("Listening on ");
+            let _stream = TcpStream::connect(&address);
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+            let _ = socket.send_to(b"x", &address);
+            let error = peer.line("error: ");
+            assert!(error.contains(mention), "{option}: {error}");
+        }
+    }
+}

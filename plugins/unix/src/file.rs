@@ -163,6 +163,25 @@ pub(crate) fn remove_dead(path: &SocketPath, absolute: &Path) -> Result<(), Erro
     })
 }
 
+/// Whether somebody listens on the socket.
+///
+/// # Errors
+/// If that cannot be told.
+pub(crate) fn answers(path: &SocketPath, absolute: &Path) -> Result<bool, Error> {
+    if other_than_socket(absolute).is_some() {
+        return Ok(false);
+    }
+    match is_dead(path.address()) {
+        Ok(dead) => Ok(!dead),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => {
+            let what =
+                format_args!("cannot tell whether a server still answers on {path} (remove it if none does)");
+            Err(Error::from_io(what, &error.into()))
+        }
+    }
+}
+
 /// Removes the socket at `path`, whoever it belongs to; what is no socket stays.
 ///
 /// # Errors

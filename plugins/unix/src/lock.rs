@@ -7,8 +7,9 @@
 //! Replacing is where a simple protocol fails: two servers find the same stale link, the first removes it and makes its
 //! own, and the second removes that one. Here
 //!
-//! - only one of our programs at a time replaces links in a directory: it holds an `flock` on the directory meanwhile,
-//!   which ends with the process, whatever happens to it;
+//! - only one of our programs at a time replaces a link: it holds an `flock` meanwhile, which ends with the process,
+//!   whatever happens to it. It is on a file that its user alone can open: whoever may read the directory could hold one
+//!   on that for ever. (The exchange alone would not do: of three that put back what they found, one can lose its lock.)
 //! - the stale link is exchanged for our own in one step, so that there is no moment without a lock in which a third
 //!   server could take it; and what came out of the exchange is looked at: had a program that knows only the simple
 //!   protocol been faster, its lock is put back.
@@ -22,13 +23,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use endpoints_plugin_api::{Error, ErrorKind};
-use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags};
+use rustix::fs::{CWD, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+use self::exclusive::Exclusive;
 use crate::path::{Shown, with_suffix};
+
+mod exclusive;
 
 /// A lock that this process holds. Dropping it gives it back.
 #[derive(Debug)]
@@ -104,7 +109,25 @@ impl Lock {
     /// # Errors
     /// [`AddressInUse`](ErrorKind::AddressInUse) if a live process holds it, or if what stands there is no lock;
     /// otherwise whatever keeps the link from being made.
-    pub(crate) fn try_take(link: &Path) -> Result<Option<Self>, Error> {
+    ///
+    /// `answers` tells whether somebody listens on the socket. A process that is gone may be one of another container
+    /// that is not seen from here, and the number of this very process that of an earlier one, as in a container that was
+    /// started again.
+    pub(crate) fn try_take(
+        link: &Path,
+        answers: &dyn Fn() -> Result<bool, Error>,
+    ) -> Result<Option<Self>, Error> {
+        // One at a time, so that a lock of this process is known as such to the next.
+        static TAKING: Mutex<()> = Mutex::new(());
+        let _taking = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = Self::attempt(link, answers)?;
+        if let Some(lock) = &taken {
+            HELD.lock().unwrap_or_else(PoisonError::into_inner).push(lock.pin.identity);
+        }
+        Ok(taken)
+    }
+
+    fn attempt(link: &Path, answers: &dyn Fn() -> Result<bool, Error>) -> Result<Option<Self>, Error> {
         match symlink(own_number(), link) {
             Ok(()) => return Self::just_made(link).map_err(|error| cannot("open", link, &error)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -112,8 +135,15 @@ impl Lock {
         }
         match holder(link).map_err(|error| cannot("read", link, &error))? {
             Holder::Nobody => Ok(None),
-            Holder::Dead(pid) => Self::recover(link, pid),
-            Holder::Alive(pid) => Err(held_by(link, pid)),
+            Holder::Dead(pid) => match answers()? {
+                false => Self::recover(link, &Holder::Dead(pid)),
+                true => Err(elsewhere(link, pid)),
+            },
+            Holder::Alive(pid) if is_own(pid) && !is_held(link) && !answers()? => {
+                Self::recover(link, &Holder::Alive(pid))
+            }
+            // Where it cannot be told, the lock counts.
+            Holder::Alive(pid) => Err(held_by(link, pid, answers().unwrap_or(true))),
             Holder::NoLock(why) => {
                 let message = format!(
                     "{} stands where the lock belongs, but {why}: remove it if nothing needs it, or listen with \
@@ -138,6 +168,12 @@ impl Lock {
         if !std::mem::take(&mut self.held) {
             return Ok(());
         }
+        let given_back = self.remove();
+        HELD.lock().unwrap_or_else(PoisonError::into_inner).retain(|held| *held != self.pin.identity);
+        given_back
+    }
+
+    fn remove(&self) -> io::Result<()> {
         match Identity::of(&self.link) {
             Ok(found) if found == self.pin.identity => ignore_missing(fs::remove_file(&self.link)),
             Ok(_) => Ok(()),
@@ -161,8 +197,9 @@ impl Lock {
         }
     }
 
-    /// Takes over the stale lock of the process `dead`.
-    fn recover(link: &Path, dead: Pid) -> Result<Option<Self>, Error> {
+    /// Takes over the lock of a process that is gone: `found`, which is dead, or has this process's number.
+    fn recover(link: &Path, found: &Holder) -> Result<Option<Self>, Error> {
+        let (Holder::Dead(dead) | Holder::Alive(dead)) = *found else { return Ok(None) };
         let failed = |error: &io::Error| {
             Error::from_io(
                 format_args!(
@@ -173,12 +210,11 @@ impl Lock {
                 error,
             )
         };
-        let directory = link.parent().unwrap_or(Path::new("/"));
-        let Some(_exclusive) = Exclusive::over(directory).map_err(|error| failed(&error))? else {
+        let Some(_exclusive) = Exclusive::over(link).map_err(|error| failed(&error))? else {
             return Ok(None);
         };
         // Another may have been faster between the look and the exclusive right.
-        if holder(link).map_err(|error| failed(&error))? != Holder::Dead(dead) {
+        if holder(link).map_err(|error| failed(&error))? != *found {
             return Ok(None);
         }
         Self::replace(link, dead).map_err(|error| failed(&error))
@@ -189,9 +225,7 @@ impl Lock {
         let aside = Aside::new(link)?;
         let lock = Self { link: link.to_owned(), pin: Pin::open(&aside.0)?, recovered: true, held: true };
         match exchange(&aside.0, link) {
-            Ok(()) if fs::read_link(&aside.0).is_ok_and(|target| process_in(&target) == Some(dead)) => {
-                Ok(Some(lock))
-            }
+            Ok(()) if names(&aside.0, dead) => Ok(Some(lock)),
             // Somebody's lock came out: put it back. Ours stood in its place meanwhile, so nobody took it.
             Ok(()) => {
                 lock.abandon();
@@ -203,7 +237,7 @@ impl Lock {
             }
             // Not every file system can exchange. There, a last look and the rename are two steps, a moment apart; our
             // own programs exclude each other all the same.
-            Err(error) if cannot_exchange(&error) && holder(link)? == Holder::Dead(dead) => {
+            Err(error) if cannot_exchange(&error) && names(link, dead) => {
                 fs::rename(&aside.0, link)?;
                 Ok(Some(lock))
             }
@@ -307,29 +341,6 @@ pub(crate) fn ignore_missing(removed: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// The sole right among our programs to replace locks in a directory.
-struct Exclusive(OwnedFd);
-
-impl Exclusive {
-    /// `None`: another program has it.
-    fn over(directory: &Path) -> io::Result<Option<Self>> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(directory, flags, rustix::fs::Mode::empty())?;
-        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self(directory))),
-            Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
-impl Drop for Exclusive {
-    fn drop(&mut self) {
-        // Closing alone would not do while a child that is being started still has a copy of the descriptor.
-        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
-    }
-}
-
 fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     Ok(rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
 }
@@ -348,17 +359,45 @@ fn cannot(what: &str, link: &Path, error: &io::Error) -> Error {
     Error::from_io(format_args!("cannot {what} the lock {}", Shown(link)), error)
 }
 
-fn held_by(link: &Path, pid: Pid) -> Error {
+/// The locks that this process holds, as far as this copy of the code took them.
+static HELD: Mutex<Vec<Identity>> = Mutex::new(Vec::new());
+
+fn is_held(link: &Path) -> bool {
+    // One that cannot be looked at is left alone.
+    Identity::of(link)
+        .map_or(true, |found| HELD.lock().unwrap_or_else(PoisonError::into_inner).contains(&found))
+}
+
+fn is_own(pid: Pid) -> bool {
+    pid.as_raw_nonzero().to_string() == own_number()
+}
+
+fn names(link: &Path, pid: Pid) -> bool {
+    fs::read_link(link).is_ok_and(|target| process_in(&target) == Some(pid))
+}
+
+fn elsewhere(link: &Path, pid: Pid) -> Error {
+    let message = format!(
+        "a server listens there, though process {}, which the lock {} names, is not seen from here: it runs in another \
+         container, or a server without a lock answers; stop it, or listen elsewhere",
+        pid.as_raw_nonzero(),
+        Shown(link)
+    );
+    Error::new(ErrorKind::AddressInUse, message)
+}
+
+fn held_by(link: &Path, pid: Pid, answers: bool) -> Error {
     let link = Shown(link);
-    let pid = pid.as_raw_nonzero();
-    let message = if pid.to_string() == own_number() {
-        // In a container, a server that was restarted often has the number that it had before.
-        format!(
-            "the lock {link} is held by this very process, {pid}: it listens there already, or an earlier process of \
-             the same number was killed, in which case remove the link"
-        )
+    let number = pid.as_raw_nonzero();
+    let message = if is_own(pid) {
+        format!("the lock {link} is held by this very process, {number}: it listens there already")
+    } else if answers {
+        format!("the lock {link} is held by process {number}, which runs: stop it, or listen elsewhere")
     } else {
-        format!("the lock {link} is held by process {pid}, which runs: stop it, or listen elsewhere")
+        format!(
+            "the lock {link} names process {number}, which runs, but nobody listens on the socket beside it: if that \
+             process is no server of this socket, remove both files"
+        )
     };
     Error::new(ErrorKind::AddressInUse, message)
 }

@@ -9,7 +9,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use crate::file::{SocketFile, remove_dead};
+use crate::file::{SocketFile, answers, remove_dead};
 use crate::lock::{self, Lock};
 use crate::owner::{Ids, Owner};
 use crate::path::{AbstractName, LONGEST, Shown, SocketPath};
@@ -61,7 +61,7 @@ impl UnixServer {
             .absolute()
             .map_err(|error| Error::from_io(format_args!("cannot tell where {path} is"), &error))?;
         let lock = match lockfile {
-            true => Some(self.take_lock(&absolute).await?),
+            true => Some(self.take_lock(path, &absolute).await?),
             false => None,
         };
         let (socket, file) = open(path, &absolute, mode, owner, self.backlog, lock.as_ref())?;
@@ -90,21 +90,21 @@ impl UnixServer {
         Ok(Listener::from_socket(socket, vec![reachable], ()))
     }
 
-    async fn take_lock(&self, absolute: &Path) -> Result<Lock, Error> {
+    async fn take_lock(&self, path: &SocketPath, absolute: &Path) -> Result<Lock, Error> {
         let link = lock::beside(absolute);
         for _ in 0..TRIES {
-            if let Some(lock) = Lock::try_take(&link)? {
+            if let Some(lock) = Lock::try_take(&link, &|| answers(path, absolute))? {
                 if lock.is_recovered() {
-                    let message = format_args!("took over the lock {} of a dead process", Shown(&link));
+                    let message =
+                        format_args!("took over the lock {} of a process that is gone", Shown(&link));
                     self.host.log(LogLevel::Info, message);
                 }
                 return Ok(lock);
             }
             self.host.sleep(BETWEEN_TRIES).await;
         }
-        let directory = Shown(absolute.parent().unwrap_or(Path::new("/")));
         let message = format!(
-            "the lock {} is stale or keeps changing hands, and another process holds {directory} locked: try again",
+            "the lock {} is stale or keeps changing hands, and another process is replacing it: try again",
             Shown(&link)
         );
         Err(Error::new(ErrorKind::AddressInUse, message))

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 fn listen(path: &Path, lockfile: bool) -> Result<(OwnedFd, SocketFile, Option<Lock>), Error> {
     let address = SocketPath::new("address", path)?;
-    let lock = lockfile.then(|| Lock::try_take(&lock::beside(path))).transpose()?.flatten();
+    let lock = lockfile.then(|| Lock::try_take(&lock::beside(path), &|| Ok(false))).transpose()?.flatten();
     let (socket, file) = open(&address, path, Mode::from_raw_mode(0o660), Ids::default(), 5, lock.as_ref())?;
     Ok((socket, file, lock))
 }
