@@ -54,6 +54,18 @@ impl Address {
         }
     }
 
+    /// The address of a socket. What came over IPv4 to a socket for IPv6 is told as IPv4: `192.0.2.1`, not
+    /// `::ffff:192.0.2.1`.
+    pub(crate) fn from_ip(address: SocketAddr) -> Self {
+        Self::Ip(match address {
+            SocketAddr::V6(mapped) => match mapped.ip().to_ipv4_mapped() {
+                Some(ip) => SocketAddr::from((ip, mapped.port())),
+                None => address,
+            },
+            SocketAddr::V4(_) => address,
+        })
+    }
+
     pub(crate) fn from_unix(address: &tokio::net::unix::SocketAddr) -> Self {
         match (address.as_pathname(), address.as_abstract_name()) {
             (Some(path), _) => Self::UnixPath(path.to_owned()),
@@ -65,7 +77,7 @@ impl Address {
     /// The address of a socket; `None` for those of families that nobody listens on here.
     pub(crate) fn from_socket(address: SocketAddrAny) -> Option<Self> {
         if let Ok(address) = SocketAddr::try_from(address.clone()) {
-            return Some(Self::Ip(address));
+            return Some(Self::from_ip(address));
         }
         let address = SocketAddrUnix::try_from(address).ok()?;
         // The kernel tells of a socket without a name in a form that is also that of an empty abstract one.

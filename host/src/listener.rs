@@ -101,7 +101,7 @@ impl Listener {
         loop {
             let accepted = match &mut self.acceptor {
                 Acceptor::Tcp(listener) => ready!(listener.poll_accept(cx))
-                    .map(|(stream, peer)| (Carrier::Tcp(stream), Address::Ip(peer))),
+                    .map(|(stream, peer)| (Carrier::Tcp(stream), Address::from_ip(peer))),
                 Acceptor::Unix(listener) => ready!(listener.poll_accept(cx))
                     .map(|(stream, peer)| (Carrier::Unix(stream), Address::from_unix(&peer))),
                 Acceptor::Plugin(foreign) => {
@@ -215,7 +215,7 @@ fn listening(socket: OwnedFd) -> Result<(Acceptor, Address), Error> {
     } else {
         let listener = TcpListener::from_std(socket.into()).map_err(io)?;
         let address = listener.local_addr().map_err(io)?;
-        Ok((Acceptor::Tcp(listener), Address::Ip(address)))
+        Ok((Acceptor::Tcp(listener), Address::from_ip(address)))
     }
 }
 

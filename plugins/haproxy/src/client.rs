@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use endpoints_plugin_api::{Arguments, Client, Connect, ConnectContext, Connection, Error, Facts, name};
 use tokio::io::AsyncWriteExt;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::proxy::{Addresses, Command, Encoder, encode_v1, kind};
 
@@ -43,26 +44,22 @@ fn header(origin: &Facts, is_text: bool) -> Vec<u8> {
         return Encoder::new(Command::Local, &addresses).finish();
     }
     let mut encoder = Encoder::new(Command::Proxy, &addresses);
-    let passed: Vec<(u8, &[u8])> = origin
-        .iter()
-        .filter(|(fact, _)| *fact == name::PROXY_TLV)
-        .filter_map(|(_, tlv)| tlv.split_first())
-        .map(|(kind, value)| (*kind, value))
-        // The checksum of another header; and nothing.
-        .filter(|(tlv, _)| ![kind::CRC32C, kind::NOOP].contains(tlv))
-        .collect();
-    let is_passed = |wanted: u8| passed.iter().any(|(kind, _)| *kind == wanted);
-    // What is known of TLS here, unless a proxy before told of the client's own.
+    // What is known here of TLS comes first, and stands for all that a proxy before has told about it: that need not be
+    // true, unless only trusted ones may tell.
+    let mut known = vec![kind::CRC32C, kind::NOOP];
     for (tlv, fact) in [(kind::ALPN, name::TLS_ALPN), (kind::AUTHORITY, name::TLS_SNI)] {
-        if let Some(value) = origin.get(fact).filter(|_| !is_passed(tlv)) {
+        if let Some(value) = origin.get(fact) {
             encoder = encoder.with(tlv, value);
         }
     }
-    if let Some(ssl) = ssl(origin).filter(|_| !is_passed(kind::SSL)) {
+    if let Some(ssl) = ssl(origin) {
         encoder = encoder.with(kind::SSL, &ssl);
+        known.extend([kind::ALPN, kind::AUTHORITY, kind::SSL]);
     }
-    for (tlv, value) in passed {
-        encoder = encoder.with(tlv, value);
+    let told = origin.iter().filter(|(fact, _)| *fact == name::PROXY_TLV);
+    for (tlv, value) in told.filter_map(|(_, tlv)| tlv.split_first()).filter(|(tlv, _)| !known.contains(tlv))
+    {
+        encoder = encoder.with(*tlv, value);
     }
     encoder.finish()
 }
@@ -87,14 +84,26 @@ fn addresses(origin: &Facts) -> Addresses<'_> {
 }
 
 /// The value of the SSL field for a client that came over TLS (section 2.2.6): the version and the cipher; and, where
-/// it showed a certificate, that it did, and that it was verified, as TLS servers here do not go on otherwise.
+/// it showed a certificate, its common name, that it did so now or when the session that is resumed began, and that it was
+/// verified, as TLS servers here do not go on otherwise.
 fn ssl(origin: &Facts) -> Option<Vec<u8>> {
     const OVER_TLS: u8 = 1;
-    const WITH_CERTIFICATE: u8 = 2 | 4;
+    const CERTIFICATE_NOW: u8 = 2;
+    const CERTIFICATE_IN_SESSION: u8 = 4;
     let version = origin.get(name::TLS_VERSION)?;
-    let certificate = if origin.get(name::TLS_PEER_CERTIFICATE).is_some() { WITH_CERTIFICATE } else { 0 };
-    let mut value = vec![OVER_TLS | certificate, 0, 0, 0, 0];
-    let fields = [(kind::SSL_VERSION, Some(version)), (kind::SSL_CIPHER, origin.get(name::TLS_CIPHER))];
+    let certificate = origin.get(name::TLS_PEER_CERTIFICATE);
+    let shown = match (certificate, origin.get(name::TLS_RESUMED)) {
+        (None, _) => 0,
+        (Some(_), Some(b"1")) => CERTIFICATE_IN_SESSION,
+        (Some(_), _) => CERTIFICATE_NOW | CERTIFICATE_IN_SESSION,
+    };
+    let mut value = vec![OVER_TLS | shown, 0, 0, 0, 0];
+    let common_name = certificate.and_then(common_name);
+    let fields = [
+        (kind::SSL_VERSION, Some(version)),
+        (kind::SSL_CN, common_name.as_deref()),
+        (kind::SSL_CIPHER, origin.get(name::TLS_CIPHER)),
+    ];
     for (kind, field) in fields {
         if let Some((field, len)) = field.and_then(|field| Some((field, u16::try_from(field.len()).ok()?))) {
             value.push(kind);
@@ -103,6 +112,13 @@ fn ssl(origin: &Facts) -> Option<Vec<u8>> {
         }
     }
     Some(value)
+}
+
+/// The common name of a certificate's subject.
+fn common_name(der: &[u8]) -> Option<Vec<u8>> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let name = certificate.subject().iter_common_name().next()?;
+    Some(name.as_str().ok()?.as_bytes().to_vec())
 }
 
 #[cfg(test)]
@@ -143,9 +159,49 @@ mod tests {
         let ssl = header.tlvs.into_iter().find_map(|tlv| tlv.ssl()).unwrap();
         assert!(ssl.is_tls() && !ssl.is_verified());
         assert_eq!(ssl.fields.get(kind::SSL_VERSION), Some(&b"TLSv1.3"[..]));
+        assert_eq!(ssl.client, 1, "there is no certificate");
         // One checksum, of this header.
         assert_eq!(header.tlvs.into_iter().filter(|tlv| tlv.kind == kind::CRC32C).count(), 1);
         assert_eq!(super::header(&facts(), true), b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 443\r\n");
+    }
+
+    #[test]
+    fn what_is_known_here_is_not_replaced_by_what_was_told() {
+        let lie = [&[kind::SSL, 7, 0, 0, 0, 0][..], &[kind::SSL_CN, 0, 5], b"admin"].concat();
+        let told = |facts: Facts| {
+            facts
+                .with(name::PROXY_TLV, &lie)
+                .with(name::PROXY_TLV, b"\x02evil")
+                .with(name::PROXY_TLV, b"\x01h3")
+        };
+        let bytes = super::header(&told(facts()), false);
+        let header = parse(&bytes).unwrap().unwrap();
+        let all = |wanted: u8| -> Vec<&[u8]> {
+            header.tlvs.into_iter().filter(|tlv| tlv.kind == wanted).map(|tlv| tlv.value).collect()
+        };
+        assert_eq!(all(kind::AUTHORITY), [b"h.example"]);
+        assert_eq!(all(kind::ALPN), [b"h2"]);
+        assert_eq!(all(kind::SSL).len(), 1);
+        assert_eq!(all(kind::SSL)[0][0], 1);
+        // Where nothing is known here, it is passed on.
+        let plain = Facts::new().with(name::PEER_IP, "192.0.2.1:5000").with(name::LOCAL_IP, "192.0.2.2:443");
+        let bytes = super::header(&told(plain), false);
+        let header = parse(&bytes).unwrap().unwrap();
+        assert_eq!(header.tlvs.get(kind::AUTHORITY), Some(&b"evil"[..]));
+        assert_eq!(header.tlvs.get(kind::SSL), Some(lie[1..].as_ref()));
+    }
+
+    #[test]
+    fn a_certificate_of_an_earlier_handshake_is_told_as_such() {
+        let client = |facts: Facts| {
+            let bytes = super::header(&facts, false);
+            let header = parse(&bytes).unwrap().unwrap();
+            header.tlvs.get(kind::SSL).map(|ssl| ssl[0])
+        };
+        let shown = || facts().with(name::TLS_PEER_CERTIFICATE, b"not DER");
+        assert_eq!(client(shown()), Some(7));
+        assert_eq!(client(shown().with(name::TLS_RESUMED, "1")), Some(5));
+        assert_eq!(client(facts().with(name::TLS_RESUMED, "1")), Some(1));
     }
 
     #[test]

@@ -7,10 +7,10 @@ use std::time::Duration;
 use endpoints_plugin_api::{
     Arguments, Connection, Error, ErrorKind, Facts, Host, Reachable, Server, TimedOut, name,
 };
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use tokio::io::AsyncReadExt;
 
-use crate::proxy::{self, Addresses, Command, Header, Invalid};
+use crate::proxy::{self, Addresses, Command, Header, Invalid, kind};
 
 /// What is read at once: both versions are meant to fit into it (section 2.2 of the protocol's text).
 const AT_ONCE: usize = 536;
@@ -35,11 +35,22 @@ pub(crate) fn make(host: &Host, arguments: &mut Arguments<'_>) -> Result<Server,
 /// Networks; an address is the one of itself alone. The host has checked that it is one of them.
 fn trust(arguments: &Arguments<'_>) -> Result<Vec<IpNet>, Error> {
     let network = |text: &str| {
-        text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+        let network = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>());
+        network.map(canonical).map_err(|_| {
             Error::invalid_argument("trust", format!("trust: {text:?} is neither an address nor a network"))
         })
     };
     arguments.list("trust")?.into_iter().map(network).collect()
+}
+
+/// As addresses are compared: those of IPv4 that are written as IPv6 (`::ffff:192.0.2.1`) are of IPv4.
+fn canonical(network: IpNet) -> IpNet {
+    let mapped = || {
+        let IpNet::V6(network) = network else { return None };
+        let ip = network.addr().to_ipv4_mapped()?;
+        Ipv4Net::new(ip, network.prefix_len().checked_sub(96)?).ok()
+    };
+    mapped().map_or(network, IpNet::V4)
 }
 
 struct Settings {
@@ -53,10 +64,7 @@ impl Settings {
     async fn accept(&self, host: &Host, mut connection: Connection) -> Result<Connection, Error> {
         let peer = peer(&connection.facts());
         if !self.trusts(peer.as_deref()) {
-            let message = format!(
-                "{} sends PROXY headers, and is not among those that trust names",
-                shown(peer.as_deref())
-            );
+            let message = format!("{} is not among the proxies that trust names", shown(peer.as_deref()));
             return Err(Error::new(ErrorKind::PermissionDenied, message));
         }
         let mut read = Vec::with_capacity(AT_ONCE);
@@ -148,8 +156,26 @@ fn facts(header: &Header<'_>) -> Facts {
     }
     facts.push(name::PROXY_VERSION, header.version.to_string());
     facts.push(name::PROXY_COMMAND, if header.command == Command::Local { "LOCAL" } else { "PROXY" });
-    for tlv in header.tlvs {
+    for tlv in header.tlvs.into_iter().filter(|tlv| tlv.kind != kind::NOOP) {
         facts.push(name::PROXY_TLV, [&[tlv.kind], tlv.value].concat());
     }
     facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_of_ipv4_may_be_written_as_ipv6() {
+        for (written, meant) in [
+            ("::ffff:192.0.2.1/128", "192.0.2.1/32"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:0:0/95", "::ffff:0:0/95"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("10.0.0.0/8", "10.0.0.0/8"),
+        ] {
+            assert_eq!(canonical(written.parse().unwrap()), meant.parse().unwrap(), "{written}");
+        }
+    }
 }
