@@ -10,6 +10,7 @@ use crate::support::{World, assert_kind, both_forms, exchange, pki, port, reacha
 both_forms!(
     headers_tell_who_connected,
     cuts_do_not_matter,
+    the_longest_header_is_told_in_order,
     the_stream_is_the_bare_socket_afterwards,
     what_is_no_header_is_refused,
     headers_come_in_time,
@@ -75,6 +76,21 @@ async fn cuts_do_not_matter(world: &World) {
         assert_eq!(rest(&mut accepted).await, b"x");
     };
     tokio::join!(slowly, accepting);
+}
+
+async fn the_longest_header_is_told_in_order(world: &World) {
+    let listener = world.listen("haproxy:tcp:0:interface=127.0.0.1").await;
+    let empty = [0xe0, 0, 0].repeat(21_000);
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11".to_vec();
+    header.extend(u16::try_from(12 + empty.len() + 4).expect("it fits").to_be_bytes());
+    header.extend([192, 0, 2, 1, 192, 0, 2, 2, 0x13, 0x88, 1, 0xbb]);
+    header.extend(empty);
+    header.extend([0xe1, 0, 1, b'x']);
+    let (_client, accepted) = tokio::join!(send(world, &listener, &header), accept(&listener));
+    let info = accepted.expect("a header").info();
+    let told: Vec<_> = info.layers()[0].facts().filter(|(name, _)| *name == fact::PROXY_TLV).collect();
+    assert_eq!(told.len(), 21_001);
+    assert_eq!((told[0].1, told[21_000].1), (&b"\xe0"[..], &b"\xe1x"[..]));
 }
 
 async fn the_stream_is_the_bare_socket_afterwards(world: &World) {

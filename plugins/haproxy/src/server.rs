@@ -10,7 +10,7 @@ use endpoints_plugin_api::{
 use ipnet::IpNet;
 use tokio::io::AsyncReadExt;
 
-use crate::proxy::{self, Addresses, Command, Header, Invalid};
+use crate::proxy::{self, Addresses, Command, Header, Invalid, kind};
 
 /// What is read at once: both versions are meant to fit into it (section 2.2 of the protocol's text).
 const AT_ONCE: usize = 536;
@@ -148,8 +148,35 @@ fn facts(header: &Header<'_>) -> Facts {
     }
     facts.push(name::PROXY_VERSION, header.version.to_string());
     facts.push(name::PROXY_COMMAND, if header.command == Command::Local { "LOCAL" } else { "PROXY" });
-    for tlv in header.tlvs {
+    // Fields that are only there to fill the header up tell nothing.
+    for tlv in header.tlvs.into_iter().filter(|tlv| tlv.kind != kind::NOOP) {
         facts.push(name::PROXY_TLV, [&[tlv.kind], tlv.value].concat());
     }
     facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::Encoder;
+
+    #[test]
+    fn fields_become_facts_in_their_order_except_fillers() {
+        let addresses = Addresses::Unix { source: b"", destination: b"/s", is_datagram: false };
+        let mut encoder = Encoder::new(Command::Proxy, &addresses);
+        for number in 0..10_000_u16 {
+            encoder = encoder.with(kind::NOOP, b"").with(0xe0, &number.to_be_bytes());
+        }
+        let bytes = encoder.finish();
+        let header = proxy::parse(&bytes).unwrap().unwrap();
+        let facts = facts(&header);
+        let told: Vec<_> =
+            facts.iter().filter(|(name, _)| *name == name::PROXY_TLV).map(|(_, value)| value).collect();
+        // Behind them there is the checksum.
+        let count = told.len() - 1;
+        assert!(count > 8000 && told[count][0] == kind::CRC32C, "{count}");
+        for (number, tlv) in told[..count].iter().enumerate() {
+            assert_eq!(tlv[1..], u16::try_from(number).unwrap().to_be_bytes());
+        }
+    }
 }
