@@ -148,6 +148,11 @@ async fn only_those_who_are_trusted_are_believed(world: &World) {
         ("127.0.0.1", true),
         (r"192.0.2.0/24,\:\:1,127.0.0.1", true),
         (r"192.0.2.0/24,\:\:1", false),
+        // IPv4 as IPv6 sockets write it.
+        (r"\:\:ffff\:127.0.0.1", true),
+        (r"\:\:ffff\:127.0.0.0/104", true),
+        (r"\:\:ffff\:0.0.0.0/96", true),
+        (r"\:\:ffff\:10.0.0.0/104", false),
     ] {
         let server = format!(r"haproxy:trust={trust}:endpoint=tcp\:0\:interface=127.0.0.1");
         let listener = world.listen(&server).await;
@@ -164,6 +169,12 @@ async fn only_those_who_are_trusted_are_believed(world: &World) {
             }
         }
     }
+    // Who sends no header where none need be is not said to send one.
+    let server = r"haproxy:mode=optional:trust=192.0.2.1:endpoint=tcp\:0\:interface=127.0.0.1";
+    let listener = world.listen(server).await;
+    let _client = send(world, &listener, b"").await;
+    let error = accept(&listener).await.expect_err("not trusted");
+    assert!(error.message().ends_with(" is not among the proxies that trust names"), "{error}");
     let error = world.registry.server(r"haproxy:trust=10.0.0.1/8:endpoint=tcp\:0").expect_err("no network");
     assert_eq!(error.argument(), Some("trust"));
     assert!(error.message().contains("10.0.0.0/8"), "{error}");

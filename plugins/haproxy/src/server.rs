@@ -7,7 +7,7 @@ use std::time::Duration;
 use endpoints_plugin_api::{
     Arguments, Connection, Error, ErrorKind, Facts, Host, Reachable, Server, TimedOut, name,
 };
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use tokio::io::AsyncReadExt;
 
 use crate::proxy::{self, Addresses, Command, Header, Invalid, kind};
@@ -35,11 +35,23 @@ pub(crate) fn make(host: &Host, arguments: &mut Arguments<'_>) -> Result<Server,
 /// Networks; an address is the one of itself alone. The host has checked that it is one of them.
 fn trust(arguments: &Arguments<'_>) -> Result<Vec<IpNet>, Error> {
     let network = |text: &str| {
-        text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+        let network = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>());
+        network.map(canonical).map_err(|_| {
             Error::invalid_argument("trust", format!("trust: {text:?} is neither an address nor a network"))
         })
     };
     arguments.list("trust")?.into_iter().map(network).collect()
+}
+
+/// The IPv4 network where it is one that is written as IPv6 (`::ffff:0:0/96`), as peers are compared in that form.
+fn canonical(network: IpNet) -> IpNet {
+    let len = network.prefix_len().checked_sub(96);
+    match (network.network().to_canonical(), len) {
+        (IpAddr::V4(ip), Some(len)) if matches!(network, IpNet::V6(_)) => {
+            Ipv4Net::new(ip, len).map_or(network, IpNet::V4)
+        }
+        _ => network,
+    }
 }
 
 struct Settings {
@@ -53,10 +65,8 @@ impl Settings {
     async fn accept(&self, host: &Host, mut connection: Connection) -> Result<Connection, Error> {
         let peer = peer(&connection.facts());
         if !self.trusts(peer.as_deref()) {
-            let message = format!(
-                "{} sends PROXY headers, and is not among those that trust names",
-                shown(peer.as_deref())
-            );
+            // Nothing was read, and where headers are optional there may be none.
+            let message = format!("{} is not among the proxies that trust names", shown(peer.as_deref()));
             return Err(Error::new(ErrorKind::PermissionDenied, message));
         }
         let mut read = Vec::with_capacity(AT_ONCE);
