@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use endpoints::{Address, ConnectContext, Connection, ErrorKind, Layer, Listener, fact};
+use endpoints::{Address, ConnectContext, Connection, ConnectionInfo, ErrorKind, Layer, Listener, fact};
 use tokio::io::AsyncWriteExt;
 
 use crate::support::{World, assert_kind, both_forms, exchange, pki, port, reachable, rest};
@@ -19,6 +19,7 @@ both_forms!(
     it_is_reached_as_it_says,
     relayed_connections_are_told_of,
     around_tls_the_header_comes_first,
+    what_is_known_of_tls_is_not_what_was_told,
     arguments_of_the_wrapper_are_told_from_those_inside,
 );
 
@@ -294,14 +295,67 @@ async fn around_tls_the_header_comes_first(world: &World) {
     let client = world.registry.client(format!("haproxy:tcp:127.0.0.1:{}", port(&back))).expect("a client");
     let (_connected, arrived) = tokio::join!(client.connect_with(context), accept(&back));
     let arrived = arrived.expect("a header").info();
-    let tlvs: Vec<&[u8]> = arrived.layers()[0]
-        .facts()
-        .filter(|(name, _)| *name == fact::PROXY_TLV)
-        .map(|(_, value)| value)
-        .collect();
+    let tlvs = tlvs(&arrived);
     assert!(tlvs.contains(&&b"\x01h2"[..]), "ALPN: {tlvs:?}");
     assert!(tlvs.contains(&&b"\x02localhost"[..]), "AUTHORITY: {tlvs:?}");
     assert!(tlvs.iter().any(|tlv| tlv.starts_with(b"\x20\x01")), "SSL: {tlvs:?}");
+}
+
+fn tlvs(info: &ConnectionInfo) -> Vec<&[u8]> {
+    let facts = info.layers()[0].facts();
+    facts.filter(|(name, _)| *name == fact::PROXY_TLV).map(|(_, value)| value).collect()
+}
+
+async fn what_is_known_of_tls_is_not_what_was_told(world: &World) {
+    let Some(folder) = pki() else { return };
+    let file = |name: &str| {
+        endpoints::quote_str(folder.join("pki").join(name).to_str().expect("UTF-8")).into_owned()
+    };
+    let plain = world.listen("haproxy:tcp:0:interface=127.0.0.1").await;
+    let back = world.listen("haproxy:tcp:0:interface=127.0.0.1").await;
+    let tls = format!("haproxy:tls:{}:0:interface=127.0.0.1:clientCA={}", file("server.pem"), file("ca.crt"));
+    let tls = world.listen(&tls).await;
+    let on = world.registry.client(format!("haproxy:tcp:127.0.0.1:{}", port(&back))).expect("a client");
+    // A header that says the client is somebody else, with another name, protocol and certificate; and has a name.
+    let told =
+        [&b"\x01\0\x01x"[..], b"\x02\0\x05other", b"\x05\0\x02id", b"\x20\0\x0d\x07\0\0\0\0\x22\0\x05admin"]
+            .concat();
+    let length = u16::try_from(12 + told.len()).expect("it fits").to_be_bytes();
+    let start = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11"[..], &length, &[192, 0, 2, 1, 192, 0, 2, 2, 1, 2, 1, 3]];
+    let _forger = send(world, &plain, &[&start.concat()[..], &told].concat()).await;
+    let forged = accept(&plain).await.expect("a header").info();
+    let relay = async |origin: &ConnectionInfo| {
+        let context = ConnectContext::new().with_origin(origin.clone());
+        let (connected, arrived) = tokio::join!(on.connect_with(context), accept(&back));
+        connected.expect("connect");
+        arrived.expect("a header").info()
+    };
+    // Without TLS here, what was told is all there is.
+    let arrived = relay(&forged).await;
+    let expected: [&[u8]; 4] = [b"\x01x", b"\x02other", b"\x05id", b"\x20\x07\0\0\0\0\x22\0\x05admin"];
+    assert_eq!(tlvs(&arrived)[..4], expected);
+    // The same header ahead of TLS with a certificate of the client's own; then again, with that session resumed.
+    let client = format!(
+        r"tls:localhost:443:trustRoots={}:certificate={}:endpoint=haproxy\:tcp\:127.0.0.1\:{}",
+        file("trust"),
+        file("client.pem"),
+        port(&tls)
+    );
+    let client = world.registry.client(client).expect("a client");
+    for (resumed, bits) in [(b"0", 7), (b"1", 5)] {
+        let context = ConnectContext::new().with_origin(forged.clone());
+        let (client, accepted) = tokio::join!(client.connect_with(context), accept(&tls));
+        let (mut client, mut accepted) = (client.expect("connect"), accepted.expect("a handshake"));
+        exchange(&mut client, &mut accepted).await;
+        let info = accepted.info();
+        assert_eq!(info.fact(fact::TLS_RESUMED), Some(&resumed[..]));
+        let arrived = relay(&info).await;
+        let [name, ssl, id, _checksum] = tlvs(&arrived)[..] else { panic!("{:?}", tlvs(&arrived)) };
+        assert_eq!((name, id), (&b"\x02localhost"[..], &b"\x05id"[..]));
+        let expected = [0x20, bits, 0, 0, 0, 0, 0x21, 0, 7];
+        assert!(ssl.starts_with(&expected), "{ssl:?}");
+        assert_eq!(ssl[expected.len()..][..20], *b"TLSv1.3\x22\0\x0aclient one");
+    }
 }
 
 async fn arguments_of_the_wrapper_are_told_from_those_inside(world: &World) {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use endpoints_plugin_api::{Arguments, Client, Connect, ConnectContext, Connection, Error, Facts, name};
 use tokio::io::AsyncWriteExt;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::proxy::{Addresses, Command, Encoder, encode_v1, kind};
 
@@ -43,28 +44,26 @@ fn header(origin: &Facts, is_text: bool) -> Vec<u8> {
         return Encoder::new(Command::Local, &addresses).finish();
     }
     let mut encoder = Encoder::new(Command::Proxy, &addresses);
-    let passed: Vec<(u8, &[u8])> = origin
+    // Where TLS ended in this process, all that there is to tell about it was seen here, also that the client asked for no
+    // name, for example. A header may come from anybody, and must not say otherwise.
+    let own = ssl(origin);
+    if let Some(ssl) = &own {
+        for (tlv, fact) in [(kind::ALPN, name::TLS_ALPN), (kind::AUTHORITY, name::TLS_SNI)] {
+            if let Some(value) = origin.get(fact) {
+                encoder = encoder.with(tlv, value);
+            }
+        }
+        encoder = encoder.with(kind::SSL, ssl);
+    }
+    let about_tls = [kind::ALPN, kind::AUTHORITY, kind::SSL];
+    let told = origin
         .iter()
         .filter(|(fact, _)| *fact == name::PROXY_TLV)
         .filter_map(|(_, tlv)| tlv.split_first())
-        .map(|(kind, value)| (*kind, value))
-        // The checksum of another header; and nothing.
+        // The checksum is that of another header; and nothing is nothing.
         .filter(|(tlv, _)| ![kind::CRC32C, kind::NOOP].contains(tlv))
-        .collect();
-    let is_passed = |wanted: u8| passed.iter().any(|(kind, _)| *kind == wanted);
-    // What is known of TLS here, unless a proxy before told of the client's own.
-    for (tlv, fact) in [(kind::ALPN, name::TLS_ALPN), (kind::AUTHORITY, name::TLS_SNI)] {
-        if let Some(value) = origin.get(fact).filter(|_| !is_passed(tlv)) {
-            encoder = encoder.with(tlv, value);
-        }
-    }
-    if let Some(ssl) = ssl(origin).filter(|_| !is_passed(kind::SSL)) {
-        encoder = encoder.with(kind::SSL, &ssl);
-    }
-    for (tlv, value) in passed {
-        encoder = encoder.with(tlv, value);
-    }
-    encoder.finish()
+        .filter(|(tlv, _)| own.is_none() || !about_tls.contains(tlv));
+    told.fold(encoder, |encoder, (tlv, value)| encoder.with(*tlv, value)).finish()
 }
 
 fn addresses(origin: &Facts) -> Addresses<'_> {
@@ -87,14 +86,25 @@ fn addresses(origin: &Facts) -> Addresses<'_> {
 }
 
 /// The value of the SSL field for a client that came over TLS (section 2.2.6): the version and the cipher; and, where
-/// it showed a certificate, that it did, and that it was verified, as TLS servers here do not go on otherwise.
+/// it showed a certificate, that it did and whose, and that it was verified, as TLS servers here do not go on otherwise.
+///
+/// The algorithms (0x24 and 0x25) are those of the certificate of this side, about which there is no fact.
 fn ssl(origin: &Facts) -> Option<Vec<u8>> {
-    const OVER_TLS: u8 = 1;
-    const WITH_CERTIFICATE: u8 = 2 | 4;
     let version = origin.get(name::TLS_VERSION)?;
-    let certificate = if origin.get(name::TLS_PEER_CERTIFICATE).is_some() { WITH_CERTIFICATE } else { 0 };
-    let mut value = vec![OVER_TLS | certificate, 0, 0, 0, 0];
-    let fields = [(kind::SSL_VERSION, Some(version)), (kind::SSL_CIPHER, origin.get(name::TLS_CIPHER))];
+    let certificate = origin.get(name::TLS_PEER_CERTIFICATE);
+    let client = match certificate {
+        None => kind::CLIENT_SSL,
+        // A client that resumes a session showed its certificate earlier.
+        Some(_) if origin.get(name::TLS_RESUMED) == Some(b"1") => kind::CLIENT_SSL | kind::CLIENT_CERT_SESS,
+        Some(_) => kind::CLIENT_SSL | kind::CLIENT_CERT_CONN | kind::CLIENT_CERT_SESS,
+    };
+    let common_name = certificate.and_then(common_name);
+    let fields = [
+        (kind::SSL_VERSION, Some(version)),
+        (kind::SSL_CN, common_name.as_deref().map(str::as_bytes)),
+        (kind::SSL_CIPHER, origin.get(name::TLS_CIPHER)),
+    ];
+    let mut value = vec![client, 0, 0, 0, 0];
     for (kind, field) in fields {
         if let Some((field, len)) = field.and_then(|field| Some((field, u16::try_from(field.len()).ok()?))) {
             value.push(kind);
@@ -103,6 +113,13 @@ fn ssl(origin: &Facts) -> Option<Vec<u8>> {
         }
     }
     Some(value)
+}
+
+/// The first common name of the subject of a certificate, as HAProxy takes it.
+fn common_name(certificate: &[u8]) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let name = certificate.subject().iter_common_name().next()?;
+    name.as_str().ok().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -122,6 +139,9 @@ mod tests {
             .with(name::LOCAL_IP, "192.0.2.2:443")
             .with(name::PROXY_TLV, b"\x05unique")
             .with(name::PROXY_TLV, b"\x03abcd")
+            .with(name::PROXY_TLV, b"\x01forged")
+            .with(name::PROXY_TLV, b"\x02forged")
+            .with(name::PROXY_TLV, b"\x20\x07\0\0\0\0\x22\0\x05admin")
             .with(name::LAYER, "tcp")
             .with(name::PEER_IP, "127.0.0.1:1")
             .with(name::LOCAL_IP, "127.0.0.1:2")
@@ -143,9 +163,40 @@ mod tests {
         let ssl = header.tlvs.into_iter().find_map(|tlv| tlv.ssl()).unwrap();
         assert!(ssl.is_tls() && !ssl.is_verified());
         assert_eq!(ssl.fields.get(kind::SSL_VERSION), Some(&b"TLSv1.3"[..]));
-        // One checksum, of this header.
-        assert_eq!(header.tlvs.into_iter().filter(|tlv| tlv.kind == kind::CRC32C).count(), 1);
+        // One checksum, of this header; and nothing of TLS that was only told.
+        let kinds: Vec<_> = header.tlvs.into_iter().map(|tlv| tlv.kind).collect();
+        let expected = [kind::ALPN, kind::AUTHORITY, kind::SSL, kind::UNIQUE_ID, kind::CRC32C];
+        assert_eq!(kinds, expected);
         assert_eq!(super::header(&facts(), true), b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 443\r\n");
+    }
+
+    #[test]
+    fn what_a_header_told_of_tls_counts_only_where_tls_did_not_end_here() {
+        let told = [&b"\x01told"[..], b"\x02told", b"\x20\x01\0\0\0\x01"];
+        let addresses = Facts::new().with(name::PEER_IP, "192.0.2.1:1").with(name::LOCAL_IP, "192.0.2.2:2");
+        let facts = told.iter().fold(addresses, |facts, tlv| facts.with(name::PROXY_TLV, tlv));
+        let tlvs = |facts: &Facts| -> Vec<Vec<u8>> {
+            let bytes = header(facts, false);
+            let all = parse(&bytes).unwrap().unwrap().tlvs.into_iter();
+            all.filter(|tlv| tlv.kind != kind::CRC32C).map(|tlv| [&[tlv.kind], tlv.value].concat()).collect()
+        };
+        assert_eq!(tlvs(&facts), told);
+        // Neither a protocol nor a name, and that is known too.
+        let ended = Facts::new().with(name::TLS_VERSION, "TLSv1.3").with(name::TLS_RESUMED, "0");
+        let mut both = ended.clone();
+        both.append(&facts);
+        assert_eq!(tlvs(&both), [b"\x20\x01\0\0\0\0\x21\0\x07TLSv1.3"]);
+    }
+
+    #[test]
+    fn a_resumed_session_shows_no_certificate_again() {
+        for (resumed, client) in [("0", 1 | 2 | 4), ("1", 1 | 4)] {
+            let facts = Facts::new()
+                .with(name::TLS_VERSION, "TLSv1.3")
+                .with(name::TLS_PEER_CERTIFICATE, "damaged")
+                .with(name::TLS_RESUMED, resumed);
+            assert_eq!(ssl(&facts).unwrap()[..8], [client, 0, 0, 0, 0, kind::SSL_VERSION, 0, 7]);
+        }
     }
 
     #[test]
