@@ -13,7 +13,7 @@ use rustix::net::{SocketAddrAny, SocketAddrUnix};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Address {
-    /// An IP address and port.
+    /// An IP address and port. An IPv4 address is one also where the socket is of IPv6 and has it as `::ffff:192.0.2.1`.
     Ip(SocketAddr),
     /// A Unix socket's path.
     UnixPath(PathBuf),
@@ -54,6 +54,14 @@ impl Address {
         }
     }
 
+    pub(crate) fn from_ip(address: SocketAddr) -> Self {
+        let mapped = match address {
+            SocketAddr::V6(six) => six.ip().to_ipv4_mapped(),
+            SocketAddr::V4(_) => None,
+        };
+        Self::Ip(mapped.map_or(address, |ip| SocketAddr::new(ip.into(), address.port())))
+    }
+
     pub(crate) fn from_unix(address: &tokio::net::unix::SocketAddr) -> Self {
         match (address.as_pathname(), address.as_abstract_name()) {
             (Some(path), _) => Self::UnixPath(path.to_owned()),
@@ -65,7 +73,7 @@ impl Address {
     /// The address of a socket; `None` for those of families that nobody listens on here.
     pub(crate) fn from_socket(address: SocketAddrAny) -> Option<Self> {
         if let Ok(address) = SocketAddr::try_from(address.clone()) {
-            return Some(Self::Ip(address));
+            return Some(Self::from_ip(address));
         }
         let address = SocketAddrUnix::try_from(address).ok()?;
         // The kernel tells of a socket without a name in a form that is also that of an empty abstract one.
@@ -90,7 +98,9 @@ impl Address {
 
     pub(crate) fn from_fact(fact: &str, value: &[u8]) -> Option<Self> {
         match fact {
-            name::LOCAL_IP | name::PEER_IP => std::str::from_utf8(value).ok()?.parse().ok().map(Self::Ip),
+            name::LOCAL_IP | name::PEER_IP => {
+                std::str::from_utf8(value).ok()?.parse().ok().map(Self::from_ip)
+            }
             name::LOCAL_UNIX | name::PEER_UNIX => Some(match value {
                 [] => Self::UnixUnnamed,
                 [0, abstract_name @ ..] => Self::UnixAbstract(abstract_name.to_vec()),
@@ -157,6 +167,21 @@ mod tests {
             let (name, value) = address.to_fact(false);
             assert_eq!(value, text.as_bytes());
             assert_eq!(Address::from_fact(name, &value), Some(address));
+        }
+    }
+
+    #[test]
+    fn ipv4_written_as_ipv6_is_ipv4() {
+        for (text, expected) in [
+            ("[::ffff:192.0.2.1]:80", "192.0.2.1:80"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+            ("[::192.0.2.1]:80", "[::192.0.2.1]:80"),
+            // The zone of a link-local address stays.
+            ("[fe80::1%3]:80", "[fe80::1%3]:80"),
+        ] {
+            let expected = Address::Ip(expected.parse().unwrap());
+            assert_eq!(Address::from_ip(text.parse().unwrap()), expected);
+            assert_eq!(Address::from_fact(name::PEER_IP, text.as_bytes()), Some(expected));
         }
     }
 }

@@ -74,7 +74,9 @@ impl Listener {
         match &self.acceptor {
             Acceptor::Tcp(listener) => loop {
                 match listener.accept().await {
-                    Ok((stream, peer)) => return Ok(self.socket(Carrier::Tcp(stream), Address::Ip(peer))),
+                    Ok((stream, peer)) => {
+                        return Ok(self.socket(Carrier::Tcp(stream), Address::from_ip(peer)));
+                    }
                     Err(error) if is_about_the_peer(&error) => {}
                     Err(error) => return Err(self.accept_error(&error)),
                 }
@@ -101,7 +103,7 @@ impl Listener {
         loop {
             let accepted = match &mut self.acceptor {
                 Acceptor::Tcp(listener) => ready!(listener.poll_accept(cx))
-                    .map(|(stream, peer)| (Carrier::Tcp(stream), Address::Ip(peer))),
+                    .map(|(stream, peer)| (Carrier::Tcp(stream), Address::from_ip(peer))),
                 Acceptor::Unix(listener) => ready!(listener.poll_accept(cx))
                     .map(|(stream, peer)| (Carrier::Unix(stream), Address::from_unix(&peer))),
                 Acceptor::Plugin(foreign) => {
@@ -215,7 +217,7 @@ fn listening(socket: OwnedFd) -> Result<(Acceptor, Address), Error> {
     } else {
         let listener = TcpListener::from_std(socket.into()).map_err(io)?;
         let address = listener.local_addr().map_err(io)?;
-        Ok((Acceptor::Tcp(listener), Address::Ip(address)))
+        Ok((Acceptor::Tcp(listener), Address::from_ip(address)))
     }
 }
 

@@ -18,6 +18,7 @@ both_forms!(
     a_header_may_be_optional,
     it_is_reached_as_it_says,
     relayed_connections_are_told_of,
+    ipv4_clients_of_ipv6_sockets_are_ipv4,
     around_tls_the_header_comes_first,
     what_is_known_of_tls_is_not_what_was_told,
     arguments_of_the_wrapper_are_told_from_those_inside,
@@ -245,6 +246,43 @@ async fn relayed_connections_are_told_of(world: &World) {
     let arrived = relayed(world, &front, &client, &back, "PROXY UNKNOWN\r\n").await.info();
     assert!(arrived.peer_addr().is_some_and(|peer| peer.to_string().starts_with("127.0.0.1:")));
     assert_eq!(arrived.fact(fact::PROXY_COMMAND), Some(&b"PROXY"[..]));
+}
+
+async fn ipv4_clients_of_ipv6_sockets_are_ipv4(world: &World) {
+    let back = world.listen("haproxy:tcp:0:interface=127.0.0.1").await;
+    for interface in [r"\:\:ffff\:127.0.0.1", r"\:\:"] {
+        let front = world.listen(&format!("tcp:0:interface={interface}")).await;
+        // As it says itself.
+        let (mut client, mut accepted) = world.pair(&front).await;
+        exchange(&mut client, &mut accepted).await;
+        let to = format!("127.0.0.1:{}", port(&front));
+        let client = world.connect(&format!("tcp:{to}")).await;
+        let local = client.info().local_addr();
+        let incoming = front.accept().await.expect("accept");
+        assert_eq!(incoming.info().peer_addr(), local);
+        let info = incoming.await.expect("no handshake").info();
+        assert_eq!((info.peer_addr(), info.local_addr()), (local.clone(), address(&to)));
+        for version in ["1", "2"] {
+            let client = format!(r"haproxy:version={version}:endpoint=tcp\:127.0.0.1\:{}", port(&back));
+            let client = world.registry.client(client).expect("a client");
+            let context = ConnectContext::new().with_origin(info.clone());
+            let (connected, arrived) = tokio::join!(client.connect_with(context), accept(&back));
+            connected.expect("connect");
+            let arrived = arrived.expect("a header").info();
+            // What the header says to the letter.
+            let told = arrived.fact(fact::PEER_IP).map(|fact| String::from_utf8_lossy(fact).into_owned());
+            assert_eq!(told, local.as_ref().map(Address::to_string));
+            assert_eq!(arrived.fact(fact::LOCAL_IP), Some(to.as_bytes()));
+        }
+    }
+    // And where a proxy writes it so.
+    let front = world.listen("haproxy:tcp:0:interface=127.0.0.1").await;
+    let line = "PROXY TCP6 ::ffff:192.0.2.1 ::ffff:192.0.2.2 5000 443\r\n";
+    let client = format!("haproxy:tcp:127.0.0.1:{}", port(&back));
+    let arrived = relayed(world, &front, &client, &back, line).await.info();
+    assert_eq!(arrived.fact(fact::PEER_IP), Some(&b"192.0.2.1:5000"[..]));
+    let _sender = send(world, &front, line.as_bytes()).await;
+    assert_eq!(accept(&front).await.expect("a header").info().peer_addr(), address("192.0.2.1:5000"));
 }
 
 async fn around_tls_the_header_comes_first(world: &World) {

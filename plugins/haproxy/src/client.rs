@@ -67,7 +67,11 @@ fn header(origin: &Facts, is_text: bool) -> Vec<u8> {
 }
 
 fn addresses(origin: &Facts) -> Addresses<'_> {
-    let ip = |fact| -> Option<SocketAddr> { std::str::from_utf8(origin.get(fact)?).ok()?.parse().ok() };
+    let ip = |fact| -> Option<SocketAddr> {
+        let address: SocketAddr = std::str::from_utf8(origin.get(fact)?).ok()?.parse().ok()?;
+        // A proxy before may have written IPv4 as IPv6. A zone means nothing elsewhere.
+        Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    };
     // What the outermost layer says counts, and a layer knows both or none.
     let first = origin.iter().find(|(fact, _)| [name::PEER_IP, name::PEER_UNIX].contains(fact));
     match first {
