@@ -13,7 +13,7 @@ use rustix::net::{SocketAddrAny, SocketAddrUnix};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Address {
-    /// An IP address and port.
+    /// An IP address and port. An IPv4 address is one also where the socket is of IPv6 and has it as `::ffff:192.0.2.1`.
     Ip(SocketAddr),
     /// A Unix socket's path.
     UnixPath(PathBuf),
@@ -54,16 +54,12 @@ impl Address {
         }
     }
 
-    /// The address of a socket. What came over IPv4 to a socket for IPv6 is told as IPv4: `192.0.2.1`, not
-    /// `::ffff:192.0.2.1`.
     pub(crate) fn from_ip(address: SocketAddr) -> Self {
-        Self::Ip(match address {
-            SocketAddr::V6(mapped) => match mapped.ip().to_ipv4_mapped() {
-                Some(ip) => SocketAddr::from((ip, mapped.port())),
-                None => address,
-            },
-            SocketAddr::V4(_) => address,
-        })
+        let mapped = match address {
+            SocketAddr::V6(six) => six.ip().to_ipv4_mapped(),
+            SocketAddr::V4(_) => None,
+        };
+        Self::Ip(mapped.map_or(address, |ip| SocketAddr::new(ip.into(), address.port())))
     }
 
     pub(crate) fn from_unix(address: &tokio::net::unix::SocketAddr) -> Self {
@@ -102,7 +98,9 @@ impl Address {
 
     pub(crate) fn from_fact(fact: &str, value: &[u8]) -> Option<Self> {
         match fact {
-            name::LOCAL_IP | name::PEER_IP => std::str::from_utf8(value).ok()?.parse().ok().map(Self::Ip),
+            name::LOCAL_IP | name::PEER_IP => {
+                std::str::from_utf8(value).ok()?.parse().ok().map(Self::from_ip)
+            }
             name::LOCAL_UNIX | name::PEER_UNIX => Some(match value {
                 [] => Self::UnixUnnamed,
                 [0, abstract_name @ ..] => Self::UnixAbstract(abstract_name.to_vec()),
@@ -169,6 +167,21 @@ mod tests {
             let (name, value) = address.to_fact(false);
             assert_eq!(value, text.as_bytes());
             assert_eq!(Address::from_fact(name, &value), Some(address));
+        }
+    }
+
+    #[test]
+    fn ipv4_written_as_ipv6_is_ipv4() {
+        for (text, expected) in [
+            ("[::ffff:192.0.2.1]:80", "192.0.2.1:80"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+            ("[::192.0.2.1]:80", "[::192.0.2.1]:80"),
+            // The zone of a link-local address stays.
+            ("[fe80::1%3]:80", "[fe80::1%3]:80"),
+        ] {
+            let expected = Address::Ip(expected.parse().unwrap());
+            assert_eq!(Address::from_ip(text.parse().unwrap()), expected);
+            assert_eq!(Address::from_fact(name::PEER_IP, text.as_bytes()), Some(expected));
         }
     }
 }

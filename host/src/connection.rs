@@ -17,6 +17,10 @@ use crate::address::Address;
 use crate::error::{Error, ErrorKind};
 use crate::stream::{Carried, Carrier, Pair, Stream, uncarry, within_budget};
 
+mod proxy;
+
+pub use proxy::{ProxySsl, ProxyTlv};
+
 /// An established connection.
 ///
 /// Reads and writes through tokio's [`AsyncRead`] and [`AsyncWrite`]. Shutting down ends the sending direction alone; the

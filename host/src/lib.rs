@@ -47,7 +47,7 @@ pub use endpoints_plugin_api::name as fact;
 pub use address::Address;
 pub use arguments::parse_duration;
 pub use builder::{ClientBuilder, ServerBuilder, Value};
-pub use connection::{Connection, ConnectionInfo, Credentials, Layer};
+pub use connection::{Connection, ConnectionInfo, Credentials, Layer, ProxySsl, ProxyTlv};
 pub use endpoint::{ClientEndpoint, ConnectContext, RoleKind, ServerEndpoint};
 pub use error::{Error, ErrorKind};
 pub use explain::{ExplainedArgument, Explanation};

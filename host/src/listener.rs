@@ -74,7 +74,9 @@ impl Listener {
         match &self.acceptor {
             Acceptor::Tcp(listener) => loop {
                 match listener.accept().await {
-                    Ok((stream, peer)) => return Ok(self.socket(Carrier::Tcp(stream), Address::Ip(peer))),
+                    Ok((stream, peer)) => {
+                        return Ok(self.socket(Carrier::Tcp(stream), Address::from_ip(peer)));
+                    }
                     Err(error) if is_about_the_peer(&error) => {}
                     Err(error) => return Err(self.accept_error(&error)),
                 }

@@ -82,7 +82,7 @@ impl Connecting {
         };
         let peer = self.0.async_io(Interest::WRITABLE, peer).await.map_err(io)?;
         match peer.and_then(|peer| SocketAddr::try_from(peer).ok()) {
-            Some(peer) => Ok((Stream::new(Carrier::Tcp(self.0)), Some(Address::Ip(peer)))),
+            Some(peer) => Ok((Stream::new(Carrier::Tcp(self.0)), Some(Address::from_ip(peer)))),
             None => {
                 let socket = self.0.into_std().map_err(io)?;
                 Ok((Stream::from_nonblocking(socket.into())?, None))

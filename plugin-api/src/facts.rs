@@ -43,6 +43,53 @@ pub mod name {
     pub const LAYER: &str = "layer";
 }
 
+/// The TLVs of a PROXY header of version 2, as [`name::PROXY_TLV`] tells them: types, and bits of the type SSL. Sections
+/// are those of the protocol's text, `doc/proxy-protocol.txt` of HAProxy.
+pub mod proxy_tlv {
+    /// The protocol that ALPN settled on (section 2.2.1).
+    pub const ALPN: u8 = 0x01;
+    /// The host name that the client asked for, such as that of SNI (section 2.2.2).
+    pub const AUTHORITY: u8 = 0x02;
+    /// A checksum over the whole header (section 2.2.3).
+    pub const CRC32C: u8 = 0x03;
+    /// Nothing (section 2.2.4).
+    pub const NOOP: u8 = 0x04;
+    /// A name of the connection, at most 128 bytes (section 2.2.5).
+    pub const UNIQUE_ID: u8 = 0x05;
+    /// How the client's TLS connection is made: a byte of bits, four that are zero where the client's certificate was
+    /// verified, then TLVs of its own (section 2.2.6).
+    pub const SSL: u8 = 0x20;
+    /// Within SSL: the version.
+    pub const SSL_VERSION: u8 = 0x21;
+    /// Within SSL: the common name of the client's certificate.
+    pub const SSL_CN: u8 = 0x22;
+    /// Within SSL: the cipher.
+    pub const SSL_CIPHER: u8 = 0x23;
+    /// Within SSL: the algorithm that the proxy's own certificate is signed with.
+    pub const SSL_SIG_ALG: u8 = 0x24;
+    /// Within SSL: the algorithm of the key of the proxy's own certificate.
+    pub const SSL_KEY_ALG: u8 = 0x25;
+    /// The name of the network namespace (section 2.2.7).
+    pub const NETNS: u8 = 0x30;
+
+    /// A bit of SSL: the client came over TLS.
+    pub const CLIENT_SSL: u8 = 1;
+    /// A bit of SSL: it showed a certificate over this connection.
+    pub const CLIENT_CERT_CONN: u8 = 2;
+    /// A bit of SSL: it showed one in the session that the connection belongs to, then or earlier.
+    pub const CLIENT_CERT_SESS: u8 = 4;
+
+    /// Splits the first TLV off, as it stands in a header or within SSL: its type, its value, and what follows. `None`
+    /// where it goes past the end.
+    #[inline]
+    #[must_use]
+    pub fn split(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+        let (head, rest) = bytes.split_first_chunk::<3>()?;
+        let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([head[1], head[2]])))?;
+        Some((head[0], value, rest))
+    }
+}
+
 /// Named values, in order. A name may occur several times; a host keeps names that it does not know.
 ///
 /// Encoded as the boundary carries them: for each, the length of the name and the name, the length of the value and

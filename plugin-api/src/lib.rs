@@ -59,7 +59,7 @@ mod wrap;
 pub use arguments::Arguments;
 pub use connection::Connection;
 pub use error::{Error, ErrorKind};
-pub use facts::{Facts, name};
+pub use facts::{Facts, name, proxy_tlv};
 pub use listener::{Accept, Incoming, Listener};
 pub use plugin::{Client, Connect, ConnectContext, Listen, ListenContext, Plugin, Server};
 pub use reachable::{Argument, Reachable};

@@ -1,23 +1,28 @@
 //! The PROXY protocol, as proxies send it and as `forward` passes it on; `tests/peers` has the real HAProxy and nginx.
 
+use std::io::Read as _;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use endpoints::{Address, ConnectContext, Connection, ErrorKind, Layer, Listener, fact};
-use tokio::io::AsyncWriteExt;
+use endpoints::{Address, Connection, ConnectionInfo, ErrorKind, Layer, Listener, fact};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{World, assert_kind, both_forms, exchange, pki, port, reachable, rest};
+use crate::support::{World, assert_kind, both_forms, exchange, port, reachable, rest};
+
+mod relayed;
 
 both_forms!(
     headers_tell_who_connected,
     cuts_do_not_matter,
+    version_2_may_come_in_pieces,
+    the_longest_header_is_told_in_order,
     the_stream_is_the_bare_socket_afterwards,
+    what_came_with_the_header_must_be_read_first,
     what_is_no_header_is_refused,
     headers_come_in_time,
     only_those_who_are_trusted_are_believed,
     a_header_may_be_optional,
     it_is_reached_as_it_says,
-    relayed_connections_are_told_of,
-    around_tls_the_header_comes_first,
     arguments_of_the_wrapper_are_told_from_those_inside,
 );
 
@@ -36,6 +41,12 @@ async fn accept(listener: &Listener) -> Result<Connection, endpoints::Error> {
 
 fn address(text: &str) -> Option<Address> {
     Some(Address::Ip(text.parse::<SocketAddr>().expect("an address")))
+}
+
+/// What the outermost layer tells beside addresses.
+fn tlvs(info: &ConnectionInfo) -> Vec<&[u8]> {
+    let facts = info.layers()[0].facts();
+    facts.filter(|(name, _)| *name == fact::PROXY_TLV).map(|(_, value)| value).collect()
 }
 
 async fn headers_tell_who_connected(world: &World) {
@@ -77,6 +88,50 @@ async fn cuts_do_not_matter(world: &World) {
     tokio::join!(slowly, accepting);
 }
 
+async fn version_2_may_come_in_pieces(world: &World) {
+    let listener = world.listen("haproxy:tcp:0:interface=127.0.0.1").await;
+    let header =
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x13\xc0\0\x02\x01\xc0\0\x02\x02\x13\x88\x01\xbb\xe0\0\x04word";
+    // Cut within the signature, the length, an address and a field; and at the end, with what follows.
+    for cuts in [vec![5, 15, 18, 30], vec![1, 12, 14, 16, 28, 31], vec![34], vec![35], (1..36).collect()] {
+        let mut client = send(world, &listener, b"").await;
+        let stream = [&header[..], b"x"].concat();
+        let slowly = async {
+            let mut begin = 0;
+            for end in cuts.iter().copied().chain([stream.len()]) {
+                client.write_all(&stream[begin..end]).await.expect("write");
+                // So that it goes alone, and is read.
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                begin = end;
+            }
+            client.shutdown().await.expect("shutdown");
+        };
+        let accepting = async {
+            let mut accepted = accept(&listener).await.expect("a header");
+            let info = accepted.info();
+            assert_eq!(info.peer_addr(), address("192.0.2.1:5000"), "{cuts:?}");
+            assert_eq!(tlvs(&info), [b"\xe0word"], "{cuts:?}");
+            assert_eq!(rest(&mut accepted).await, b"x", "{cuts:?}");
+        };
+        tokio::join!(slowly, accepting);
+    }
+}
+
+async fn the_longest_header_is_told_in_order(world: &World) {
+    let listener = world.listen("haproxy:tcp:0:interface=127.0.0.1").await;
+    let empty = [0xe0, 0, 0].repeat(21_000);
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11".to_vec();
+    header.extend(u16::try_from(12 + empty.len() + 4).expect("it fits").to_be_bytes());
+    header.extend([192, 0, 2, 1, 192, 0, 2, 2, 0x13, 0x88, 1, 0xbb]);
+    header.extend(empty);
+    header.extend([0xe1, 0, 1, b'x']);
+    let (_client, accepted) = tokio::join!(send(world, &listener, &header), accept(&listener));
+    let info = accepted.expect("a header").info();
+    let told: Vec<_> = info.layers()[0].facts().filter(|(name, _)| *name == fact::PROXY_TLV).collect();
+    assert_eq!(told.len(), 21_001);
+    assert_eq!((told[0].1, told[21_000].1), (&b"\xe0"[..], &b"\xe1x"[..]));
+}
+
 async fn the_stream_is_the_bare_socket_afterwards(world: &World) {
     let listener = world.listen("haproxy:tcp:0:interface=127.0.0.1").await;
     let _client = send(world, &listener, LINE.as_bytes()).await;
@@ -85,6 +140,29 @@ async fn the_stream_is_the_bare_socket_afterwards(world: &World) {
     let plain = world.listen("tcp:0:interface=127.0.0.1").await;
     let client = world.connect(&format!("haproxy:tcp:127.0.0.1:{}", port(&plain))).await;
     assert!(client.is_socket() && client.into_socket().is_ok());
+}
+
+async fn what_came_with_the_header_must_be_read_first(world: &World) {
+    let listener = world.listen("haproxy:tcp:0:interface=127.0.0.1").await;
+    let mut client = send(world, &listener, format!("{LINE}and more").as_bytes()).await;
+    let accepted = accept(&listener).await.expect("a header");
+    // In one segment, so that all of it was read; it would be lost, so the connection is given back, whole.
+    let mut accepted = accepted.into_socket().expect_err("bytes were read ahead");
+    assert_eq!(accepted.info().peer_addr(), address("192.0.2.1:5000"));
+    let mut half = [0; 4];
+    accepted.read_exact(&mut half).await.expect("read");
+    assert_eq!(&half, b"and ");
+    let mut accepted = accepted.into_socket().expect_err("not all of them were read");
+    accepted.read_exact(&mut half).await.expect("read");
+    assert_eq!(&half, b"more");
+    let mut socket = std::net::TcpStream::from(accepted.into_socket().expect("the bare socket"));
+    socket.set_nonblocking(false).expect("blocking");
+    client.write_all(b"later").await.expect("write");
+    let later = tokio::task::spawn_blocking(move || {
+        let mut later = [0; 5];
+        socket.read_exact(&mut later).map(|()| later)
+    });
+    assert_eq!(&later.await.expect("no panic").expect("read"), b"later");
 }
 
 async fn what_is_no_header_is_refused(world: &World) {
@@ -132,6 +210,11 @@ async fn only_those_who_are_trusted_are_believed(world: &World) {
         ("127.0.0.1", true),
         (r"192.0.2.0/24,\:\:1,127.0.0.1", true),
         (r"192.0.2.0/24,\:\:1", false),
+        // IPv4 as IPv6 sockets write it.
+        (r"\:\:ffff\:127.0.0.1", true),
+        (r"\:\:ffff\:127.0.0.0/104", true),
+        (r"\:\:ffff\:0.0.0.0/96", true),
+        (r"\:\:ffff\:10.0.0.0/104", false),
     ] {
         let server = format!(r"haproxy:trust={trust}:endpoint=tcp\:0\:interface=127.0.0.1");
         let listener = world.listen(&server).await;
@@ -148,6 +231,12 @@ async fn only_those_who_are_trusted_are_believed(world: &World) {
             }
         }
     }
+    // Who sends no header where none need be is not said to send one.
+    let server = r"haproxy:mode=optional:trust=192.0.2.1:endpoint=tcp\:0\:interface=127.0.0.1";
+    let listener = world.listen(server).await;
+    let _client = send(world, &listener, b"").await;
+    let error = accept(&listener).await.expect_err("not trusted");
+    assert!(error.message().ends_with(" is not among the proxies that trust names"), "{error}");
     let error = world.registry.server(r"haproxy:trust=10.0.0.1/8:endpoint=tcp\:0").expect_err("no network");
     assert_eq!(error.argument(), Some("trust"));
     assert!(error.message().contains("10.0.0.0/8"), "{error}");
@@ -186,95 +275,6 @@ async fn it_is_reached_as_it_says(world: &World) {
         let (mut client, mut accepted) = world.pair(&listener).await;
         exchange(&mut client, &mut accepted).await;
     }
-}
-
-/// What arrives when a connection is relayed by way of `client`.
-async fn relayed(world: &World, front: &Listener, client: &str, back: &Listener, line: &str) -> Connection {
-    let _sender = send(world, front, line.as_bytes()).await;
-    let accepted = accept(front).await.expect("a header");
-    let endpoint = world.registry.client(client).expect(client);
-    let context = ConnectContext::new().with_origin(accepted.info());
-    let (connected, arrived) = tokio::join!(endpoint.connect_with(context), accept(back));
-    drop(connected.expect("connect"));
-    arrived.expect("a header")
-}
-
-async fn relayed_connections_are_told_of(world: &World) {
-    let front = world.listen("haproxy:tcp:0:interface=127.0.0.1").await;
-    let back = world.listen("haproxy:tcp:0:interface=127.0.0.1").await;
-    for version in ["1", "2"] {
-        let client = format!(r"haproxy:version={version}:endpoint=tcp\:127.0.0.1\:{}", port(&back));
-        let arrived = relayed(world, &front, &client, &back, LINE).await.info();
-        assert_eq!(arrived.peer_addr(), address("192.0.2.1:5000"));
-        assert_eq!(arrived.local_addr(), address("192.0.2.2:443"));
-        assert_eq!(arrived.fact(fact::PROXY_VERSION), Some(version.as_bytes()));
-        assert_eq!(arrived.fact(fact::PROXY_COMMAND), Some(&b"PROXY"[..]));
-    }
-    // Through a wrapper in between, too; and where nobody told, the address that connected is told.
-    let client = format!(r"pass:haproxy\:tcp\:127.0.0.1\:{}", port(&back));
-    let arrived = relayed(world, &front, &client, &back, LINE).await.info();
-    assert_eq!(arrived.peer_addr(), address("192.0.2.1:5000"));
-    let arrived = relayed(world, &front, &client, &back, "PROXY UNKNOWN\r\n").await.info();
-    assert!(arrived.peer_addr().is_some_and(|peer| peer.to_string().starts_with("127.0.0.1:")));
-    assert_eq!(arrived.fact(fact::PROXY_COMMAND), Some(&b"PROXY"[..]));
-}
-
-async fn around_tls_the_header_comes_first(world: &World) {
-    let Some(folder) = pki() else { return };
-    let file = |name: &str| {
-        endpoints::quote_str(folder.join("pki").join(name).to_str().expect("UTF-8")).into_owned()
-    };
-    for server in [
-        format!("haproxy:tls:{}:0:interface=127.0.0.1", file("server.pem")),
-        format!(r"haproxy:tls:certificate={}:endpoint=tcp\:0\:interface=127.0.0.1", file("server.pem")),
-        format!("haproxy:ssl:0:{}:interface=127.0.0.1", file("server.pem")),
-    ] {
-        let listener = world.listen(&server).await;
-        // By hand: a header, then TLS, over one connection.
-        let client = format!(
-            r"tls:localhost:443:trustRoots={}:endpoint=haproxy\:tcp\:127.0.0.1\:{}",
-            file("trust"),
-            port(&listener)
-        );
-        // And as it is written on the client side.
-        let same = format!(
-            r"haproxy:tls:localhost:443:trustRoots={}:endpoint=tcp\:127.0.0.1\:{}",
-            file("trust"),
-            port(&listener)
-        );
-        for client in [client, same, format!("{}:trustRoots={}", reachable(&listener), file("trust"))] {
-            let front = world.listen("haproxy:tcp:0:interface=127.0.0.1").await;
-            let arrived = relayed(world, &front, &client, &listener, LINE).await;
-            let info = arrived.info();
-            let schemes: Vec<_> = info.layers().iter().map(Layer::scheme).collect();
-            assert_eq!(schemes[1..], ["haproxy", "tcp"], "{client}");
-            assert_eq!(info.peer_addr(), address("192.0.2.1:5000"), "{client}");
-            assert!(info.fact(fact::TLS_VERSION).is_some());
-        }
-    }
-    // What TLS tells is passed on by version 2.
-    let front =
-        world.listen(&format!("haproxy:tls:{}:0:interface=127.0.0.1:alpn=h2", file("server.pem"))).await;
-    let back = world.listen("haproxy:tcp:0:interface=127.0.0.1").await;
-    let sender = format!(
-        r"haproxy:tls:localhost:443:alpn=h2:trustRoots={}:endpoint=tcp\:127.0.0.1\:{}",
-        file("trust"),
-        port(&front)
-    );
-    let sending = world.connect(&sender);
-    let (_sender, accepted) = tokio::join!(sending, accept(&front));
-    let context = ConnectContext::new().with_origin(accepted.expect("a handshake").info());
-    let client = world.registry.client(format!("haproxy:tcp:127.0.0.1:{}", port(&back))).expect("a client");
-    let (_connected, arrived) = tokio::join!(client.connect_with(context), accept(&back));
-    let arrived = arrived.expect("a header").info();
-    let tlvs: Vec<&[u8]> = arrived.layers()[0]
-        .facts()
-        .filter(|(name, _)| *name == fact::PROXY_TLV)
-        .map(|(_, value)| value)
-        .collect();
-    assert!(tlvs.contains(&&b"\x01h2"[..]), "ALPN: {tlvs:?}");
-    assert!(tlvs.contains(&&b"\x02localhost"[..]), "AUTHORITY: {tlvs:?}");
-    assert!(tlvs.iter().any(|tlv| tlv.starts_with(b"\x20\x01")), "SSL: {tlvs:?}");
 }
 
 async fn arguments_of_the_wrapper_are_told_from_those_inside(world: &World) {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use endpoints::{Connection, Listener, fact};
+use endpoints::{Connection, Listener, ProxyTlv, fact};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -82,13 +82,6 @@ async fn through(port: u16, listener: &Listener) -> (tokio::net::TcpStream, Conn
     (client, accepted)
 }
 
-fn tlv(connection: &Connection, kind: u8) -> Option<Vec<u8>> {
-    let info = connection.info();
-    let facts = info.layers().iter().flat_map(endpoints::Layer::facts);
-    let mut tlvs = facts.filter(|(name, _)| *name == fact::PROXY_TLV).map(|(_, value)| value);
-    tlvs.find(|tlv| tlv.first() == Some(&kind)).map(|tlv| tlv[1..].to_vec())
-}
-
 #[test]
 fn behind_haproxy() {
     need!("haproxy", "openssl");
@@ -113,8 +106,10 @@ fn behind_haproxy() {
                 assert_eq!(info.local_addr().expect("an address").to_string(), format!("127.0.0.1:{port}"));
                 assert_eq!(info.fact(fact::PROXY_VERSION), Some(version.as_bytes()));
                 if options.contains("unique-id") {
-                    assert_eq!(tlv(&accepted, 5).as_deref(), Some(&b"id-of-127.0.0.1"[..]));
-                    assert!(tlv(&accepted, 3).is_some(), "a checksum");
+                    let tlvs: Vec<_> = info.proxy_tlvs().collect();
+                    assert!(tlvs.contains(&ProxyTlv::UniqueId(b"id-of-127.0.0.1")), "{tlvs:?}");
+                    let is_checksum = |tlv: &ProxyTlv<'_>| matches!(tlv, ProxyTlv::Other { kind: 3, .. });
+                    assert!(tlvs.iter().any(is_checksum), "{tlvs:?}");
                 }
             });
         }
@@ -124,66 +119,83 @@ fn behind_haproxy() {
 #[test]
 fn behind_haproxy_that_ends_tls() {
     need!("haproxy", "openssl");
-    let (folder, plugins) = (folder(), Plugins::BuiltIn.folder());
-    let registry = Plugins::BuiltIn.registry(plugins.path());
-    let runtime = crate::ours::runtime();
-    let server = registry.server("haproxy:tcp:0:interface=127.0.0.1").expect("a server");
-    let listener = runtime.block_on(server.listen()).expect("listen");
-    let to = format!(
-        "127.0.0.1:{} send-proxy-v2 proxy-v2-options ssl,cert-cn,ssl-cipher,authority,crc32c",
-        listener.addresses()[0].port().expect("a port")
-    );
-    let bind = "ssl crt pki/server.pem ca-file pki/ca.crt verify required alpn h2,http/1.1";
-    let (_haproxy, port) = haproxy(folder.path(), bind, &to);
-    let file = |name: &str| folder.path().join("pki").join(name).display().to_string();
-    let client = registry
-        .client(format!(
-            r"tls:localhost:443:alpn=h2:trustRoots={}:certificate={}:endpoint=tcp\:127.0.0.1\:{port}",
-            file("trust"),
-            file("client.pem")
-        ))
-        .expect("a client");
-    runtime.block_on(async {
-        let mut connection = client.connect().await.expect("connect");
-        connection.write_all(b"x").await.expect("write");
-        let accepted = listener.accept().await.expect("accept").await.expect("a header");
-        assert_eq!(tlv(&accepted, 1).as_deref(), Some(&b"h2"[..]));
-        assert_eq!(tlv(&accepted, 2).as_deref(), Some(&b"localhost"[..]));
-        let ssl = tlv(&accepted, 0x20).expect("SSL");
-        assert_eq!((ssl[0], &ssl[1..5]), (7, &[0; 4][..]), "over TLS, with a certificate, verified");
-        assert!(ssl.windows(10).any(|part| part == b"client one"), "{ssl:?}");
-    });
+    for plugins in Plugins::BOTH {
+        let (folder, plugin_folder) = (folder(), plugins.folder());
+        let registry = plugins.registry(plugin_folder.path());
+        let runtime = crate::ours::runtime();
+        let server = registry.server("haproxy:tcp:0:interface=127.0.0.1").expect("a server");
+        let listener = runtime.block_on(server.listen()).expect("listen");
+        let to = format!(
+            "127.0.0.1:{} send-proxy-v2 proxy-v2-options ssl,cert-cn,cert-key,cert-sig,ssl-cipher,authority,crc32c",
+            listener.addresses()[0].port().expect("a port")
+        );
+        let bind = "ssl crt pki/server.pem ca-file pki/ca.crt verify required alpn h2,http/1.1";
+        let (_haproxy, port) = haproxy(folder.path(), bind, &to);
+        let file = |name: &str| folder.path().join("pki").join(name).display().to_string();
+        let client = registry
+            .client(format!(
+                r"tls:localhost:443:alpn=h2:trustRoots={}:certificate={}:endpoint=tcp\:127.0.0.1\:{port}",
+                file("trust"),
+                file("client.pem")
+            ))
+            .expect("a client");
+        runtime.block_on(async {
+            let mut connection = client.connect().await.expect("connect");
+            connection.write_all(b"x").await.expect("write");
+            let info = listener.accept().await.expect("accept").await.expect("a header").info();
+            let tlvs: Vec<_> = info.proxy_tlvs().collect();
+            assert!(tlvs.contains(&ProxyTlv::Alpn(b"h2")), "{tlvs:?}");
+            assert!(tlvs.contains(&ProxyTlv::Authority("localhost")), "{tlvs:?}");
+            let ssl = tlvs.iter().find_map(|tlv| match tlv {
+                ProxyTlv::Ssl(ssl) => Some(ssl),
+                _ => None,
+            });
+            let ssl = ssl.expect("SSL");
+            assert!(ssl.is_tls && ssl.client_cert_conn && ssl.client_cert_sess && ssl.verified, "{ssl:?}");
+            assert_eq!((ssl.version, ssl.common_name), (Some("TLSv1.3"), Some("client one")));
+            // Of HAProxy's own certificate, which has a key on P-256.
+            assert!(ssl.cipher.is_some() && ssl.sig_alg.is_some() && ssl.key_alg == Some("EC256"), "{ssl:?}");
+        });
+    }
 }
 
 #[test]
 fn behind_nginx() {
     need!("nginx", "openssl");
-    let (folder, plugins) = (folder(), Plugins::BuiltIn.folder());
-    let registry = Plugins::BuiltIn.registry(plugins.path());
-    let runtime = crate::ours::runtime();
-    let server = registry.server("haproxy:tcp:0:interface=127.0.0.1").expect("a server");
-    let listener = runtime.block_on(server.listen()).expect("listen");
-    let to = listener.addresses()[0].port().expect("a port");
-    let configuration = format!(
-        "stream {{ server {{ listen 127.0.0.1:PORT; proxy_pass 127.0.0.1:{to}; proxy_protocol on; }} }}"
-    );
-    let (_nginx, port) = nginx(folder.path(), &configuration);
-    runtime.block_on(async {
-        let (client, accepted) = through(port, &listener).await;
-        let info = accepted.info();
-        let local = client.local_addr().expect("an address").to_string();
-        assert_eq!(info.peer_addr().expect("a peer").to_string(), local);
-        assert_eq!(info.fact(fact::PROXY_VERSION), Some(&b"1"[..]));
-    });
+    for plugins in Plugins::BOTH {
+        let (folder, plugin_folder) = (folder(), plugins.folder());
+        let registry = plugins.registry(plugin_folder.path());
+        let runtime = crate::ours::runtime();
+        let server = registry.server("haproxy:tcp:0:interface=127.0.0.1").expect("a server");
+        let listener = runtime.block_on(server.listen()).expect("listen");
+        let to = listener.addresses()[0].port().expect("a port");
+        let configuration = format!(
+            "stream {{ server {{ listen 127.0.0.1:PORT; proxy_pass 127.0.0.1:{to}; proxy_protocol on; }} }}"
+        );
+        let (_nginx, port) = nginx(folder.path(), &configuration);
+        runtime.block_on(async {
+            let (client, accepted) = through(port, &listener).await;
+            let info = accepted.info();
+            let local = client.local_addr().expect("an address").to_string();
+            assert_eq!(info.peer_addr().expect("a peer").to_string(), local);
+            assert_eq!(info.fact(fact::PROXY_VERSION), Some(&b"1"[..]));
+        });
+    }
 }
 
 /// What nginx says of who asks.
 const WHO: &str = "server { listen 127.0.0.1:PORT proxy_protocol; location / { return 200 '$proxy_protocol_addr:$proxy_protocol_port'; } }";
 
-/// Starts the command's relay, and gives its port.
-fn forward(folder: &Path, server: &str, client: &str) -> (Peer, u16) {
+/// Starts the command's relay, with the plugins of this form, and gives its port.
+fn forward(plugins: Plugins, folder: &Path, server: &str, client: &str) -> (Peer, u16) {
+    // Plugins are loaded before it listens, so that the files need not stay.
+    let files = plugins.folder();
     let mut command = Command::new(built("endpoints"));
-    command.args(["--no-default-plugin-path", "forward", server, client]).stdin(Stdio::null());
+    command.arg("--no-default-plugin-path").stdin(Stdio::null());
+    if plugins == Plugins::Loaded {
+        command.args(["--no-built-in", "--plugin-path"]).arg(files.path());
+    }
+    command.args(["forward", server, client]);
     let mut relay = Peer::start(&mut command, folder);
     relay.line("listening on ");
     let port = relay.port();
@@ -201,11 +213,11 @@ fn in_front_of_nginx() {
     need!("nginx", "curl", "openssl");
     let folder = folder();
     let (_nginx, back) = nginx(folder.path(), &format!("http {{ {WHO} }}"));
-    for version in ["1", "2"] {
+    for (plugins, version) in Plugins::BOTH.into_iter().flat_map(|plugins| [(plugins, "1"), (plugins, "2")]) {
         let client = format!(r"haproxy:version={version}:endpoint=tcp\:127.0.0.1\:{back}");
-        let (_relay, port) = forward(folder.path(), "tcp:0:interface=127.0.0.1", &client);
+        let (_relay, port) = forward(plugins, folder.path(), "tcp:0:interface=127.0.0.1", &client);
         let said = curl(&["--interface", "127.0.0.9", &format!("http://127.0.0.1:{port}/")]);
-        assert!(said.starts_with("127.0.0.9:"), "{version}: {said}");
+        assert!(said.starts_with("127.0.0.9:"), "{plugins:?} {version}: {said}");
     }
 }
 
@@ -216,11 +228,11 @@ fn in_front_of_haproxy() {
     let (_nginx, back) = nginx(folder.path(), &format!("http {{ {WHO} }}"));
     // HAProxy believes our header, and sends one of its own to nginx.
     let (_haproxy, middle) = haproxy(folder.path(), "accept-proxy", &format!("127.0.0.1:{back} send-proxy"));
-    for version in ["1", "2"] {
+    for (plugins, version) in Plugins::BOTH.into_iter().flat_map(|plugins| [(plugins, "1"), (plugins, "2")]) {
         let client = format!(r"haproxy:version={version}:endpoint=tcp\:127.0.0.1\:{middle}");
-        let (_relay, port) = forward(folder.path(), "tcp:0:interface=127.0.0.1", &client);
+        let (_relay, port) = forward(plugins, folder.path(), "tcp:0:interface=127.0.0.1", &client);
         let said = curl(&["--interface", "127.0.0.8", &format!("http://127.0.0.1:{port}/")]);
-        assert!(said.starts_with("127.0.0.8:"), "{version}: {said}");
+        assert!(said.starts_with("127.0.0.8:"), "{plugins:?} {version}: {said}");
     }
 }
 
@@ -237,10 +249,13 @@ fn between_haproxy_and_nginx() {
     );
     let certificate = folder.path().join("pki/server.pem").display().to_string();
     for (alpn, back, version) in [("http/1.1", http1, "1.1"), ("h2", http2, "2")] {
-        for sends in ["send-proxy", "send-proxy-v2"] {
+        let forms = Plugins::BOTH.into_iter();
+        for (plugins, sends) in
+            forms.flat_map(|plugins| [(plugins, "send-proxy"), (plugins, "send-proxy-v2")])
+        {
             let server = format!("haproxy:tls:{certificate}:0:interface=127.0.0.1:alpn={alpn}");
             let client = format!("haproxy:tcp:127.0.0.1:{back}");
-            let (_relay, middle) = forward(folder.path(), &server, &client);
+            let (_relay, middle) = forward(plugins, folder.path(), &server, &client);
             let (_haproxy, front) = haproxy(folder.path(), "", &format!("127.0.0.1:{middle} {sends}"));
             let flag = if version == "2" { "--http2" } else { "--http1.1" };
             let said = curl(&[

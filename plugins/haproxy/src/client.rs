@@ -44,28 +44,34 @@ fn header(origin: &Facts, is_text: bool) -> Vec<u8> {
         return Encoder::new(Command::Local, &addresses).finish();
     }
     let mut encoder = Encoder::new(Command::Proxy, &addresses);
-    // What is known here of TLS comes first, and stands for all that a proxy before has told about it: that need not be
-    // true, unless only trusted ones may tell.
-    let mut known = vec![kind::CRC32C, kind::NOOP];
-    for (tlv, fact) in [(kind::ALPN, name::TLS_ALPN), (kind::AUTHORITY, name::TLS_SNI)] {
-        if let Some(value) = origin.get(fact) {
-            encoder = encoder.with(tlv, value);
+    // Where TLS ended in this process, all that there is to tell about it was seen here, also that the client asked for no
+    // name, for example. A header may come from anybody, and must not say otherwise.
+    let own = ssl(origin);
+    if let Some(ssl) = &own {
+        for (tlv, fact) in [(kind::ALPN, name::TLS_ALPN), (kind::AUTHORITY, name::TLS_SNI)] {
+            if let Some(value) = origin.get(fact) {
+                encoder = encoder.with(tlv, value);
+            }
         }
+        encoder = encoder.with(kind::SSL, ssl);
     }
-    if let Some(ssl) = ssl(origin) {
-        encoder = encoder.with(kind::SSL, &ssl);
-        known.extend([kind::ALPN, kind::AUTHORITY, kind::SSL]);
-    }
-    let told = origin.iter().filter(|(fact, _)| *fact == name::PROXY_TLV);
-    for (tlv, value) in told.filter_map(|(_, tlv)| tlv.split_first()).filter(|(tlv, _)| !known.contains(tlv))
-    {
-        encoder = encoder.with(*tlv, value);
-    }
-    encoder.finish()
+    let about_tls = [kind::ALPN, kind::AUTHORITY, kind::SSL];
+    let told = origin
+        .iter()
+        .filter(|(fact, _)| *fact == name::PROXY_TLV)
+        .filter_map(|(_, tlv)| tlv.split_first())
+        // The checksum is that of another header; and nothing is nothing.
+        .filter(|(tlv, _)| ![kind::CRC32C, kind::NOOP].contains(tlv))
+        .filter(|(tlv, _)| own.is_none() || !about_tls.contains(tlv));
+    told.fold(encoder, |encoder, (tlv, value)| encoder.with(*tlv, value)).finish()
 }
 
 fn addresses(origin: &Facts) -> Addresses<'_> {
-    let ip = |fact| -> Option<SocketAddr> { std::str::from_utf8(origin.get(fact)?).ok()?.parse().ok() };
+    let ip = |fact| -> Option<SocketAddr> {
+        let address: SocketAddr = std::str::from_utf8(origin.get(fact)?).ok()?.parse().ok()?;
+        // A proxy before may have written IPv4 as IPv6. A zone means nothing elsewhere.
+        Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    };
     // What the outermost layer says counts, and a layer knows both or none.
     let first = origin.iter().find(|(fact, _)| [name::PEER_IP, name::PEER_UNIX].contains(fact));
     match first {
@@ -84,26 +90,25 @@ fn addresses(origin: &Facts) -> Addresses<'_> {
 }
 
 /// The value of the SSL field for a client that came over TLS (section 2.2.6): the version and the cipher; and, where
-/// it showed a certificate, its common name, that it did so now or when the session that is resumed began, and that it was
-/// verified, as TLS servers here do not go on otherwise.
+/// it showed a certificate, that it did and whose, and that it was verified, as TLS servers here do not go on otherwise.
+///
+/// The algorithms (0x24 and 0x25) are those of the certificate of this side, about which there is no fact.
 fn ssl(origin: &Facts) -> Option<Vec<u8>> {
-    const OVER_TLS: u8 = 1;
-    const CERTIFICATE_NOW: u8 = 2;
-    const CERTIFICATE_IN_SESSION: u8 = 4;
     let version = origin.get(name::TLS_VERSION)?;
     let certificate = origin.get(name::TLS_PEER_CERTIFICATE);
-    let shown = match (certificate, origin.get(name::TLS_RESUMED)) {
-        (None, _) => 0,
-        (Some(_), Some(b"1")) => CERTIFICATE_IN_SESSION,
-        (Some(_), _) => CERTIFICATE_NOW | CERTIFICATE_IN_SESSION,
+    let client = match certificate {
+        None => kind::CLIENT_SSL,
+        // A client that resumes a session showed its certificate earlier.
+        Some(_) if origin.get(name::TLS_RESUMED) == Some(b"1") => kind::CLIENT_SSL | kind::CLIENT_CERT_SESS,
+        Some(_) => kind::CLIENT_SSL | kind::CLIENT_CERT_CONN | kind::CLIENT_CERT_SESS,
     };
-    let mut value = vec![OVER_TLS | shown, 0, 0, 0, 0];
     let common_name = certificate.and_then(common_name);
     let fields = [
         (kind::SSL_VERSION, Some(version)),
-        (kind::SSL_CN, common_name.as_deref()),
+        (kind::SSL_CN, common_name.as_deref().map(str::as_bytes)),
         (kind::SSL_CIPHER, origin.get(name::TLS_CIPHER)),
     ];
+    let mut value = vec![client, 0, 0, 0, 0];
     for (kind, field) in fields {
         if let Some((field, len)) = field.and_then(|field| Some((field, u16::try_from(field.len()).ok()?))) {
             value.push(kind);
@@ -114,11 +119,11 @@ fn ssl(origin: &Facts) -> Option<Vec<u8>> {
     Some(value)
 }
 
-/// The common name of a certificate's subject.
-fn common_name(der: &[u8]) -> Option<Vec<u8>> {
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+/// The first common name of the subject of a certificate, as HAProxy takes it.
+fn common_name(certificate: &[u8]) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let name = certificate.subject().iter_common_name().next()?;
-    Some(name.as_str().ok()?.as_bytes().to_vec())
+    name.as_str().ok().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -138,6 +143,9 @@ mod tests {
             .with(name::LOCAL_IP, "192.0.2.2:443")
             .with(name::PROXY_TLV, b"\x05unique")
             .with(name::PROXY_TLV, b"\x03abcd")
+            .with(name::PROXY_TLV, b"\x01forged")
+            .with(name::PROXY_TLV, b"\x02forged")
+            .with(name::PROXY_TLV, b"\x20\x07\0\0\0\0\x22\0\x05admin")
             .with(name::LAYER, "tcp")
             .with(name::PEER_IP, "127.0.0.1:1")
             .with(name::LOCAL_IP, "127.0.0.1:2")
@@ -159,49 +167,40 @@ mod tests {
         let ssl = header.tlvs.into_iter().find_map(|tlv| tlv.ssl()).unwrap();
         assert!(ssl.is_tls() && !ssl.is_verified());
         assert_eq!(ssl.fields.get(kind::SSL_VERSION), Some(&b"TLSv1.3"[..]));
-        assert_eq!(ssl.client, 1, "there is no certificate");
-        // One checksum, of this header.
-        assert_eq!(header.tlvs.into_iter().filter(|tlv| tlv.kind == kind::CRC32C).count(), 1);
+        // One checksum, of this header; and nothing of TLS that was only told.
+        let kinds: Vec<_> = header.tlvs.into_iter().map(|tlv| tlv.kind).collect();
+        let expected = [kind::ALPN, kind::AUTHORITY, kind::SSL, kind::UNIQUE_ID, kind::CRC32C];
+        assert_eq!(kinds, expected);
         assert_eq!(super::header(&facts(), true), b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 443\r\n");
     }
 
     #[test]
-    fn what_is_known_here_is_not_replaced_by_what_was_told() {
-        let lie = [&[kind::SSL, 7, 0, 0, 0, 0][..], &[kind::SSL_CN, 0, 5], b"admin"].concat();
-        let told = |facts: Facts| {
-            facts
-                .with(name::PROXY_TLV, &lie)
-                .with(name::PROXY_TLV, b"\x02evil")
-                .with(name::PROXY_TLV, b"\x01h3")
+    fn what_a_header_told_of_tls_counts_only_where_tls_did_not_end_here() {
+        let told = [&b"\x01told"[..], b"\x02told", b"\x20\x01\0\0\0\x01"];
+        let addresses = Facts::new().with(name::PEER_IP, "192.0.2.1:1").with(name::LOCAL_IP, "192.0.2.2:2");
+        let facts = told.iter().fold(addresses, |facts, tlv| facts.with(name::PROXY_TLV, tlv));
+        let tlvs = |facts: &Facts| -> Vec<Vec<u8>> {
+            let bytes = header(facts, false);
+            let all = parse(&bytes).unwrap().unwrap().tlvs.into_iter();
+            all.filter(|tlv| tlv.kind != kind::CRC32C).map(|tlv| [&[tlv.kind], tlv.value].concat()).collect()
         };
-        let bytes = super::header(&told(facts()), false);
-        let header = parse(&bytes).unwrap().unwrap();
-        let all = |wanted: u8| -> Vec<&[u8]> {
-            header.tlvs.into_iter().filter(|tlv| tlv.kind == wanted).map(|tlv| tlv.value).collect()
-        };
-        assert_eq!(all(kind::AUTHORITY), [b"h.example"]);
-        assert_eq!(all(kind::ALPN), [b"h2"]);
-        assert_eq!(all(kind::SSL).len(), 1);
-        assert_eq!(all(kind::SSL)[0][0], 1);
-        // Where nothing is known here, it is passed on.
-        let plain = Facts::new().with(name::PEER_IP, "192.0.2.1:5000").with(name::LOCAL_IP, "192.0.2.2:443");
-        let bytes = super::header(&told(plain), false);
-        let header = parse(&bytes).unwrap().unwrap();
-        assert_eq!(header.tlvs.get(kind::AUTHORITY), Some(&b"evil"[..]));
-        assert_eq!(header.tlvs.get(kind::SSL), Some(lie[1..].as_ref()));
+        assert_eq!(tlvs(&facts), told);
+        // Neither a protocol nor a name, and that is known too.
+        let ended = Facts::new().with(name::TLS_VERSION, "TLSv1.3").with(name::TLS_RESUMED, "0");
+        let mut both = ended.clone();
+        both.append(&facts);
+        assert_eq!(tlvs(&both), [b"\x20\x01\0\0\0\0\x21\0\x07TLSv1.3"]);
     }
 
     #[test]
-    fn a_certificate_of_an_earlier_handshake_is_told_as_such() {
-        let client = |facts: Facts| {
-            let bytes = super::header(&facts, false);
-            let header = parse(&bytes).unwrap().unwrap();
-            header.tlvs.get(kind::SSL).map(|ssl| ssl[0])
-        };
-        let shown = || facts().with(name::TLS_PEER_CERTIFICATE, b"not DER");
-        assert_eq!(client(shown()), Some(7));
-        assert_eq!(client(shown().with(name::TLS_RESUMED, "1")), Some(5));
-        assert_eq!(client(facts().with(name::TLS_RESUMED, "1")), Some(1));
+    fn a_resumed_session_shows_no_certificate_again() {
+        for (resumed, client) in [("0", 1 | 2 | 4), ("1", 1 | 4)] {
+            let facts = Facts::new()
+                .with(name::TLS_VERSION, "TLSv1.3")
+                .with(name::TLS_PEER_CERTIFICATE, "damaged")
+                .with(name::TLS_RESUMED, resumed);
+            assert_eq!(ssl(&facts).unwrap()[..8], [client, 0, 0, 0, 0, kind::SSL_VERSION, 0, 7]);
+        }
     }
 
     #[test]

@@ -43,14 +43,15 @@ fn trust(arguments: &Arguments<'_>) -> Result<Vec<IpNet>, Error> {
     arguments.list("trust")?.into_iter().map(network).collect()
 }
 
-/// As addresses are compared: those of IPv4 that are written as IPv6 (`::ffff:192.0.2.1`) are of IPv4.
+/// The IPv4 network where it is one that is written as IPv6 (`::ffff:0:0/96`), as peers are compared in that form.
 fn canonical(network: IpNet) -> IpNet {
-    let mapped = || {
-        let IpNet::V6(network) = network else { return None };
-        let ip = network.addr().to_ipv4_mapped()?;
-        Ipv4Net::new(ip, network.prefix_len().checked_sub(96)?).ok()
-    };
-    mapped().map_or(network, IpNet::V4)
+    let len = network.prefix_len().checked_sub(96);
+    match (network.network().to_canonical(), len) {
+        (IpAddr::V4(ip), Some(len)) if matches!(network, IpNet::V6(_)) => {
+            Ipv4Net::new(ip, len).map_or(network, IpNet::V4)
+        }
+        _ => network,
+    }
 }
 
 struct Settings {
@@ -64,6 +65,7 @@ impl Settings {
     async fn accept(&self, host: &Host, mut connection: Connection) -> Result<Connection, Error> {
         let peer = peer(&connection.facts());
         if !self.trusts(peer.as_deref()) {
+            // Nothing was read, and where headers are optional there may be none.
             let message = format!("{} is not among the proxies that trust names", shown(peer.as_deref()));
             return Err(Error::new(ErrorKind::PermissionDenied, message));
         }
@@ -156,6 +158,7 @@ fn facts(header: &Header<'_>) -> Facts {
     }
     facts.push(name::PROXY_VERSION, header.version.to_string());
     facts.push(name::PROXY_COMMAND, if header.command == Command::Local { "LOCAL" } else { "PROXY" });
+    // Fields that are only there to fill the header up tell nothing.
     for tlv in header.tlvs.into_iter().filter(|tlv| tlv.kind != kind::NOOP) {
         facts.push(name::PROXY_TLV, [&[tlv.kind], tlv.value].concat());
     }
@@ -165,17 +168,25 @@ fn facts(header: &Header<'_>) -> Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::Encoder;
 
     #[test]
-    fn networks_of_ipv4_may_be_written_as_ipv6() {
-        for (written, meant) in [
-            ("::ffff:192.0.2.1/128", "192.0.2.1/32"),
-            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
-            ("::ffff:0:0/95", "::ffff:0:0/95"),
-            ("2001:db8::/32", "2001:db8::/32"),
-            ("10.0.0.0/8", "10.0.0.0/8"),
-        ] {
-            assert_eq!(canonical(written.parse().unwrap()), meant.parse().unwrap(), "{written}");
+    fn fields_become_facts_in_their_order_except_fillers() {
+        let addresses = Addresses::Unix { source: b"", destination: b"/s", is_datagram: false };
+        let mut encoder = Encoder::new(Command::Proxy, &addresses);
+        for number in 0..10_000_u16 {
+            encoder = encoder.with(kind::NOOP, b"").with(0xe0, &number.to_be_bytes());
+        }
+        let bytes = encoder.finish();
+        let header = proxy::parse(&bytes).unwrap().unwrap();
+        let facts = facts(&header);
+        let told: Vec<_> =
+            facts.iter().filter(|(name, _)| *name == name::PROXY_TLV).map(|(_, value)| value).collect();
+        // Behind them there is the checksum.
+        let count = told.len() - 1;
+        assert!(count > 8000 && told[count][0] == kind::CRC32C, "{count}");
+        for (number, tlv) in told[..count].iter().enumerate() {
+            assert_eq!(tlv[1..], u16::try_from(number).unwrap().to_be_bytes());
         }
     }
 }

@@ -1,34 +1,8 @@
 //! Type-length-value fields of version 2 (section 2.2.1 to 2.2.7).
 
-use super::Invalid;
+pub use endpoints_plugin_api::proxy_tlv as kind;
 
-/// Types of TLVs.
-pub mod kind {
-    /// The protocol that ALPN settled on.
-    pub const ALPN: u8 = 0x01;
-    /// The host name that the client asked for, such as that of SNI.
-    pub const AUTHORITY: u8 = 0x02;
-    /// A checksum over the whole header.
-    pub const CRC32C: u8 = 0x03;
-    /// Nothing.
-    pub const NOOP: u8 = 0x04;
-    /// A name of the connection, at most 128 bytes.
-    pub const UNIQUE_ID: u8 = 0x05;
-    /// How the client's TLS connection is made; has TLVs of its own.
-    pub const SSL: u8 = 0x20;
-    /// Within SSL: the version.
-    pub const SSL_VERSION: u8 = 0x21;
-    /// Within SSL: the common name of the client's certificate.
-    pub const SSL_CN: u8 = 0x22;
-    /// Within SSL: the cipher.
-    pub const SSL_CIPHER: u8 = 0x23;
-    /// Within SSL: the algorithm of the signature of the certificate.
-    pub const SSL_SIG_ALG: u8 = 0x24;
-    /// Within SSL: the algorithm of the key of the certificate.
-    pub const SSL_KEY_ALG: u8 = 0x25;
-    /// The name of the network namespace.
-    pub const NETNS: u8 = 0x30;
-}
+use super::Invalid;
 
 /// One field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,13 +38,13 @@ impl Ssl<'_> {
     /// Whether the client came over TLS.
     #[must_use]
     pub fn is_tls(&self) -> bool {
-        self.client & 1 != 0
+        self.client & kind::CLIENT_SSL != 0
     }
 
     /// Whether it showed a certificate that was verified.
     #[must_use]
     pub fn is_verified(&self) -> bool {
-        self.client & 6 != 0 && self.verify == 0
+        self.client & (kind::CLIENT_CERT_CONN | kind::CLIENT_CERT_SESS) != 0 && self.verify == 0
     }
 }
 
@@ -127,9 +101,8 @@ fn check_sum(header: &[u8], end: usize, value: &[u8]) -> Result<(), Invalid> {
 
 #[inline]
 fn split(bytes: &[u8]) -> Option<(Tlv<'_>, &[u8])> {
-    let (head, rest) = bytes.split_first_chunk::<3>()?;
-    let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([head[1], head[2]])))?;
-    Some((Tlv { kind: head[0], value }, rest))
+    let (kind, value, rest) = kind::split(bytes)?;
+    Some((Tlv { kind, value }, rest))
 }
 
 impl<'a> IntoIterator for Tlvs<'a> {
