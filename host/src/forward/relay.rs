@@ -134,7 +134,7 @@ where
         back.source_is_reset |= forth.was_reset();
         let moved = before != *traffic;
         let mut broken = forth.source_failed || back.source_failed;
-        if forth.state == State::Discarding || back.state == State::Discarding {
+        if forth.error.is_some() || back.error.is_some() {
             let lingering = lingering.get_or_insert_with(|| Idle::new(limits.lingering));
             if !broken && lingering.poll(cx, moved).is_ready() {
                 (forth.source_failed, back.source_failed) = (true, true);

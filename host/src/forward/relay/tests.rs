@@ -78,17 +78,25 @@ async fn a_reset_that_is_met_when_writing_is_no_end() {
     assert_eq!(all, 10_000, "what came before it is passed on");
 }
 
+/// Also where the one that reads nothing has ended its own sending, so that there is nothing to throw away any more.
 #[tokio::test]
 async fn nobody_waits_for_ever_on_behalf_of_a_peer_that_is_gone() {
-    let (mut near, source) = duplex(1 << 20);
-    near.write_all(&[7; 10_000]).await.unwrap();
-    let mut source = Unwritable { inner: source, kind: io::ErrorKind::BrokenPipe };
-    // It says something, and reads nothing.
-    let (mut relayed, mut deaf) = duplex(64);
-    deaf.write_all(b"hello").await.unwrap();
-    let begun = Instant::now();
-    let mut traffic = Traffic::default();
-    let failure = relay_metered(&mut source, &mut relayed, LIMITS, &mut traffic, None).await.unwrap_err();
-    assert_eq!((failure.place, failure.broken), (Place::WritingFirst, true));
-    assert!(begun.elapsed() >= LINGER, "{:?}", begun.elapsed());
+    for ends in [false, true] {
+        let (mut near, source) = duplex(1 << 20);
+        near.write_all(&[7; 10_000]).await.unwrap();
+        let mut source = Unwritable { inner: source, kind: io::ErrorKind::BrokenPipe };
+        // It says something, and reads nothing.
+        let (mut relayed, mut deaf) = duplex(64);
+        deaf.write_all(b"hello").await.unwrap();
+        if ends {
+            deaf.shutdown().await.unwrap();
+        }
+        let begun = Instant::now();
+        let mut traffic = Traffic::default();
+        let relaying = relay_metered(&mut source, &mut relayed, LIMITS, &mut traffic, None);
+        let relayed = tokio::time::timeout(LINGER * 50, relaying).await.expect("it ends by itself");
+        let failure = relayed.unwrap_err();
+        assert_eq!((failure.place, failure.broken), (Place::WritingFirst, true));
+        assert!(begun.elapsed() >= LINGER, "{:?}", begun.elapsed());
+    }
 }
