@@ -139,26 +139,14 @@ impl Drop for SocketFile {
 /// that listens without a lock. Otherwise if it cannot be told whether somebody does, or the socket cannot be removed;
 /// in each case it stays.
 pub(crate) fn remove_dead(path: &SocketPath, absolute: &Path) -> Result<(), Error> {
-    if other_than_socket(absolute).is_some() {
-        return Ok(());
+    if answers(path, absolute)? {
+        let message = format!(
+            "cannot bind {path}: the lock beside it was a dead process's, but a server without a lock answers \
+             there: stop it, or listen elsewhere"
+        );
+        return Err(Error::new(ErrorKind::AddressInUse, message));
     }
-    let removed = match is_dead(path.address()) {
-        Ok(true) => remove_socket(absolute),
-        Ok(false) => {
-            let message = format!(
-                "cannot bind {path}: the lock beside it was a dead process's, but a server without a lock answers \
-                 there: stop it, or listen elsewhere"
-            );
-            return Err(Error::new(ErrorKind::AddressInUse, message));
-        }
-        Err(Errno::NOENT) => Ok(()),
-        Err(error) => {
-            let what =
-                format_args!("cannot tell whether a server still answers on {path} (remove it if none does)");
-            return Err(Error::from_io(what, &error.into()));
-        }
-    };
-    removed.map_err(|error| {
+    remove_socket(absolute).map_err(|error| {
         Error::from_io(format_args!("cannot remove {path}, which a dead server left behind"), &error)
     })
 }
