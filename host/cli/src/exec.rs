@@ -75,7 +75,7 @@ pub(crate) async fn exec(
     if let Some(error) = broke {
         group.kill();
         let _ = group.0.wait().await;
-        return Err(failed("the connection broke of", &error));
+        return Err(failed("the connection broke, which ends", &error));
     }
     let status = group.0.wait().await.map_err(|error| failed("cannot wait for", &error))?;
     if !status.success() {
