@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 
 use endpoints_plugin_api::name;
 use rustix::net::{SocketAddrAny, SocketAddrUnix};
+use smallvec::SmallVec;
+
+/// The value of a fact; an IPv4 address and a port fit without an allocation.
+type FactValue = SmallVec<[u8; "255.255.255.255:65535".len()]>;
 
 /// An address of one end of a connection, or of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -85,14 +89,14 @@ impl Address {
     }
 
     /// As a fact about this side (`local`) or the peer: its name and value.
-    pub(crate) fn to_fact(&self, local: bool) -> (&'static str, Vec<u8>) {
+    pub(crate) fn to_fact(&self, local: bool) -> (&'static str, FactValue) {
         let unix = if local { name::LOCAL_UNIX } else { name::PEER_UNIX };
         match self {
             Self::Ip(address) => (if local { name::LOCAL_IP } else { name::PEER_IP }, ip_text(*address)),
-            Self::UnixPath(path) => (unix, path.as_os_str().as_bytes().to_vec()),
-            Self::UnixAbstract(abstract_name) => (unix, [&[0], abstract_name.as_slice()].concat()),
-            Self::UnixUnnamed => (unix, Vec::new()),
-            Self::Name(text) => (name::PEER_NAME, text.clone().into_bytes()),
+            Self::UnixPath(path) => (unix, path.as_os_str().as_bytes().into()),
+            Self::UnixAbstract(abstract_name) => (unix, [&[0], abstract_name.as_slice()].concat().into()),
+            Self::UnixUnnamed => (unix, FactValue::new()),
+            Self::Name(text) => (name::PEER_NAME, text.as_bytes().into()),
         }
     }
 
@@ -114,9 +118,9 @@ impl Address {
 
 /// As `Display` writes it. Every accepted connection with a wrapper around it needs two of these, and the machinery of
 /// formatting takes more than ten times as many instructions.
-fn ip_text(address: SocketAddr) -> Vec<u8> {
-    let SocketAddr::V4(address) = address else { return address.to_string().into_bytes() };
-    let mut text = Vec::with_capacity("255.255.255.255:65535".len());
+fn ip_text(address: SocketAddr) -> FactValue {
+    let SocketAddr::V4(address) = address else { return address.to_string().into_bytes().into() };
+    let mut text = FactValue::new();
     for (octet, end) in address.ip().octets().into_iter().zip(*b"...:") {
         push_number(&mut text, octet.into());
         text.push(end);
@@ -125,7 +129,7 @@ fn ip_text(address: SocketAddr) -> Vec<u8> {
     text
 }
 
-fn push_number(text: &mut Vec<u8>, number: u16) {
+fn push_number(text: &mut FactValue, number: u16) {
     let mut begun = false;
     for unit in [10_000, 1000, 100, 10, 1] {
         let digit = number / unit % 10;
@@ -165,7 +169,7 @@ mod tests {
         ] {
             let address = Address::Ip(text.parse().unwrap());
             let (name, value) = address.to_fact(false);
-            assert_eq!(value, text.as_bytes());
+            assert_eq!(value.as_slice(), text.as_bytes());
             assert_eq!(Address::from_fact(name, &value), Some(address));
         }
     }

@@ -29,7 +29,7 @@ pub use proxy::{ProxySsl, ProxyTlv};
 pub struct Connection {
     stream: Stream,
     /// Outermost first; the addresses of a socket are looked up when they are asked for.
-    layers: SmallVec<[Layer; 1]>,
+    told: SmallVec<[Told; 1]>,
     /// The peer's address, where accepting or connecting told it.
     peer: Option<Address>,
     /// This side's address, once somebody has asked for it.
@@ -40,6 +40,22 @@ pub struct Connection {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionInfo {
     layers: Vec<Layer>,
+}
+
+/// What a provider told of a connection, kept as it came until somebody asks: the facts of its own layer, and those of the
+/// layers below that only it knows of.
+#[derive(Debug)]
+struct Told {
+    scheme: Arc<str>,
+    facts: RBytes,
+}
+
+impl Told {
+    fn layers(&self) -> impl Iterator<Item = Layer> {
+        let mut layers = Facts::split_layers(self.facts.as_slice());
+        let own = layers.next().map(|(_, facts)| Layer { scheme: Arc::clone(&self.scheme), facts });
+        own.into_iter().chain(layers.map(Layer::from))
+    }
 }
 
 /// What one layer of a connection tells.
@@ -86,32 +102,19 @@ impl Layer {
     /// This side's address, as far as this layer knows.
     #[must_use]
     pub fn local_addr(&self) -> Option<Address> {
-        self.address(&[name::LOCAL_IP, name::LOCAL_UNIX])
+        self.facts.local_addr()
     }
 
     /// The peer's address, as far as this layer knows.
     #[must_use]
     pub fn peer_addr(&self) -> Option<Address> {
-        self.address(&[name::PEER_IP, name::PEER_UNIX, name::PEER_NAME])
+        self.facts.peer_addr()
     }
 
     /// Who is at the other end of the Unix socket, as far as this layer knows.
     #[must_use]
     pub fn peer_credentials(&self) -> Option<Credentials> {
-        let number = |name| std::str::from_utf8(self.fact(name)?).ok()?.parse().ok();
-        Some(Credentials {
-            pid: number(name::PEER_PID),
-            uid: number(name::PEER_UID)?,
-            gid: number(name::PEER_GID)?,
-        })
-    }
-
-    fn address(&self, names: &[&str]) -> Option<Address> {
-        self.facts.iter().find_map(
-            |(name, value)| {
-                if names.contains(&name) { Address::from_fact(name, value) } else { None }
-            },
-        )
+        self.facts.peer_credentials()
     }
 }
 
@@ -149,7 +152,7 @@ impl ConnectionInfo {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        encode(&self.layers, 0).into_bytes()
+        encode(self.layers.iter().map(|layer| (&*layer.scheme, layer.facts.as_bytes())), 0).into_bytes()
     }
 
     /// Takes the layers of the encoded form; facts before the first one are left out.
@@ -165,38 +168,40 @@ impl From<(&[u8], Facts)> for Layer {
 }
 
 /// Layers as they are sent across, with room for so many bytes more.
-fn encode(layers: &[Layer], more: usize) -> Facts {
+fn encode<'a>(layers: impl Iterator<Item = (&'a str, &'a [u8])> + Clone, more: usize) -> Facts {
     let mark = 2 * size_of::<u32>() + name::LAYER.len();
-    let sizes = layers.iter().map(|layer| mark + layer.scheme.len() + layer.facts.as_bytes().len());
-    let mut facts = Facts::with_capacity(sizes.sum::<usize>() + more);
-    for layer in layers {
-        facts.push(name::LAYER, layer.scheme.as_bytes());
-        facts.append(&layer.facts);
+    let sizes = layers.clone().map(|(scheme, facts)| mark + scheme.len() + facts.len());
+    let mut encoded = Facts::with_capacity(sizes.sum::<usize>() + more);
+    for (scheme, facts) in layers {
+        encoded.push(name::LAYER, scheme);
+        encoded.append_bytes(facts);
     }
-    facts
+    encoded
 }
 
 impl Connection {
     pub(crate) fn new(stream: Stream, peer: Option<Address>) -> Self {
-        Self { stream, layers: SmallVec::new(), peer, local: OnceLock::new() }
+        Self { stream, told: SmallVec::new(), peer, local: OnceLock::new() }
     }
 
-    pub(crate) fn with_layer(mut self, scheme: &Arc<str>, facts: Facts) -> Self {
-        self.layers.insert(0, Layer { scheme: Arc::clone(scheme), facts });
+    pub(crate) fn with_layer(self, scheme: &Arc<str>) -> Self {
+        self.with_told(scheme, RBytes::EMPTY)
+    }
+
+    fn with_told(mut self, scheme: &Arc<str>, facts: RBytes) -> Self {
+        self.told.insert(0, Told { scheme: Arc::clone(scheme), facts });
         self
     }
 
     /// Takes over what a provider of `scheme` made.
     pub(crate) fn from_taken(taken: Taken, scheme: &Arc<str>) -> Result<Self, Error> {
-        let mut layers = Facts::split_layers(taken.facts.as_slice());
-        let facts = layers.next().map(|(_, own)| own).unwrap_or_default();
-        let mut knows_inside = false;
+        let mut facts = taken.facts;
         let mut connection = match taken.body {
             Body::Fd(socket) => Self::new(Stream::from_socket(socket)?, None),
             Body::Stream(stream) => match uncarry(stream) {
                 Ok(connection) => {
-                    // Better than the plugin.
-                    knows_inside = true;
+                    // What is below, this process knows better than the plugin.
+                    facts = own_layer(facts);
                     connection
                 }
                 Err(stream) => Self::new(Stream::new(Carrier::Plugin(stream)), None),
@@ -219,10 +224,7 @@ impl Connection {
             }
         };
         connection.stream.put_back(taken.leftover.as_slice());
-        if !knows_inside {
-            connection.layers.extend(layers.map(Layer::from));
-        }
-        Ok(connection.with_layer(scheme, facts))
+        Ok(connection.with_told(scheme, facts))
     }
 
     /// Lends the connection to a plugin.
@@ -240,33 +242,40 @@ impl Connection {
     /// the connection, unless accepting it told them. So are the credentials of a Unix socket's peer, which stay.
     #[must_use]
     pub fn info(&self) -> ConnectionInfo {
-        let mut layers = self.layers.to_vec();
+        let mut layers: Vec<Layer> = self.told.iter().flat_map(Told::layers).collect();
         if let Some(transport) = layers.last_mut() {
-            self.add_socket(&mut transport.facts);
+            let known = transport.facts.clone();
+            self.add_socket(&known, &mut transport.facts);
         }
         ConnectionInfo { layers }
     }
 
     /// As [`info`](Self::info), as it is sent across.
     pub(crate) fn encoded_info(&self) -> Vec<u8> {
-        let mut facts = encode(&self.layers, USUAL_FACTS);
-        self.add_socket(&mut facts);
+        let layers = self.told.iter().map(|told| (&*told.scheme, told.facts.as_slice()));
+        let mut facts = encode(layers, USUAL_FACTS);
+        if let Some(transport) = self.told.last() {
+            let known = Facts::split_layers(transport.facts.as_slice()).last();
+            self.add_socket(&known.unwrap_or_default().1, &mut facts);
+        }
         facts.into_bytes()
     }
 
-    /// Adds what the socket tells and the transport's layer does not.
-    fn add_socket(&self, facts: &mut Facts) {
-        let (Some(transport), true) = (self.layers.last(), self.stream.socket().is_some()) else { return };
-        if transport.local_addr().is_none() {
+    /// Adds to `facts` what the socket tells and the transport's layer, which has told `known`, does not.
+    fn add_socket(&self, known: &Facts, facts: &mut Facts) {
+        if self.stream.socket().is_none() {
+            return;
+        }
+        if known.local_addr().is_none() {
             facts.extend_address(self.local.get_or_init(|| self.stream.local_addr()).as_ref(), true);
         }
-        if transport.peer_addr().is_none() {
+        if known.peer_addr().is_none() {
             match &self.peer {
                 Some(peer) => facts.extend_address(Some(peer), false),
                 None => facts.extend_address(self.stream.peer_addr().as_ref(), false),
             }
         }
-        if transport.peer_credentials().is_none() {
+        if known.peer_credentials().is_none() {
             facts.extend_credentials(self.stream.peer_credentials());
         }
     }
@@ -289,21 +298,49 @@ impl Connection {
     /// Gives the connection back where it is no bare socket, or bytes were read ahead that would be lost.
     #[expect(clippy::result_large_err, reason = "the error is the connection itself, given back")]
     pub fn into_socket(self) -> Result<OwnedFd, Self> {
-        let Self { stream, layers, peer, local } = self;
-        stream.into_socket().map_err(|stream| Self { stream, layers, peer, local })
+        let Self { stream, told, peer, local } = self;
+        stream.into_socket().map_err(|stream| Self { stream, told, peer, local })
     }
 }
 
 /// Bytes of two IPv4 addresses as facts; others need more.
 const USUAL_FACTS: usize = 80;
 
-/// Adds to facts what a socket tells.
-trait ExtendFacts {
+/// Cuts off what stands for layers below.
+fn own_layer(facts: RBytes) -> RBytes {
+    if facts.as_slice().is_empty() {
+        return facts;
+    }
+    Facts::split_layers(facts.as_slice()).next().map(|(_, own)| own.into_bytes().into()).unwrap_or_default()
+}
+
+/// What sockets tell, among facts.
+trait SocketFacts {
+    fn local_addr(&self) -> Option<Address>;
+    fn peer_addr(&self) -> Option<Address>;
+    fn peer_credentials(&self) -> Option<Credentials>;
     fn extend_address(&mut self, address: Option<&Address>, local: bool);
     fn extend_credentials(&mut self, credentials: Option<Credentials>);
 }
 
-impl ExtendFacts for Facts {
+impl SocketFacts for Facts {
+    fn local_addr(&self) -> Option<Address> {
+        address(self, &[name::LOCAL_IP, name::LOCAL_UNIX])
+    }
+
+    fn peer_addr(&self) -> Option<Address> {
+        address(self, &[name::PEER_IP, name::PEER_UNIX, name::PEER_NAME])
+    }
+
+    fn peer_credentials(&self) -> Option<Credentials> {
+        let number = |name| std::str::from_utf8(self.get(name)?).ok()?.parse().ok();
+        Some(Credentials {
+            pid: number(name::PEER_PID),
+            uid: number(name::PEER_UID)?,
+            gid: number(name::PEER_GID)?,
+        })
+    }
+
     fn extend_address(&mut self, address: Option<&Address>, local: bool) {
         if let Some(address) = address {
             let (name, value) = address.to_fact(local);
@@ -319,6 +356,11 @@ impl ExtendFacts for Facts {
         self.push(name::PEER_UID, uid.to_string());
         self.push(name::PEER_GID, gid.to_string());
     }
+}
+
+fn address(facts: &Facts, names: &[&str]) -> Option<Address> {
+    let known = |(name, value)| if names.contains(&name) { Address::from_fact(name, value) } else { None };
+    facts.iter().find_map(known)
 }
 
 impl Connection {

@@ -121,7 +121,7 @@ impl Listener {
 
     fn socket(&self, carrier: Carrier, peer: Address) -> Incoming {
         let connection = Connection::new(Stream::new(carrier), Some(peer));
-        Incoming::new(State::Ready(connection.with_layer(self.endpoint.scheme(), Facts::new())))
+        Incoming::new(State::Ready(connection.with_layer(self.endpoint.scheme())))
     }
 
     fn taken(&self, taken: Result<Taken, api::Error>) -> Result<Incoming, Error> {

@@ -25,7 +25,7 @@ pub struct Connection {
     /// Of this layer.
     own: Facts,
     /// Of the layers further inside, once somebody has asked the stream for them.
-    inside: Option<Facts>,
+    inside: Option<RBytes>,
     /// Whether the stream is the plugin's own, so that the host cannot know what `inside` tells.
     mapped: bool,
     leftover: Vec<u8>,
@@ -98,18 +98,17 @@ impl Connection {
         Ok(Self::mapped(Stream::new(stream), inside))
     }
 
-    fn mapped(stream: Stream, inside: Facts) -> Self {
+    fn mapped(stream: Stream, inside: RBytes) -> Self {
         Self { inside: Some(inside), mapped: true, ..Self::new(Carrier::Stream(stream)) }
     }
 
-    fn into_stream(mut self) -> (Stream, Facts) {
+    fn into_stream(mut self) -> (Stream, RBytes) {
         self.ask_inside();
-        let mut facts = std::mem::take(&mut self.own);
-        let inside = self.inside.take().unwrap_or_default();
-        if facts.is_empty() {
-            facts = inside;
-        } else {
-            facts.append(&inside);
+        let mut facts = self.inside.take().unwrap_or_default();
+        if !self.own.is_empty() {
+            let mut own = std::mem::take(&mut self.own);
+            own.append_bytes(facts.as_slice());
+            facts = own.into_bytes().into();
         }
         let inner = match self.body {
             Carrier::Stream(stream) if self.leftover.is_empty() => stream,
@@ -126,14 +125,14 @@ impl Connection {
     /// What is known about the connection, this layer first.
     pub fn facts(&mut self) -> Facts {
         self.ask_inside();
-        let inside = self.inside.as_ref().map_or(&[][..], Facts::as_bytes);
+        let inside = self.inside.as_ref().map_or(&[][..], RBytes::as_slice);
         Facts::from_bytes([self.own.as_bytes(), inside].concat())
     }
 
     /// Asks the stream, unless that was done already.
     fn ask_inside(&mut self) {
         if let (Carrier::Stream(stream), None) = (&mut self.body, &self.inside) {
-            self.inside = Some(stream.facts());
+            self.inside = Some(stream.0.facts());
         }
     }
 
@@ -166,7 +165,7 @@ impl Connection {
     pub(crate) fn into_taken(self) -> Taken {
         let mut facts = self.own;
         if let Some(inside) = self.inside.filter(|_| self.mapped) {
-            facts.append(&inside);
+            facts.append_bytes(inside.as_slice());
         }
         let body = match self.body {
             Carrier::Descriptor(fd) => Body::Fd(fd),

@@ -169,7 +169,12 @@ impl Facts {
 
     /// Adds other facts at the end.
     pub fn append(&mut self, others: &Self) {
-        self.0.extend_from_slice(&others.0);
+        self.append_bytes(&others.0);
+    }
+
+    /// Adds other facts, in their encoded form, at the end.
+    pub fn append_bytes(&mut self, others: &[u8]) {
+        self.0.extend_from_slice(others);
     }
 
     /// Splits the encoded form at the marks of layers ([`name::LAYER`]): what comes before the first mark, with an empty

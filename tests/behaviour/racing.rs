@@ -1,11 +1,11 @@
 //! Names with several addresses, whose attempts race (RFC 8305).
 //!
-//! They need names of their own, so this test runs itself again where `/etc/hosts` is another: in a mount and network
-//! namespace.
+//! They need names of their own, so this test runs itself again where `/etc/hosts` and the name server are others: in a
+//! mount and network namespace.
 
 use std::env;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,9 @@ const NAMES: [(&str, &[&str]); 4] = [
     ("families", &["::1", "127.0.0.3", "127.0.0.4"]),
 ];
 
+/// A name server that does not answer.
+const SILENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 5)), 53);
+
 /// Set where the names are known.
 const INSIDE: &str = "ENDPOINTS_TEST_RACING";
 
@@ -32,10 +35,15 @@ fn addresses_race() {
         addresses.iter().map(|address| format!("{address} {name}\n")).collect()
     };
     fs::write(&hosts, NAMES.iter().map(line).collect::<String>()).expect("a file of hosts");
-    let script = r#"mount --bind "$1" /etc/hosts || exit 77; shift; exec "$@""#;
+    let resolver = folder.path().join("resolv.conf");
+    // The name server takes questions and answers none; the resolver's thread goes on for so long.
+    fs::write(&resolver, format!("nameserver {}\noptions timeout:1 attempts:1\n", SILENT.ip()))
+        .expect("a file of name servers");
+    let script = r#"ip link set lo up && mount --bind "$1" /etc/hosts && mount --bind "$2" /etc/resolv.conf || exit 77
+        shift 2; exec "$@""#;
     let ran = Command::new("unshare")
-        .args(["--map-root-user", "--mount", "sh", "-c", script, "sh"])
-        .arg(&hosts)
+        .args(["--map-root-user", "--mount", "--net", "sh", "-c", script, "sh"])
+        .args([&hosts, &resolver])
         .arg(env::current_exe().expect("this test"))
         .args(["--exact", "racing::inside", "--ignored", "--nocapture"])
         .env(INSIDE, "1")
@@ -85,6 +93,7 @@ async fn races(world: &World) {
     the_next_follows_a_failure_at_once(world, &listener, port).await;
     every_address_is_in_the_error(world, port).await;
     giving_up_closes_all(world, port).await;
+    time_for_resolving_counts(world).await;
 }
 
 async fn the_next_joins_an_attempt_that_hangs(
@@ -101,6 +110,13 @@ async fn the_next_joins_an_attempt_that_hangs(
     assert_eq!(client.info().peer_addr().as_ref(), Some(answering));
     exchange(&mut client, &mut server).await;
     assert_eq!(sockets(), before + 2, "the attempt that lost is closed");
+
+    // Unless told otherwise, a quarter of a second after it (RFC 8305, section 8).
+    let begun = Instant::now();
+    let client = format!("tcp:hangs-then-answers:{port}");
+    let accepting = async { listener.accept().await.expect("accept").await.expect("no handshake") };
+    tokio::join!(world.connect(&client), accepting);
+    assert!(begun.elapsed() >= Duration::from_millis(250));
 }
 
 async fn the_next_follows_a_failure_at_once(world: &World, listener: &endpoints::Listener, port: u16) {
@@ -137,6 +153,16 @@ async fn giving_up_closes_all(world: &World, port: u16) {
     let given_up = tokio::time::timeout(Duration::from_millis(100), client.connect()).await;
     assert!(given_up.is_err(), "it hangs");
     assert_eq!(sockets(), before);
+}
+
+async fn time_for_resolving_counts(world: &World) {
+    let server = UdpSocket::bind(SILENT).expect("the port of a name server");
+    let error = world.connect_error("tcp:name.test:80:timeout=100ms").await;
+    assert_kind(&error, ErrorKind::TimedOut);
+    assert!(error.message().contains("name.test"), "{error}");
+    // It was asked.
+    server.set_nonblocking(true).expect("an option");
+    server.recv_from(&mut [0; 512]).expect("a question");
 }
 
 /// How many sockets this process has open.

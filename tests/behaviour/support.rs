@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use endpoints::{Connection, Description, ErrorKind, Listener, Registry, RegistryBuilder};
+use endpoints_tests::make_certificates;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -228,12 +229,7 @@ pub(crate) fn pki() -> Option<&'static Path> {
             return None;
         }
         let folder = tempfile::tempdir().expect("a folder");
-        let made = Command::new("bash")
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/conformance/make_pki.sh"))
-            .arg(folder.path().join("pki"))
-            .output()
-            .expect("bash");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        make_certificates(&folder.path().join("pki")).expect("certificates");
         Some(folder)
     });
     made.as_ref().map(TempDir::path)

@@ -126,7 +126,12 @@ impl Service {
     /// Starts it and waits until it listens.
     #[track_caller]
     pub(crate) fn start<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Self {
-        let mut child = endpoints(arguments).stdin(Stdio::piped()).spawn().expect("the command starts");
+        Self::started(endpoints(arguments).stdin(Stdio::piped()).spawn().expect("the command starts"))
+    }
+
+    /// Waits until a command listens that has been started already.
+    #[track_caller]
+    pub(crate) fn started(mut child: Child) -> Self {
         let stdin = child.stdin.take();
         let stdout = lines(child.stdout.take().expect("a pipe"));
         let stderr = lines(child.stderr.take().expect("a pipe"));

@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::{Shutdown, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -14,11 +14,11 @@ use std::thread;
 use rustix::fs::OFlags;
 use tempfile::TempDir;
 
-use crate::harness::{Run, built, endpoints, finish, run, tcp, wait};
+use crate::harness::{Run, Service, built, endpoints, finish, run, tcp, wait};
 
 /// The command's arguments to have the plugins from files.
 fn forms(folder: &TempDir) -> [Vec<String>; 2] {
-    for name in ["haproxy", "stdio", "tcp"] {
+    for name in ["haproxy", "stdio", "systemd", "tcp", "unix"] {
         let name = format!("libendpoints_plugin_{name}.so");
         let file = folder.path().join(&name);
         fs::copy(built(&name), &file).expect("a copy");
@@ -49,8 +49,13 @@ fn with_input(mut command: Command, input: &[u8], folder: &Path) -> Run {
 
 /// The command with other descriptors than the standard ones, as a shell hands them down.
 fn through_shell(redirections: &str, command: &Command, folder: &Path) -> Command {
+    through_shell_after("", redirections, command, folder)
+}
+
+/// The same after a command of the shell, or with assignments to variables.
+fn through_shell_after(before: &str, redirections: &str, command: &Command, folder: &Path) -> Command {
     let mut shell = Command::new("/bin/bash");
-    shell.args(["-c", &format!(r#"exec "$0" "$@" {redirections}"#)]);
+    shell.args(["-c", &format!(r#"{before} exec "$0" "$@" {redirections}"#)]);
     shell.arg(command.get_program()).args(command.get_args()).current_dir(folder);
     shell.env_clear().env("PATH", "/usr/bin:/bin").env("XDG_DATA_HOME", "/nonexistent");
     shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -228,6 +233,36 @@ fn a_listening_socket_that_is_handed_down() {
 }
 
 #[test]
+fn what_is_handed_down_is_reached_as_it_says() {
+    in_both_forms(|command, folder| {
+        let path = folder.join("socket");
+        for (description, environment) in [
+            ("fd:3", ""),
+            ("systemd:%:0", "LISTEN_PID=$$ LISTEN_FDS=1"),
+            ("haproxy:systemd:%:0", "LISTEN_PID=$$ LISTEN_FDS=1"),
+        ] {
+            for domain in ["INET", "INET6", "UNIX"] {
+                let listener: OwnedFd = match domain {
+                    "INET" => TcpListener::bind("127.0.0.1:0").expect("bind").into(),
+                    "INET6" => TcpListener::bind("[::1]:0").expect("bind").into(),
+                    _ => {
+                        let _ = fs::remove_file(&path);
+                        UnixListener::bind(&path).expect("bind").into()
+                    }
+                };
+                let listen = command(&["listen", "--echo", &description.replace('%', domain)]);
+                let mut shell = through_shell_after(environment, "3<&0 </dev/null", &listen, folder);
+                let service = Service::started(shell.stdin(listener).spawn().expect("a shell"));
+                let connect = command(&["connect", &service.description]);
+                let run = with_input(connect, b"there and back", folder);
+                assert_eq!((run.status, run.text().as_str()), (Some(0), "there and back"), "{run:?}");
+                service.stop();
+            }
+        }
+    });
+}
+
+#[test]
 fn descriptors_that_cannot_be_used() {
     in_both_forms(|command, folder| {
         fs::write(folder.join("in"), "").expect("a file");
@@ -293,12 +328,9 @@ fn a_file_is_written_where_its_offset_is() {
 
 #[test]
 fn a_status_that_nobody_can_know_is_no_success() {
-    in_both_forms(|command, _| {
+    in_both_forms(|command, folder| {
         let relay = command(&["forward", "stdio:", "exec:sleep 0.3"]);
-        let mut shell = Command::new("/bin/bash");
-        shell.args(["-c", r#"trap '' CHLD; exec "$0" "$@""#]).arg(relay.get_program()).args(relay.get_args());
-        shell.env_clear().env("PATH", "/usr/bin:/bin").env("XDG_DATA_HOME", "/nonexistent");
-        shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut shell = through_shell_after("trap '' CHLD;", "", &relay, folder);
         let run = finish(shell.spawn().expect("a shell"));
         assert_eq!(run.status, Some(1), "{run:?}");
         assert!(run.stderr.contains("whether it succeeded is unknown"), "{run:?}");
@@ -315,13 +347,8 @@ fn programs_get_nothing_that_was_handed_down_for_this_process() {
             [&["forward", "stdio:", exec.as_str()][..], &["listen", "stdio:", "--exec", "sh", "-c", program]]
         {
             let relay = command(arguments);
-            let mut shell = through_shell("", &relay, folder);
-            let script = r#"LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=a exec "$0" "$@" 3<handed-down"#;
-            let mut activated = Command::new(shell.get_program());
-            activated.args(["-c", script]).args(shell.get_args().skip(2)).current_dir(folder);
-            shell = activated;
-            shell.env_clear().env("PATH", "/usr/bin:/bin").env("XDG_DATA_HOME", "/nonexistent");
-            shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let environment = "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=a";
+            let mut shell = through_shell_after(environment, "3<handed-down", &relay, folder);
             let run = finish(shell.spawn().expect("a shell"));
             assert_eq!(run.status, Some(0), "{run:?}");
             let told = run.text();

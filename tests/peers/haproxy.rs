@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use endpoints::{Connection, Listener, ProxyTlv, fact};
+use endpoints_tests::make_certificates;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -14,8 +15,7 @@ use crate::ours::Plugins;
 /// Certificates and room for files.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/conformance/make_pki.sh");
-    run(Command::new("bash").arg(script).arg(folder.path().join("pki")), None).expect("certificates");
+    make_certificates(&folder.path().join("pki")).expect("certificates");
     folder
 }
 

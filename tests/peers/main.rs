@@ -1,6 +1,7 @@
 //! Real traffic against real servers and clients, each a process of its own.
 
 mod data;
+mod defaults;
 mod haproxy;
 mod harness;
 mod inherited;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use endpoints::{Connection, ErrorKind, Listener, Registry, fact};
+use endpoints_tests::make_certificates;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
@@ -24,8 +25,7 @@ struct Setting {
 impl Setting {
     fn new(plugins: Plugins) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/conformance/make_pki.sh");
-        run(Command::new("bash").arg(script).arg(folder.path().join("pki")), None).expect("certificates");
+        make_certificates(&folder.path().join("pki")).expect("certificates");
         let plugin_folder = plugins.folder();
         let registry = plugins.registry(plugin_folder.path());
         Self { folder, _plugins: plugin_folder, registry }
@@ -123,33 +123,37 @@ fn openssl_as_a_client() {
 #[test]
 fn openssl_resumes_sessions() {
     need!("openssl");
-    let setting = Setting::new(Plugins::BuiltIn);
-    let server = format!("tls:{}:0:interface=127.0.0.1", setting.quoted("server.pem"));
-    let server = Telling::start(&setting.registry, &server);
-    for version in ["-tls1_3", "-tls1_2"] {
-        let first = s_client(&setting, server.port, &[version, "-sess_out", "session"]).expect("openssl");
-        assert!(first.contains("told: TLSv1.") && !first.contains("Reused"), "{first}");
-        let again = s_client(&setting, server.port, &[version, "-sess_in", "session"]).expect("openssl");
-        assert!(again.contains("Reused"), "{again}");
-        assert!(again.contains(" - - 1 -\n"), "{again}");
+    for plugins in Plugins::BOTH {
+        let setting = Setting::new(plugins);
+        let server = format!("tls:{}:0:interface=127.0.0.1", setting.quoted("server.pem"));
+        let server = Telling::start(&setting.registry, &server);
+        for version in ["-tls1_3", "-tls1_2"] {
+            let first = s_client(&setting, server.port, &[version, "-sess_out", "session"]).expect("openssl");
+            assert!(first.contains("told: TLSv1.") && !first.contains("Reused"), "{first}");
+            let again = s_client(&setting, server.port, &[version, "-sess_in", "session"]).expect("openssl");
+            assert!(again.contains("Reused"), "{again}");
+            assert!(again.contains(" - - 1 -\n"), "{again}");
+        }
     }
 }
 
 #[test]
 fn openssl_shows_a_certificate() {
     need!("openssl");
-    let setting = Setting::new(Plugins::BuiltIn);
-    let server = format!(
-        "tls:{}:0:interface=127.0.0.1:clientCA={}",
-        setting.quoted("server.pem"),
-        setting.quoted("ca.crt")
-    );
-    let server = Telling::start(&setting.registry, &server);
-    let good = s_client(&setting, server.port, &["-cert", "pki/client.crt", "-key", "pki/client.key"]);
-    assert!(good.as_ref().is_ok_and(|said| said.contains("certificate\n")), "{good:?}");
-    for refused in [&[][..], &["-cert", "pki/otherclient.crt", "-key", "pki/otherclient.key"]] {
-        let said = s_client(&setting, server.port, refused);
-        assert!(!said.as_ref().is_ok_and(|said| said.contains("told:")), "{said:?}");
+    for plugins in Plugins::BOTH {
+        let setting = Setting::new(plugins);
+        let server = format!(
+            "tls:{}:0:interface=127.0.0.1:clientCA={}",
+            setting.quoted("server.pem"),
+            setting.quoted("ca.crt")
+        );
+        let server = Telling::start(&setting.registry, &server);
+        let good = s_client(&setting, server.port, &["-cert", "pki/client.crt", "-key", "pki/client.key"]);
+        assert!(good.as_ref().is_ok_and(|said| said.contains("certificate\n")), "{good:?}");
+        for refused in [&[][..], &["-cert", "pki/otherclient.crt", "-key", "pki/otherclient.key"]] {
+            let said = s_client(&setting, server.port, refused);
+            assert!(!said.as_ref().is_ok_and(|said| said.contains("told:")), "{said:?}");
+        }
     }
 }
 
@@ -215,17 +219,19 @@ fn openssl_as_a_server() {
 #[test]
 fn curl_as_a_client() {
     need!("curl", "openssl");
-    let setting = Setting::new(Plugins::BuiltIn);
-    let server = format!("tls:{}:0:interface=127.0.0.1", setting.quoted("server.pem"));
-    let server = Telling::start(&setting.registry, &server);
-    let mut command = Command::new(program("curl"));
-    command
-        .args(["-sS", "--http0.9", "--max-time", "20", "--cacert"])
-        .arg(setting.file("ca.crt"))
-        .arg(format!("https://localhost:{}/", server.port))
-        .args(["--resolve", &format!("localhost:{}:127.0.0.1", server.port)]);
-    let said = run(&mut command, None).expect("curl");
-    assert!(String::from_utf8_lossy(&said).starts_with("told: TLSv1.3 localhost"), "{said:?}");
+    for plugins in Plugins::BOTH {
+        let setting = Setting::new(plugins);
+        let server = format!("tls:{}:0:interface=127.0.0.1", setting.quoted("server.pem"));
+        let server = Telling::start(&setting.registry, &server);
+        let mut command = Command::new(program("curl"));
+        command
+            .args(["-sS", "--http0.9", "--max-time", "20", "--cacert"])
+            .arg(setting.file("ca.crt"))
+            .arg(format!("https://localhost:{}/", server.port))
+            .args(["--resolve", &format!("localhost:{}:127.0.0.1", server.port)]);
+        let said = run(&mut command, None).expect("curl");
+        assert!(String::from_utf8_lossy(&said).starts_with("told: TLSv1.3 localhost"), "{said:?}");
+    }
 }
 
 #[test]

@@ -67,6 +67,12 @@ impl RBytes {
     }
 }
 
+impl Default for RBytes {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
 impl From<Vec<u8>> for RBytes {
     fn from(bytes: Vec<u8>) -> Self {
         if bytes.capacity() == 0 {

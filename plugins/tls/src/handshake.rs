@@ -5,20 +5,24 @@ use std::io;
 
 use endpoints_plugin_api::{Error, ErrorKind, Facts, name};
 use rustls::{
-    AlertDescription, CertificateError, CommonState, HandshakeKind, ProtocolVersion, SupportedCipherSuite,
+    AlertDescription, CertificateError, CipherSuite, CommonState, HandshakeKind, ProtocolVersion,
+    SupportedCipherSuite,
 };
+
+/// Bytes of all facts but certificates, with those of a TCP connection below.
+const OTHERS: usize = 400;
 
 /// What a finished handshake came to; `sni` is the name that the client asked for.
 pub(crate) fn facts(state: &CommonState, sni: Option<&str>) -> Facts {
     let certificates = state.peer_certificates().unwrap_or_default();
     let sizes = certificates.iter().map(|certificate| certificate.len() + 40);
-    let mut facts = Facts::with_capacity(200 + sizes.sum::<usize>());
+    let mut facts = Facts::with_capacity(OTHERS + sizes.sum::<usize>());
     let version = match state.protocol_version() {
         Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "TLSv1.3",
     };
     facts.push(name::TLS_VERSION, version);
-    facts.push(name::TLS_CIPHER, state.negotiated_cipher_suite().map(suite_name).unwrap_or_default());
+    facts.push(name::TLS_CIPHER, &*state.negotiated_cipher_suite().map(suite_name).unwrap_or_default());
     if let Some(group) = state.negotiated_key_exchange_group() {
         match group.name().as_str() {
             Some(group) => facts.push(name::TLS_GROUP, group),
@@ -40,13 +44,13 @@ pub(crate) fn facts(state: &CommonState, sni: Option<&str>) -> Facts {
 }
 
 /// The name of a cipher suite in the registry of IANA.
-pub(crate) fn suite_name(suite: SupportedCipherSuite) -> String {
-    let suite = suite.suite();
-    let name = suite.as_str().map_or_else(|| Cow::from(format!("{suite:?}")), Cow::from);
-    // What rustls calls those of TLS 1.3.
-    match name.strip_prefix("TLS13_") {
-        Some(rest) => ["TLS_", rest].concat(),
-        None => name.into_owned(),
+pub(crate) fn suite_name(suite: SupportedCipherSuite) -> Cow<'static, str> {
+    match suite.suite() {
+        // rustls has other names for those of TLS 1.3.
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256".into(),
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384".into(),
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256".into(),
+        suite => suite.as_str().map_or_else(|| format!("{suite:?}").into(), Cow::from),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who a server, or a client with a certificate, says it is: certificates with their chains and keys.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -155,9 +156,12 @@ impl Identities {
     /// or the first of all.
     pub(crate) fn for_name(&self, name: Option<&str>) -> &Identity {
         let index = name.and_then(|name| {
-            let name = name.to_ascii_lowercase();
+            let name = match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                true => Cow::Owned(name.to_ascii_lowercase()),
+                false => Cow::Borrowed(name),
+            };
             let wildcard = || Some(format!("*.{}", name.split_once('.')?.1));
-            self.names.get(&name).or_else(|| self.names.get(&wildcard()?))
+            self.names.get(&*name).or_else(|| self.names.get(&wildcard()?))
         });
         &self.all[index.copied().unwrap_or(0)]
     }

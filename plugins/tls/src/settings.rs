@@ -51,7 +51,11 @@ pub(crate) fn provider_for(
 /// The names of the suites of TLS 1.2, in the order in which they are preferred.
 pub(crate) fn suites_of_1_2() -> Vec<String> {
     let suites = rustls::crypto::aws_lc_rs::default_provider().cipher_suites;
-    suites.into_iter().filter(|suite| suite.version() == &TLS12).map(suite_name).collect()
+    suites
+        .into_iter()
+        .filter(|suite| suite.version() == &TLS12)
+        .map(|suite| suite_name(suite).into_owned())
+        .collect()
 }
 
 /// The protocols of ALPN, in order of preference.
