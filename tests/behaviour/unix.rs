@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use endpoints::{Address, Connection, ErrorKind};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use tempfile::TempDir;
 
 use crate::support::{
@@ -259,9 +260,7 @@ async fn backlog_is_how_many_wait(world: &World) {
 }
 
 async fn permissions_keep_others_out(world: &World) {
-    if is_root() {
-        return skip("permissions of Unix sockets", "nothing is forbidden to root");
-    }
+    let _bound = Bound::new();
     let place = Place::new();
     let _listener = world.listen(&place.with(":mode=0")).await;
     assert_kind(&world.connect_error(&place.with("")).await, ErrorKind::PermissionDenied);
@@ -270,6 +269,25 @@ async fn permissions_keep_others_out(world: &World) {
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o500)).expect("its mode");
     let error = world.listen_error(&format!("unix:{}/s", folder.display())).await;
     assert_kind(&error, ErrorKind::PermissionDenied);
+}
+
+/// Has the modes of files count for this thread, where it is root's, until it is dropped.
+struct Bound(CapabilitySets);
+
+impl Bound {
+    fn new() -> Self {
+        let before = capabilities(None).expect("what this thread may do");
+        let mut bound = before;
+        bound.effective.remove(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH);
+        set_capabilities(None, bound).expect("less than before");
+        Self(before)
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        set_capabilities(None, self.0).expect("what was permitted before");
+    }
 }
 
 /// A name that no other test has.
