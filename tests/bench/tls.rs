@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -72,32 +73,69 @@ impl Way {
         Self::Ours { listener, client }
     }
 
-    /// Connects, accepts, and shakes hands, each side in a task of its own and within the same time limit, as programs do it.
+    /// Connects, accepts and shakes hands so many times at once, each side in a task of its own and within the same time
+    /// limit, as programs do it; closes when all are done.
+    async fn crowd(&self, count: u32) {
+        match self {
+            Self::Raw { listener, acceptor, connector } => {
+                let (mut clients, mut servers) = (JoinSet::new(), JoinSet::new());
+                let address = listener.local_addr().expect("an address");
+                for _ in 0..count {
+                    let connector = connector.clone();
+                    clients.spawn(timeout(LIMIT, async move {
+                        let stream = TcpStream::connect(address).await.expect("connect");
+                        let name = ServerName::try_from("localhost").expect("a name");
+                        connector.connect(name, stream).await.expect("a handshake")
+                    }));
+                }
+                for _ in 0..count {
+                    let (stream, _) = listener.accept().await.expect("accept");
+                    let acceptor = acceptor.clone();
+                    servers.spawn(timeout(LIMIT, async move {
+                        acceptor.accept(stream).await.expect("a handshake")
+                    }));
+                }
+                let servers = servers.join_all().await;
+                drop(clients.join_all().await);
+                drop(servers);
+            }
+            Self::Ours { listener, client } => {
+                let (mut clients, mut servers) = (JoinSet::new(), JoinSet::new());
+                for _ in 0..count {
+                    let client = client.clone();
+                    clients.spawn(async move { client.connect().await.expect("connect") });
+                }
+                for _ in 0..count {
+                    let incoming = listener.accept().await.expect("accept");
+                    servers.spawn(async move { incoming.await.expect("a handshake") });
+                }
+                let servers = servers.join_all().await;
+                drop(clients.join_all().await);
+                drop(servers);
+            }
+        }
+    }
+
+    /// Connects, accepts, and shakes hands.
     async fn pair(&self) -> Ends {
         match self {
             Self::Raw { listener, acceptor, connector } => {
                 let address = listener.local_addr().expect("an address");
-                let connector = connector.clone();
-                let connecting = tokio::spawn(timeout(LIMIT, async move {
+                let name = ServerName::try_from("localhost").expect("a name");
+                let connecting = async {
                     let stream = TcpStream::connect(address).await.expect("connect");
-                    let name = ServerName::try_from("localhost").expect("a name");
                     connector.connect(name, stream).await.expect("a handshake")
-                }));
-                let (stream, _) = listener.accept().await.expect("accept");
-                let acceptor = acceptor.clone();
-                let accepting = tokio::spawn(timeout(LIMIT, async move {
+                };
+                let accepting = async {
+                    let (stream, _) = listener.accept().await.expect("accept");
                     acceptor.accept(stream).await.expect("a handshake")
-                }));
-                let server = accepting.await.expect("a task").expect("in time");
-                let client = connecting.await.expect("a task").expect("in time");
+                };
+                let (client, server) = tokio::join!(connecting, accepting);
                 Ends::Raw(Box::new((client, server)))
             }
             Self::Ours { listener, client } => {
-                let client = client.clone();
-                let connecting = tokio::spawn(async move { client.connect().await });
-                let incoming = listener.accept().await.expect("accept");
-                let server = tokio::spawn(incoming.into_future()).await.expect("a task");
-                let client = connecting.await.expect("a task");
+                let accepting = async { listener.accept().await?.await };
+                let (client, server) = tokio::join!(client.connect(), accepting);
                 Ends::Ours(Box::new((client.expect("connect"), server.expect("a handshake"))))
             }
         }
@@ -123,14 +161,19 @@ pub(crate) fn run(quick: bool, plugins: &Plugins) {
         ("tls, built in".to_owned(), ours(&built_in)),
         ("tls, from a .so".to_owned(), ours(&loaded)),
     ];
-    let (rounds, count) = if quick { (3, 20) } else { (81, 100) };
-    let title = "full handshakes with connecting and closing, CPU of both (target 1/0.97)";
-    let table = Table::measure(title, "µs", rounds, &mut ways, |way| {
-        let begun = thread_cpu();
-        runtime.block_on(handshakes(way, count));
-        (thread_cpu() - begun).as_secs_f64() * 1e6 / f64::from(count)
-    });
-    table.print(&[None, None, Some(1.03), Some(1.03)]);
+    let (rounds, count) = if quick { (3, 32) } else { (81, 96) };
+    // Alone, and as under load.
+    for at_a_time in [1, 32] {
+        let title = format!(
+            "full handshakes with connecting and closing, {at_a_time} at a time, CPU of both (target 1/0.97)"
+        );
+        let table = Table::measure(&title, "µs", rounds, &mut ways, |way| {
+            let begun = thread_cpu();
+            runtime.block_on(handshakes(way, count, at_a_time));
+            (thread_cpu() - begun).as_secs_f64() * 1e6 / f64::from(count)
+        });
+        table.print(&[None, None, Some(1.03), Some(1.03)]);
+    }
 
     let count = if quick { 50 } else { 1000 };
     let title = "16 KiB through TLS, CPU of both (target 1/0.97)";
@@ -150,12 +193,12 @@ pub(crate) fn run(quick: bool, plugins: &Plugins) {
     table.print(&[None, None, Some(1.03), Some(1.03)]);
 }
 
-/// One after another, in a task: waking the future that a runtime blocks on costs a system call each time.
-async fn handshakes(way: &Arc<Way>, count: u32) {
+/// In a task: waking the future that a runtime blocks on costs a system call each time.
+async fn handshakes(way: &Arc<Way>, count: u32, at_a_time: u32) {
     let way = Arc::clone(way);
     let all = async move {
-        for _ in 0..count {
-            drop(way.pair().await);
+        for _ in 0..count / at_a_time {
+            way.crowd(at_a_time).await;
         }
     };
     tokio::spawn(all).await.expect("a task");
