@@ -67,7 +67,8 @@ pub(crate) fn check<'d, 'm>(
             error.kind(),
             ErrorKind::TooManyArguments | ErrorKind::UnknownArgument | ErrorKind::DuplicateArgument
         );
-        if let Some(hint) = hints::unquoted(description, role, surplus) {
+        let hint = hints::unquoted(description, role, surplus).or_else(|| hints::in_a_url(description));
+        if let Some(hint) = hint {
             return error.meaning(hint);
         }
         match hints::port_first(description, role).filter(|_| error.kind() == ErrorKind::BadNumber) {

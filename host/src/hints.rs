@@ -52,7 +52,9 @@ fn is_host(text: &str) -> bool {
 pub(crate) fn unquoted(description: &Description, role: &Role, surplus: bool) -> Option<String> {
     let nested = |place: usize| {
         let parameter = &role.parameters[place];
-        matches!(parameter.kind, ParameterType::Client | ParameterType::Server).then_some(parameter)
+        let is_nested =
+            matches!(parameter.kind, ParameterType::Client | ParameterType::Server | ParameterType::Rest);
+        is_nested.then_some(parameter)
     };
     let by_keyword = description.keywords().find_map(|part| {
         let place = role.parameters.iter().position(|parameter| part.has_key(&parameter.name))?;
@@ -79,6 +81,21 @@ pub(crate) fn unquoted(description: &Description, role: &Role, surplus: bool) ->
 
 /// What makes a backslash get here from a command line.
 pub(crate) const IN_A_SHELL: &str = "(in a shell, put the whole in single quotes)";
+
+/// That a host is written alone, where it seems to be in a URL: one value is followed by `//`.
+pub(crate) fn in_a_url(description: &Description) -> Option<String> {
+    let mut values = description.positional().map(|part| part.value());
+    let mut before = values.next()?;
+    for value in values {
+        let is_scheme = !before.is_empty() && before.iter().all(u8::is_ascii_alphanumeric);
+        if is_scheme && value.starts_with(b"//") {
+            let scheme = String::from_utf8_lossy(&before);
+            return Some(format!("a host is written without {scheme}:// before it"));
+        }
+        before = value;
+    }
+    None
+}
 
 /// The argument that was probably meant by the name of one that stands at the same place on the other side of the scheme,
 /// such as a Unix server's `path`, which is called `address`.

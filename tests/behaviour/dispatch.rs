@@ -130,6 +130,12 @@ async fn messages_help(world: &World) {
         (Client, "pass:tcp:h:80", None, &[r"endpoint is a description itself", r"endpoint=tcp\:…"]),
         (Client, "pass:endpoint=tcp:h:80", None, &[r"endpoint=tcp\:…"]),
         (Client, "pass:endpoint=tcp:host=h:port=80", None, &[r"endpoint=tcp\:…"]),
+        (Server, "haproxy:endpoint=tcp:80", None, &[r"endpoint is a description itself", r"endpoint=tcp\:…"]),
+        (Server, "tcp:80:host=localhost", None, &["host is for the client side of tcp", "interface"]),
+        (Client, "unix:/a:mode=600", None, &["mode is for the server side of unix"]),
+        (Client, "tls:https://example.com:443", None, &["a host is written without https:// before it"]),
+        (Client, "tcp:http://example.com:80", None, &["a host is written without http:// before it"]),
+        (Server, "tls:443", None, &["cannot read 443", "as in tls:/etc/ssl/sites:443"]),
     ] {
         let error = error(&world.registry, role, description);
         assert_eq!(error.suggestion(), suggestion, "{description}: {error}");

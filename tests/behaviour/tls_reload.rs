@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::tls::{copy, quoted, server, shown, until_shown};
 both_forms!(
     handshakes_under_way_outlive_reloads,
     a_folder_shows_what_it_had_until_a_renewal_is_whole,
+    a_folder_may_be_as_certbot_leaves_it,
     a_damaged_key_is_not_shown,
 );
 
@@ -119,6 +121,35 @@ async fn a_folder_shows_what_it_had_until_a_renewal_is_whole(world: &World) {
         assert!(tries < 40, "a certificate whose file is gone is still shown");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Four links into an archive, which a renewal leads to new files one after another.
+async fn a_folder_may_be_as_certbot_leaves_it(world: &World) {
+    let Some(files) = pki().map(|folder| folder.join("pki")) else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let live = folder.path().join("live");
+    fs::create_dir(&live).expect("a folder");
+    let renew = |number: u32, name: &str| {
+        let read = |name: &str| fs::read_to_string(files.join(name)).expect("a file");
+        let (certificate, above) = (read(&format!("{name}.crt")), read("inter.crt"));
+        for (kind, text) in [
+            ("cert", certificate.clone()),
+            ("chain", above.clone()),
+            ("fullchain", certificate + &above),
+            ("privkey", read(&format!("{name}.key"))),
+        ] {
+            let (file, link) = (format!("{kind}{number}.pem"), live.join(format!("{kind}.pem")));
+            fs::write(folder.path().join(&file), text).expect("write");
+            let _ = fs::remove_file(&link);
+            symlink(Path::new("..").join(file), link).expect("a link");
+        }
+    };
+    renew(1, "chainleaf");
+    let listener = world.listen(&format!("tls:{}:0:interface=127.0.0.1", quoted(&live))).await;
+    shown(world, &listener, &files, "localhost").await.expect("a whole chain");
+    renew(2, "sni-a");
+    until_shown(world, &listener, &files, "a.test").await;
+    shown(world, &listener, &files, "localhost").await.expect_err("it is renewed");
 }
 
 async fn a_damaged_key_is_not_shown(world: &World) {

@@ -147,86 +147,98 @@ fn we_connect_to_twisted() {
 #[test]
 fn no_lock_no_connection() {
     need!("twisted");
-    let setting = Setting::new(Plugins::BuiltIn);
-    let _peer = setting.twisted_listens(&setting.unix(":lockfile=0"));
-    setting.connect(&setting.unix("")).expect("a connection");
-    let error = setting.connect(&setting.unix(":checkPID=1")).expect_err("there is no lock");
-    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+    for plugins in Plugins::BOTH {
+        let setting = Setting::new(plugins);
+        let _peer = setting.twisted_listens(&setting.unix(":lockfile=0"));
+        setting.connect(&setting.unix("")).expect("a connection");
+        let error = setting.connect(&setting.unix(":checkPID=1")).expect_err("there is no lock");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+    }
 }
 
 #[test]
 fn no_lock_no_connection_of_twisted() {
     need!("twisted", "sha256sum");
-    let setting = Setting::new(Plugins::BuiltIn);
-    let server = setting.serve(&setting.unix(":lockfile=0")).expect("a listener");
-    setting.twisted_connects(&setting.unix(""));
-    let said = client(&setting.unix(":lockfile=1"), &setting.file, setting.folder.path());
-    assert_eq!(said, "error BadFileError");
-    server.stop();
+    for plugins in Plugins::BOTH {
+        let setting = Setting::new(plugins);
+        let server = setting.serve(&setting.unix(":lockfile=0")).expect("a listener");
+        setting.twisted_connects(&setting.unix(""));
+        let said = client(&setting.unix(":lockfile=1"), &setting.file, setting.folder.path());
+        assert_eq!(said, "error BadFileError");
+        server.stop();
+    }
 }
 
 #[test]
 fn twisted_holds_the_lock() {
     need!("twisted");
-    let setting = Setting::new(Plugins::BuiltIn);
-    let _peer = setting.twisted_listens(&setting.unix(""));
-    let before = setting.identities();
-    for _ in 0..2 {
-        let error = setting.serve(&setting.unix("")).expect_err("it is Twisted's");
+    for plugins in Plugins::BOTH {
+        let setting = Setting::new(plugins);
+        let _peer = setting.twisted_listens(&setting.unix(""));
+        let before = setting.identities();
+        for _ in 0..2 {
+            let error = setting.serve(&setting.unix("")).expect_err("it is Twisted's");
+            assert_eq!(error.kind(), ErrorKind::AddressInUse, "{error}");
+            assert!(error.to_string().contains("socket.lock"), "{error}");
+        }
+        // Without a lock of our own there is still its socket.
+        let error = setting.serve(&setting.unix(":lockfile=0")).expect_err("it is Twisted's");
         assert_eq!(error.kind(), ErrorKind::AddressInUse, "{error}");
-        assert!(error.to_string().contains("socket.lock"), "{error}");
+        assert_eq!(setting.identities(), before);
+        assert_eq!(setting.files(), ["socket", "socket.lock"]);
+        setting.connect(&setting.unix(":checkPID=1")).expect("Twisted serves as before");
     }
-    // Without a lock of our own there is still its socket.
-    let error = setting.serve(&setting.unix(":lockfile=0")).expect_err("it is Twisted's");
-    assert_eq!(error.kind(), ErrorKind::AddressInUse, "{error}");
-    assert_eq!(setting.identities(), before);
-    assert_eq!(setting.files(), ["socket", "socket.lock"]);
-    setting.connect(&setting.unix(":checkPID=1")).expect("Twisted serves as before");
 }
 
 #[test]
 fn we_hold_the_lock() {
     need!("twisted", "sha256sum");
-    let setting = Setting::new(Plugins::BuiltIn);
-    let ours = setting.serve(&setting.unix("")).expect("a listener");
-    let before = setting.identities();
-    let (mut peer, said) = server(&setting.unix(""), setting.folder.path());
-    assert_eq!(said, "error CannotListenError");
-    peer.ended();
-    assert_eq!(setting.identities(), before);
-    setting.twisted_connects(&setting.unix(":lockfile=1"));
-    ours.stop();
-    // What we left is free for Twisted.
-    drop(setting.twisted_listens(&setting.unix("")));
+    for plugins in Plugins::BOTH {
+        let setting = Setting::new(plugins);
+        let ours = setting.serve(&setting.unix("")).expect("a listener");
+        let before = setting.identities();
+        let (mut peer, said) = server(&setting.unix(""), setting.folder.path());
+        assert_eq!(said, "error CannotListenError");
+        peer.ended();
+        assert_eq!(setting.identities(), before);
+        setting.twisted_connects(&setting.unix(":lockfile=1"));
+        ours.stop();
+        // What we left is free for Twisted.
+        drop(setting.twisted_listens(&setting.unix("")));
+    }
 }
 
 #[test]
 fn twisted_was_killed() {
     need!("twisted", "sha256sum");
-    let setting = Setting::new(Plugins::BuiltIn);
-    setting.twisted_listens(&setting.unix("")).kill();
-    assert_eq!(setting.files(), ["socket", "socket.lock"], "nothing to recover from");
-    let error = setting.connect(&setting.unix(":checkPID=1")).expect_err("it is dead");
-    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
-    let ours = setting.serve(&setting.unix("")).expect("we take over");
-    setting.twisted_connects(&setting.unix(":lockfile=1"));
-    ours.stop();
-    assert!(setting.files().is_empty(), "{:?} are left behind", setting.files());
+    for plugins in Plugins::BOTH {
+        let setting = Setting::new(plugins);
+        setting.twisted_listens(&setting.unix("")).kill();
+        assert_eq!(setting.files(), ["socket", "socket.lock"], "nothing to recover from");
+        let error = setting.connect(&setting.unix(":checkPID=1")).expect_err("it is dead");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+        let ours = setting.serve(&setting.unix("")).expect("we take over");
+        setting.twisted_connects(&setting.unix(":lockfile=1"));
+        ours.stop();
+        assert!(setting.files().is_empty(), "{:?} are left behind", setting.files());
+    }
 }
 
 #[test]
 fn we_were_killed() {
     need!("twisted", "sha256sum");
-    let setting = Setting::new(Plugins::BuiltIn);
-    let mut command = Command::new(built("endpoints"));
-    command.args(["--no-default-plugin-path", "listen", "--echo", &setting.unix("")]);
-    let mut ours = Peer::start(&mut command, setting.folder.path());
-    assert_eq!(ours.line("listening on "), setting.unix("").replace("unix:", "unix:path="));
-    setting.twisted_connects(&setting.unix(":lockfile=1"));
-    ours.kill();
-    assert_eq!(setting.files(), ["socket", "socket.lock"], "nothing to recover from");
-    let _peer = setting.twisted_listens(&setting.unix(""));
-    setting.connect(&setting.unix(":checkPID=1")).expect("Twisted has taken over");
+    for plugins in Plugins::BOTH {
+        let setting = Setting::new(plugins);
+        let mut command = Command::new(built("endpoints"));
+        command.args(["--no-default-plugin-path", "listen", "--echo", &setting.unix("")]);
+        let mut ours = Peer::start(&mut command, setting.folder.path());
+        assert_eq!(ours.line("listening on "), setting.unix("").replace("unix:", "unix:path="));
+        setting.twisted_connects(&setting.unix(":lockfile=1"));
+        ours.kill();
+        assert_eq!(setting.files(), ["socket", "socket.lock"], "nothing to recover from");
+        let _peer = setting.twisted_listens(&setting.unix(""));
+        setting.connect(&setting.unix(":checkPID=1")).expect("Twisted has taken over");
+    }
 }
 
 /// What tells a file from another in its place, and from itself after it was changed.

@@ -151,7 +151,7 @@ fn make_of(
             outer: beneath,
         };
         let inner = make_nested(registry, role, around, &objects, depth, Some(Arc::new(preamble)))
-            .map_err(|error| misplaced(error, around, scheme, declared))?;
+            .map_err(|error| misplaced(error, around, &description, scheme, declared))?;
         let name = around.parameter.name.clone();
         drop(checked);
         let foreign = Foreign::of(Arc::new(Nested(Arc::clone(&inner))));
@@ -174,7 +174,7 @@ fn make_of(
     for argument in &checked {
         let endpoint = if argument.is_nested() {
             let inner = make_nested(registry, role, argument, &objects, depth, inside.take())
-                .map_err(|error| misplaced(error, argument, scheme, declared))?;
+                .map_err(|error| misplaced(error, argument, &description, scheme, declared))?;
             let exported = Foreign::of(Arc::new(Nested(Arc::clone(&inner))));
             nested.push((argument.parameter.name.clone(), inner));
             Some(exported)
@@ -222,14 +222,20 @@ fn of_the_other_side(error: Error, role: RoleKind, scheme: &Scheme, declared: &R
         RoleKind::Client => scheme.server.as_ref(),
         RoleKind::Server => scheme.client.as_ref(),
     };
-    let meant = error
-        .argument()
-        .filter(|_| error.kind() == ErrorKind::UnknownArgument)
-        .and_then(|written| other.and_then(|other| hints::of_the_other_side(written, declared, other)));
-    match meant {
-        Some(meant) => error.suggesting(meant),
-        None => error,
+    let written = error.argument().filter(|_| error.kind() == ErrorKind::UnknownArgument);
+    let (Some(written), Some(other)) = (written, other) else { return error };
+    if let Some(meant) = hints::of_the_other_side(written, declared, other) {
+        return error.suggesting(meant);
     }
+    if other.parameter(written).is_none() {
+        return error;
+    }
+    let other = match role {
+        RoleKind::Client => RoleKind::Server,
+        RoleKind::Server => RoleKind::Client,
+    };
+    let hint = format!("{written} is for the {} side of {}", other.name(), scheme.name);
+    error.meaning(hint)
 }
 
 /// What an endpoint that a plugin asked for by itself is called, in place of an argument's name.
@@ -315,17 +321,30 @@ fn at_argument(error: Error, checked: &[Argument<'_, '_>]) -> Error {
 }
 
 /// Tells that an argument which the endpoint inside does not take is one of the wrapper's own, in whose description all
-/// that follows belongs to the one inside.
-fn misplaced(error: Error, argument: &Argument<'_, '_>, scheme: &Scheme, declared: &Role) -> Error {
-    let outer = error.argument().filter(|name| argument.is_rest() && declared.parameter(name).is_some());
-    match outer.filter(|_| error.kind() == ErrorKind::UnknownArgument).map(str::to_owned) {
-        None => error,
-        Some(name) => {
-            let (scheme, inner) = (&scheme.name, &argument.parameter.name);
-            error.meaning(format_args!(
-                "to give {name} to {scheme}, write {scheme}:{inner}=…:{name}=… with each colon inside {inner} as \\:"
-            ))
+/// that follows belongs to the one inside; or that the colons of the one inside were not escaped.
+fn misplaced(
+    error: Error,
+    argument: &Argument<'_, '_>,
+    description: &Description,
+    scheme: &Scheme,
+    declared: &Role,
+) -> Error {
+    let hint = match error.kind() {
+        _ if !argument.is_rest() => None,
+        ErrorKind::UnknownScheme => hints::unquoted(description, declared, false),
+        ErrorKind::UnknownArgument => {
+            error.argument().filter(|name| declared.parameter(name).is_some()).map(|name| {
+                let (scheme, inner) = (&scheme.name, &argument.parameter.name);
+                format!(
+                    "to give {name} to {scheme}, write {scheme}:{inner}=…:{name}=… with each colon inside {inner} as \\:"
+                )
+            })
         }
+        _ => None,
+    };
+    match hint {
+        Some(hint) => error.meaning(hint),
+        None => error,
     }
 }
 

@@ -32,7 +32,8 @@ pub(crate) fn tls(host: &Host, arguments: &mut Arguments<'_>) -> Result<Server, 
             chain: None,
         },
     };
-    let made = Made::new(host, arguments, source, VERSIONS)?;
+    let made =
+        Made::new(host, arguments, source, VERSIONS).map_err(|error| port_for_path(error, arguments))?;
     let mut facts = Facts::new();
     for (name, identity) in made.identities.names() {
         let chain: String = identity.chain.iter().map(|issuer| format!(" < {issuer}")).collect();
@@ -79,6 +80,19 @@ pub(crate) fn ssl(host: &Host, arguments: &mut Arguments<'_>) -> Result<Server, 
     host.log(LogLevel::Warn, format_args!("what ssl says here, tls says so: {advice}"));
     let inner = host.server(tcp(arguments)?.text())?;
     Ok(made.into_server(host, inner, facts, arguments.duration("timeout")?))
+}
+
+/// Tells whoever has written a port alone, as for `tcp`, what comes before it.
+fn port_for_path(error: Error, arguments: &Arguments<'_>) -> Error {
+    let path = arguments.opt_bytes("path").unwrap_or_default();
+    if error.kind() != ErrorKind::NotFound || path.is_empty() || !path.iter().all(u8::is_ascii_digit) {
+        return error;
+    }
+    let message = format!(
+        "{error}; the certificates come before the port, as in tls:/etc/ssl/sites:{}",
+        path.escape_ascii()
+    );
+    error.with_message(message)
 }
 
 /// The path of `argument`, which is spoken of as that of `source`, whose value it has where it is not given.
