@@ -195,7 +195,7 @@ impl Connection {
 
     /// Takes over what a provider of `scheme` made.
     pub(crate) fn from_taken(taken: Taken, scheme: &Arc<str>) -> Result<Self, Error> {
-        let mut facts = taken.facts;
+        let mut facts = readable(taken.facts);
         let mut connection = match taken.body {
             Body::Fd(socket) => Self::new(Stream::from_socket(socket)?, None),
             Body::Stream(stream) => match uncarry(stream) {
@@ -305,6 +305,13 @@ impl Connection {
 
 /// Bytes of two IPv4 addresses as facts; others need more.
 const USUAL_FACTS: usize = 80;
+
+/// Cuts off what a plugin has written that nobody can read, before something is put behind it.
+fn readable(facts: RBytes) -> RBytes {
+    let bytes = facts.as_slice();
+    let end = Facts::readable(bytes);
+    if end == bytes.len() { facts } else { bytes[..end].to_vec().into() }
+}
 
 /// Cuts off what stands for layers below.
 fn own_layer(facts: RBytes) -> RBytes {
@@ -428,5 +435,24 @@ impl AsyncWrite for Connection {
     #[inline]
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.budgeted(cx, AsyncWrite::poll_shutdown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_cannot_be_read_hides_nothing_behind_it() {
+        let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let mut facts = Facts::new().with("a", "b").into_bytes();
+        facts.extend([9, 0, 0, 0, b'x']);
+        let taken = Taken { body: Body::Fd(near.into()), facts: facts.into(), leftover: RBytes::EMPTY };
+        let connection = Connection::from_taken(taken, &"scheme".into()).unwrap();
+        let info = connection.info();
+        assert_eq!(info.fact("a"), Some(&b"b"[..]));
+        assert_eq!(info.peer_addr(), Some(Address::UnixUnnamed));
+        assert_eq!(ConnectionInfo::decode(&connection.encoded_info()), info);
     }
 }

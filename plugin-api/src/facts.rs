@@ -177,6 +177,12 @@ impl Facts {
         self.0.extend_from_slice(others);
     }
 
+    /// How many bytes of the encoded form can be read, before what cannot.
+    #[must_use]
+    pub fn readable(bytes: &[u8]) -> usize {
+        split(bytes).last().map_or(0, |(_, _, end)| end)
+    }
+
     /// Splits the encoded form at the marks of layers ([`name::LAYER`]): what comes before the first mark, with an empty
     /// scheme, then the scheme and the facts of each layer. What cannot be read at the end is left out.
     pub fn split_layers(bytes: &[u8]) -> impl Iterator<Item = (&[u8], Self)> {
@@ -250,8 +256,10 @@ mod tests {
     fn damaged_facts_end_early() {
         let mut bytes = Facts::new().with("name", "value").with("next", "lost").into_bytes();
         bytes.pop();
+        assert_eq!(Facts::readable(&bytes), Facts::new().with("name", "value").as_bytes().len());
         assert_eq!(Facts::from_bytes(bytes).iter().count(), 1);
         let absurd = [0xff; 16].to_vec();
+        assert_eq!(Facts::readable(&absurd), 0);
         assert_eq!(Facts::from_bytes(absurd).iter().count(), 0);
     }
 }
