@@ -53,7 +53,7 @@ pub use error::{Error, ErrorKind};
 pub use explain::{ExplainedArgument, Explanation};
 pub use grammar::{Description, quote, quote_str};
 pub use listener::{Establishing, Incoming, Listener};
-pub use loader::{Place, PlaceOutcome, PlaceSource, Refusal, RefusalKind};
+pub use loader::{Place, PlaceOutcome, PlaceSource, PluginRule, Refusal, RefusalKind};
 pub use provider::Origin;
 pub use registry::{PluginReport, PluginState, Registry, RegistryBuilder};
 pub use tls::{TlsClientBuilder, TlsServerBuilder};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -12,11 +13,15 @@ use semver::Version;
 use crate::manifest::Manifest;
 
 mod open;
+mod policy;
 mod record;
 mod search;
 mod trust;
 
 pub(crate) use open::Module;
+pub use policy::PluginRule;
+pub(crate) use policy::Policy;
+use policy::Seen;
 pub use search::{Place, PlaceOutcome, PlaceSource};
 pub(crate) use search::{SearchPath, plugin_files};
 
@@ -65,6 +70,8 @@ pub enum RefusalKind {
     DuplicatePlugin,
     /// Others than root and the running user could have written it.
     Untrusted,
+    /// A rule denies it, or none allows it.
+    Denied,
     /// The dynamic loader refuses it.
     Open,
     /// It was built with another, incompatible release of the ABI's foundation.
@@ -92,6 +99,7 @@ impl RefusalKind {
             Self::NoEntry => "no-entry",
             Self::DuplicatePlugin => "duplicate-plugin",
             Self::Untrusted => "untrusted",
+            Self::Denied => "denied",
             Self::Open => "open",
             Self::AbiHeader => "abi-header",
             Self::Layout => "layout",
@@ -137,23 +145,17 @@ impl Identity {
     }
 }
 
-/// What an operator allows.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Policy {
-    /// Plugins whose panics end the process.
-    pub(crate) allow_abort: bool,
-}
-
 /// Opens and checks a file without running any of it.
-pub(crate) fn check_file(path: &Path, policy: Policy) -> Result<CheckedFile, Refusal> {
+pub(crate) fn check_file(path: &Path, policy: &Policy) -> Result<CheckedFile, Refusal> {
     let (file, metadata) = record::open(path)?;
     trust::check(&file, path)?;
+    let seen = policy.see(&file)?;
     let records = record::read(&file, metadata.len())?;
-    let plugins = records.into_iter().map(|record| check_record(record, policy)).collect();
+    let plugins = records.into_iter().map(|record| check_record(record, policy, seen.as_ref())).collect();
     Ok(CheckedFile { identity: Identity::of(&metadata), file, plugins })
 }
 
-fn check_record(record: record::Record, policy: Policy) -> FoundPlugin {
+fn check_record(record: record::Record, policy: &Policy, seen: Option<&Seen>) -> FoundPlugin {
     let manifest = match Manifest::parse(&record.text) {
         Ok(manifest) => manifest,
         Err(problem) => {
@@ -167,7 +169,8 @@ fn check_record(record: record::Record, policy: Policy) -> FoundPlugin {
         }
     };
     let build = &manifest.build;
-    let refusal = check_api(&build.api, &build.requires).err().or_else(|| {
+    let allowed = seen.map_or(Ok(()), |seen| policy.judge(&build.name, seen));
+    let refusal = allowed.and_then(|()| check_api(&build.api, &build.requires)).err().or_else(|| {
         if build.panic == "abort" && !policy.allow_abort {
             let message = "it is built with panic=abort, so that a panic in it would end this process";
             return Some(Refusal::new(RefusalKind::PanicPolicy, message));
@@ -178,6 +181,11 @@ fn check_record(record: record::Record, policy: Policy) -> FoundPlugin {
         })
     });
     FoundPlugin { text: record.text, manifest: Some(manifest), refusal }
+}
+
+/// Where an open file really lies, whatever links led to it.
+fn real_path(file: &File) -> std::io::Result<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// The version of the plugin API that this host speaks.
@@ -216,7 +224,7 @@ impl FileSource {
         let (file, metadata) = record::open(&self.path)?;
         let identity = Identity::of(&metadata);
         if identity != self.identity {
-            let again = check_file(&self.path, self.policy)?;
+            let again = check_file(&self.path, &self.policy)?;
             let same = again.plugins.iter().any(|found| found.text == self.text && found.refusal.is_none());
             if !same {
                 let message = "the file has changed since it was listed; make a new registry";
@@ -225,6 +233,10 @@ impl FileSource {
             return load_once(again.file, again.identity, &manifest.build.entry, &self.text);
         }
         trust::check(&file, &self.path)?;
+        // Once more, of what is loaded now.
+        if let Some(seen) = self.policy.see(&file)? {
+            self.policy.judge(&manifest.build.name, &seen)?;
+        }
         load_once(file, identity, &manifest.build.entry, &self.text)
     }
 }

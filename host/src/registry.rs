@@ -135,7 +135,7 @@ impl Registry {
     /// Why the file is no plugin.
     pub fn inspect_file(&self, path: impl Into<PathBuf>) -> Result<Vec<PluginReport>, Refusal> {
         let path = path.into();
-        let checked = loader::check_file(&path, self.0.settings.policy)?;
+        let checked = loader::check_file(&path, &self.0.settings.policy)?;
         let found = checked.plugins.iter().map(|found| PluginReport {
             origin: Origin::File(path.clone()),
             manifest: found.manifest.clone(),

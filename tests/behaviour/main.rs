@@ -14,6 +14,7 @@ mod haproxy;
 mod incoming;
 mod loader;
 mod object;
+mod policy;
 mod racing;
 mod reachable;
 mod recorded;

@@ -183,3 +183,38 @@ fn refused_plugins_end_with_status_2() {
     let absent = run(["inspect", text(&folder.path().join("absent.so"))]);
     assert_eq!(absent.status, Some(2), "{absent:?}");
 }
+
+#[test]
+fn plugins_are_allowed_and_denied_by_rules() {
+    let folder = folder_with_socks5();
+    let path = text(folder.path());
+    let socks5 = |rules: &[&str]| {
+        let plugins = listed(&[&["--plugin-path", path, "--no-default-plugin-path"], rules].concat());
+        // Built-in ones are not asked about.
+        assert!(plugins.iter().any(|plugin| plugin["name"] == "endpoints-plugin-tcp"));
+        plugins.into_iter().find(|plugin| plugin["name"] == "endpoints-plugin-socks5").expect("it is listed")
+    };
+    let place = format!("path:{path}");
+    assert_eq!(socks5(&["--allow-plugin", &place])["state"], "available");
+    for (rules, reason) in [
+        (
+            ["--deny-plugin", "name:endpoints-plugin-socks5"],
+            "the rule name:endpoints-plugin-socks5 denies it",
+        ),
+        (
+            ["--allow-plugin", "name:another"],
+            "no rule allows it; these would: name:endpoints-plugin-socks5, path:",
+        ),
+    ] {
+        let plugin = socks5(&rules);
+        assert_eq!((&plugin["state"], &plugin["reason"]["kind"]), (&json!("refused"), &json!("denied")));
+        let message = plugin["reason"]["message"].as_str().expect("a message");
+        assert!(message.starts_with(reason), "{message}");
+    }
+    let ended = run(["list-plugins", "--deny-plugin", "endpoints-plugin-socks5"]);
+    assert_eq!(ended.status, Some(2), "{ended:?}");
+    assert!(
+        ended.stderr.contains("there is no colon in it") && ended.stderr.contains("name:PLUGIN"),
+        "{ended:?}"
+    );
+}

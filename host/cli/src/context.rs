@@ -26,7 +26,15 @@ impl Context {
 
     /// The registry that the options ask for.
     pub(crate) fn registry(&self) -> Result<Registry, Error> {
-        let Global { plugin_path, no_default_plugin_path, no_built_in, prefer, .. } = &self.global;
+        let Global {
+            plugin_path,
+            no_default_plugin_path,
+            no_built_in,
+            prefer,
+            allow_plugin,
+            deny_plugin,
+            ..
+        } = &self.global;
         let mut builder = Registry::builder().default_plugin_path(!no_default_plugin_path);
         for directory in plugin_path {
             check_directory(directory)?;
@@ -43,6 +51,12 @@ impl Context {
         }
         for (scheme, plugin) in prefer {
             builder = builder.prefer(scheme, plugin);
+        }
+        for rule in allow_plugin {
+            builder = builder.allow_plugin(rule.clone());
+        }
+        for rule in deny_plugin {
+            builder = builder.deny_plugin(rule.clone());
         }
         builder.build()
     }

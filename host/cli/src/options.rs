@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use endpoints::PluginRule;
 
 use crate::{connect, explain, forward, inspect, list_plugins, listen, parse, quote};
 
@@ -65,6 +66,12 @@ pub(crate) struct Global {
     /// Have this plugin provide the scheme though another comes before it
     #[arg(long, value_name = "SCHEME=PLUGIN", value_parser = preference)]
     pub(crate) prefer: Vec<(String, String)>,
+    /// Use only plugin files that this rule or another allows: path:FILE, path:FOLDER, name:PLUGIN or sha256:DIGITS
+    #[arg(long, value_name = "RULE")]
+    pub(crate) allow_plugin: Vec<PluginRule>,
+    /// Do not use plugin files that this rule matches, even if another allows them
+    #[arg(long, value_name = "RULE")]
+    pub(crate) deny_plugin: Vec<PluginRule>,
     /// Log more to standard error; twice, still more
     #[arg(short, long, action = ArgAction::Count)]
     pub(crate) verbose: u8,
@@ -102,6 +109,8 @@ impl Global {
             (one, two) => one.or(two),
         };
         self.prefer.extend(inner.prefer);
+        self.allow_plugin.extend(inner.allow_plugin);
+        self.deny_plugin.extend(inner.deny_plugin);
         self.verbose = self.verbose.saturating_add(inner.verbose);
         self.log_format = inner.log_format.or(self.log_format);
         self.color = inner.color.or(self.color);

@@ -1,11 +1,10 @@
 //! Who could have written a plugin's file: root and the running user alone, or it is refused.
 
 use std::fs::{File, Metadata};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Refusal, RefusalKind};
+use super::{Refusal, RefusalKind, real_path};
 
 /// The bits with which its group, and others, can change a file.
 const WRITE: [u32; 2] = [0o020, 0o002];
@@ -23,8 +22,7 @@ pub(super) fn check(file: &File, path: &Path) -> Result<(), Refusal> {
     let metadata = file.metadata().map_err(io)?;
     let user = rustix::process::geteuid().as_raw();
     check_one(path, &metadata, user, WRITE, false)?;
-    // The real place of the very file that is open, whatever links led to it.
-    let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(io)?;
+    let real = real_path(file).map_err(io)?;
     check_directories(&real, user).map_err(|refusal| match refusal {
         Ok(refusal) => refusal,
         Err(error) => io(error),

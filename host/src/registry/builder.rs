@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use super::index::{Listed, built_ins};
 use super::{Inner, Registry};
 use crate::error::{Error, ErrorKind};
-use crate::loader::{Policy, SearchPath};
+use crate::loader::{PluginRule, Policy, SearchPath};
 use crate::services::HostServices;
 
 /// Sets up a [`Registry`].
@@ -66,6 +66,22 @@ impl RegistryBuilder {
     /// Uses plugins that are built with `panic=abort`, although a panic in one ends the process.
     pub fn allow_abort(mut self, allow: bool) -> Self {
         self.settings.policy.allow_abort = allow;
+        self
+    }
+
+    /// Uses, of the plugins in files, only those that this rule or another one that allows matches; may be called for
+    /// several. Built-in plugins are not asked about.
+    ///
+    /// A plugin is compared with the rules before anything of it is loaded, and once more when it is.
+    pub fn allow_plugin(mut self, rule: PluginRule) -> Self {
+        self.settings.policy.allow.push(rule);
+        self
+    }
+
+    /// Does not use the plugins in files that this rule matches, even if another one allows them; may be called for
+    /// several.
+    pub fn deny_plugin(mut self, rule: PluginRule) -> Self {
+        self.settings.policy.deny.push(rule);
         self
     }
 

@@ -129,7 +129,7 @@ impl Index {
 
 fn list_file(path: &Path, settings: &Settings, plugins: &mut Vec<Listed>) {
     let origin = Origin::File(path.to_owned());
-    let checked = match loader::check_file(path, settings.policy) {
+    let checked = match loader::check_file(path, &settings.policy) {
         Ok(checked) => checked,
         Err(refusal) => {
             tracing::debug!(path = %path.display(), reason = %refusal, "plugin refused");
@@ -154,7 +154,7 @@ fn list_file(path: &Path, settings: &Settings, plugins: &mut Vec<Listed>) {
                     path: path.to_owned(),
                     identity: checked.identity,
                     text: found.text,
-                    policy: settings.policy,
+                    policy: settings.policy.clone(),
                 };
                 Ok(Arc::new(Provider::file(source, manifest.clone())))
             }

@@ -1,0 +1,195 @@
+//! Which plugins in files an operator allows.
+
+use std::fmt;
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use sha2::{Digest, Sha256};
+
+use super::{Refusal, RefusalKind, real_path};
+use crate::error::{Error, ErrorKind};
+
+/// What an operator allows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Policy {
+    /// Plugins whose panics end the process.
+    pub(crate) allow_abort: bool,
+    /// Where there are any, one of them must match a plugin.
+    pub(crate) allow: Vec<PluginRule>,
+    /// None of them may match.
+    pub(crate) deny: Vec<PluginRule>,
+}
+
+/// A rule about plugins in files, for [`allow_plugin`](crate::RegistryBuilder::allow_plugin) and
+/// [`deny_plugin`](crate::RegistryBuilder::deny_plugin); made from text such as `path:/opt/plugins`, `name:my-plugin` or
+/// `sha256:` and 64 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PluginRule {
+    /// A file, or a folder and all that lies in it. Links are followed, those of the rule and those of the plugin.
+    Path(PathBuf),
+    /// A plugin's name. That is what the file says of itself: a rule for order, not against malice.
+    Name(String),
+    /// The SHA-256 of a file (FIPS 180-4), over all its bytes.
+    Sha256([u8; 32]),
+}
+
+impl FromStr for PluginRule {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let wrong = |problem: &str| {
+            let message = format!(
+                "{text:?} is no rule for plugins: {problem}; write path:FILE, path:FOLDER, name:PLUGIN or sha256:DIGITS"
+            );
+            Error::new(ErrorKind::InvalidSetting, message)
+        };
+        match text.split_once(':') {
+            Some((_, "")) => Err(wrong("there is nothing behind the colon")),
+            // Relative to where the process is now.
+            Some(("path", path)) => match std::path::absolute(path) {
+                Ok(path) => Ok(Self::Path(path)),
+                Err(error) => Err(wrong(&error.to_string())),
+            },
+            Some(("name", name)) => Ok(Self::Name(name.to_owned())),
+            Some(("sha256", digits)) => {
+                let mut digest = [0; 32];
+                match base16ct::mixed::decode(digits, &mut digest) {
+                    Ok(decoded) if decoded.len() == 32 => Ok(Self::Sha256(digest)),
+                    _ => Err(wrong("a SHA-256 has 64 hexadecimal digits")),
+                }
+            }
+            Some(_) => Err(wrong("it begins with none of these words")),
+            None => Err(wrong("there is no colon in it")),
+        }
+    }
+}
+
+impl fmt::Display for PluginRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => write!(f, "path:{}", path.display()),
+            Self::Name(name) => write!(f, "name:{name}"),
+            Self::Sha256(digest) => write!(f, "sha256:{}", base16ct::lower::encode_string(digest)),
+        }
+    }
+}
+
+/// What rules are compared with, of an open file.
+pub(super) struct Seen {
+    path: PathBuf,
+    /// Known where a rule asks for it.
+    digest: Option<[u8; 32]>,
+}
+
+impl Policy {
+    fn has_rules(&self) -> bool {
+        !self.allow.is_empty() || !self.deny.is_empty()
+    }
+
+    /// Looks at the file that is open, and not at what its path leads to by now. None where there is no rule.
+    pub(super) fn see(&self, file: &File) -> Result<Option<Seen>, Refusal> {
+        if !self.has_rules() {
+            return Ok(None);
+        }
+        let io = |error: std::io::Error| Refusal::new(RefusalKind::Io, format!("it cannot be read: {error}"));
+        // Where it lies could not be told any more.
+        if file.metadata().map_err(io)?.nlink() == 0 {
+            return Err(Refusal::new(RefusalKind::Io, "it was removed or replaced while it was looked at"));
+        }
+        let by_digest = |rule: &PluginRule| matches!(rule, PluginRule::Sha256(_));
+        let digest = if self.allow.iter().chain(&self.deny).any(by_digest) {
+            Some(digest(file).map_err(io)?)
+        } else {
+            None
+        };
+        Ok(Some(Seen { path: real_path(file).map_err(io)?, digest }))
+    }
+
+    /// Whether a plugin of that name in the file may be used.
+    pub(super) fn judge(&self, name: &str, seen: &Seen) -> Result<(), Refusal> {
+        let denied = |message| Err(Refusal::new(RefusalKind::Denied, message));
+        if let Some(rule) = self.deny.iter().find(|rule| rule.matches(name, seen)) {
+            return denied(format!("the rule {rule} denies it"));
+        }
+        if self.allow.is_empty() || self.allow.iter().any(|rule| rule.matches(name, seen)) {
+            return Ok(());
+        }
+        let known = [
+            Some(PluginRule::Name(name.to_owned())),
+            Some(PluginRule::Path(seen.path.clone())),
+            seen.digest.map(PluginRule::Sha256),
+        ];
+        let known: Vec<String> = known.iter().flatten().map(ToString::to_string).collect();
+        denied(format!("no rule allows it; these would: {}", known.join(", ")))
+    }
+}
+
+impl PluginRule {
+    fn matches(&self, name: &str, seen: &Seen) -> bool {
+        match self {
+            Self::Path(path) => {
+                // What is not there matches nothing that is.
+                std::fs::canonicalize(path).is_ok_and(|path| seen.path.starts_with(path))
+            }
+            Self::Name(wanted) => wanted == name,
+            Self::Sha256(digest) => seen.digest.as_ref() == Some(digest),
+        }
+    }
+}
+
+/// Reads without moving the file's offset, which others share.
+fn digest(file: &File) -> std::io::Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    let mut buf = vec![0; 256 * 1024];
+    let mut place = 0;
+    loop {
+        match file.read_at(&mut buf, place)? {
+            0 => return Ok(hash.finalize().into()),
+            count => {
+                hash.update(&buf[..count]);
+                place += count as u64;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_text() {
+        let digits = "0123456789abcdef".repeat(4);
+        for text in ["path:/opt/plugins", "name:my-plugin", &format!("sha256:{digits}")] {
+            assert_eq!(text.parse::<PluginRule>().unwrap().to_string(), text);
+        }
+        let upper: PluginRule = format!("sha256:{}", digits.to_uppercase()).parse().unwrap();
+        assert_eq!(upper.to_string(), format!("sha256:{digits}"));
+        for (text, why) in [
+            ("my-plugin", "no colon"),
+            ("nmae:my-plugin", "none of these words"),
+            ("name:", "nothing behind"),
+            ("path:", "nothing behind"),
+            ("sha256:12", "64 hexadecimal digits"),
+            (&format!("sha256:{}g", &digits[1..]), "64 hexadecimal digits"),
+            (&format!("sha256:{}é", &digits[2..]), "64 hexadecimal digits"),
+        ] {
+            let error = text.parse::<PluginRule>().unwrap_err();
+            assert!(error.message().contains(why), "{text}: {error}");
+            assert!(error.message().contains("name:PLUGIN"), "{error}");
+        }
+    }
+
+    #[test]
+    fn digests_are_those_of_the_standard() {
+        // FIPS 180-4's example of one block.
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, b"abc").unwrap();
+        let rule = PluginRule::Sha256(digest(&file).unwrap());
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(rule.to_string(), format!("sha256:{expected}"));
+    }
+}
