@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -217,4 +218,46 @@ fn plugins_are_allowed_and_denied_by_rules() {
         ended.stderr.contains("there is no colon in it") && ended.stderr.contains("name:PLUGIN"),
         "{ended:?}"
     );
+}
+
+/// A file that ends every process which loads it, though its manifest is sound.
+fn deadly(folder: &Path) {
+    let sound = fs::read(built("libendpoints_plugin_tcp.so")).expect("the plugin");
+    let head = b"endpoints-plugin";
+    let begins =
+        |place: &usize| sound[*place..].starts_with(head) && sound[place + 24..].starts_with(b"{\"build\":");
+    let place = (0..sound.len() - 64).find(begins).expect("a record");
+    let length = u32::from_le_bytes(sound[place + 20..place + 24].try_into().expect("four bytes"));
+    fs::write(folder.join("record"), &sound[place..place + 24 + length as usize]).expect("write");
+    let source = r#"
+        #include <stdlib.h>
+        __asm__(".pushsection .epplugin,\"a\"\n.incbin \"record\"\n.popsection");
+        const char endpoints_plugin_v1_endpoints_plugin_tcp[1];
+        __attribute__((constructor)) static void at_once(void) { abort(); }
+    "#;
+    fs::write(folder.join("deadly.c"), source).expect("write");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o", "deadly.so", "deadly.c"]).current_dir(folder);
+    let made = compiler.output().expect("a C compiler, which linking needs too");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    fs::set_permissions(folder.join("deadly.so"), fs::Permissions::from_mode(0o755)).expect("its mode");
+}
+
+#[test]
+fn looking_at_a_plugin_runs_nothing_of_it() {
+    let folder = TempDir::new().expect("a folder");
+    deadly(folder.path());
+    let place = ["--no-built-in", "--no-default-plugin-path", "--plugin-path", text(folder.path())];
+    let plugins = listed(&place);
+    assert_eq!(
+        (&plugins[0]["name"], &plugins[0]["state"]),
+        (&json!("endpoints-plugin-tcp"), &json!("available"))
+    );
+    let file = folder.path().join("deadly.so");
+    for looking in [&["inspect", "tcp"][..], &["inspect", text(&file)], &["parse", "tcp:h:80"]] {
+        assert_eq!(run(looking.iter().chain(&place)).status, Some(0), "{looking:?}");
+    }
+    // It is as deadly as it was meant to be, which no host can contain.
+    let ended = run(["explain", "--client", "tcp:h:80"].iter().chain(&place));
+    assert_eq!(ended.status, None, "{ended:?}");
 }
