@@ -67,7 +67,8 @@ pub(crate) fn check<'d, 'm>(
             error.kind(),
             ErrorKind::TooManyArguments | ErrorKind::UnknownArgument | ErrorKind::DuplicateArgument
         );
-        let hint = hints::unquoted(description, role, surplus).or_else(|| hints::in_a_url(description));
+        let hint = hints::unquoted(description, role, surplus)
+            .or_else(|| hints::in_a_url(description, role).map(str::to_owned));
         if let Some(hint) = hint {
             return error.meaning(hint);
         }

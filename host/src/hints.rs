@@ -1,5 +1,6 @@
 //! What somebody probably meant who wrote something that is no description, or forgot to quote the one inside.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -82,19 +83,19 @@ pub(crate) fn unquoted(description: &Description, role: &Role, surplus: bool) ->
 /// What makes a backslash get here from a command line.
 pub(crate) const IN_A_SHELL: &str = "(in a shell, put the whole in single quotes)";
 
-/// That a host is written alone, where it seems to be in a URL: one value is followed by `//`.
-pub(crate) fn in_a_url(description: &Description) -> Option<String> {
-    let mut values = description.positional().map(|part| part.value());
-    let mut before = values.next()?;
-    for value in values {
-        let is_scheme = !before.is_empty() && before.iter().all(u8::is_ascii_alphanumeric);
-        if is_scheme && value.starts_with(b"//") {
-            let scheme = String::from_utf8_lossy(&before);
-            return Some(format!("a host is written without {scheme}:// before it"));
-        }
-        before = value;
+/// That a host is written alone, where it seems to be in a URL: a scheme of URLs is followed by `//`. Where the role has a
+/// secret, what looks like a URL may be part of it.
+pub(crate) fn in_a_url(description: &Description, role: &Role) -> Option<&'static str> {
+    const URLS: [&[u8]; 8] = [b"http", b"https", b"ws", b"wss", b"ftp", b"tcp", b"tls", b"ssl"];
+    if role.secrets().next().is_some() {
+        return None;
     }
-    None
+    let values: Vec<_> = description.positional().map(|part| part.value()).collect();
+    let is_url = |pair: &[Cow<'_, [u8]>]| URLS.contains(&&*pair[0]) && pair[1].starts_with(b"//");
+    values
+        .windows(2)
+        .any(is_url)
+        .then_some("a host is written alone, without the https:// or the like of a URL")
 }
 
 /// The argument that was probably meant by the name of one that stands at the same place on the other side of the scheme,

@@ -134,6 +134,12 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
+    /// Whether the other is the same file with other contents.
+    fn is_overwritten_by(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+            && (self.size, self.modified) != (other.size, other.modified)
+    }
+
     fn of(metadata: &std::fs::Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -149,8 +155,8 @@ impl Identity {
 pub(crate) fn check_file(path: &Path, policy: &Policy) -> Result<CheckedFile, Refusal> {
     let (file, metadata) = record::open(path)?;
     trust::check(&file, path)?;
-    let seen = policy.see(&file)?;
     let records = record::read(&file, metadata.len())?;
+    let seen = policy.see(&file)?;
     let plugins = records.into_iter().map(|record| check_record(record, policy, seen.as_ref())).collect();
     Ok(CheckedFile { identity: Identity::of(&metadata), file, plugins })
 }
@@ -225,10 +231,12 @@ impl FileSource {
         let identity = Identity::of(&metadata);
         if identity != self.identity {
             let again = check_file(&self.path, &self.policy)?;
-            let same = again.plugins.iter().any(|found| found.text == self.text && found.refusal.is_none());
-            if !same {
-                let message = "the file has changed since it was listed; make a new registry";
-                return Err(Refusal::new(RefusalKind::StaleImage, message));
+            match again.plugins.into_iter().find(|found| found.text == self.text) {
+                Some(found) => found.refusal.map_or(Ok(()), Err)?,
+                None => {
+                    let message = "the file has changed since it was listed; make a new registry";
+                    return Err(Refusal::new(RefusalKind::StaleImage, message));
+                }
             }
             return load_once(again.file, again.identity, &manifest.build.entry, &self.text);
         }
@@ -244,15 +252,18 @@ impl FileSource {
 /// Loads a file, or finds it loaded already: each registry would keep another descriptor of it open for ever otherwise.
 fn load_once(file: File, identity: Identity, entry: &str, text: &str) -> Result<Module, Refusal> {
     static LOADED: Mutex<Vec<(Identity, String, Module)>> = Mutex::new(Vec::new());
-    let find = || {
+    {
         let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-        loaded
-            .iter()
-            .find(|(known, name, _)| *known == identity && name == entry)
-            .map(|(_, _, module)| *module)
-    };
-    if let Some(module) = find() {
-        return Ok(module);
+        if let Some((_, _, module)) =
+            loaded.iter().find(|(known, name, _)| *known == identity && name == entry)
+        {
+            return Ok(*module);
+        }
+        // The dynamic loader knows files by device and inode, and would give what it has.
+        if loaded.iter().any(|(known, _, _)| known.is_overwritten_by(&identity)) {
+            let message = "the file was written to after this process had loaded it; start it anew";
+            return Err(Refusal::new(RefusalKind::StaleImage, message));
+        }
     }
     // Not under the lock: initialisers of the file run now, and may want anything.
     let module = open::load(file, entry, text)?;

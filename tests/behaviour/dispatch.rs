@@ -133,8 +133,9 @@ async fn messages_help(world: &World) {
         (Server, "haproxy:endpoint=tcp:80", None, &[r"endpoint is a description itself", r"endpoint=tcp\:…"]),
         (Server, "tcp:80:host=localhost", None, &["host is for the client side of tcp", "interface"]),
         (Client, "unix:/a:mode=600", None, &["mode is for the server side of unix"]),
-        (Client, "tls:https://example.com:443", None, &["a host is written without https:// before it"]),
-        (Client, "tcp:http://example.com:80", None, &["a host is written without http:// before it"]),
+        (Client, "tls:https://example.com:443", None, &["a host is written alone, without the https://"]),
+        (Client, "tcp:http://example.com:80", None, &["a host is written alone"]),
+        (Server, "haproxy:tcp:localhost:endpoint=tcp:80", None, &[r"endpoint is a description itself"]),
         (Server, "tls:443", None, &["cannot read 443", "as in tls:/etc/ssl/sites:443"]),
     ] {
         let error = error(&world.registry, role, description);

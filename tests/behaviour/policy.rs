@@ -34,6 +34,7 @@ fn verdict(registry: &Registry, folder: &Path) -> Result<(), String> {
     match found("endpoints-plugin-tcp") {
         PluginState::Available => {
             registry.client("tcp:h:80").expect("it can be used");
+            assert!(is_loaded(&folder.join(file_name(TCP))));
             Ok(())
         }
         PluginState::Refused(refusal) => {
@@ -78,7 +79,7 @@ fn each_rule_matches_by_what_it_names() {
         for (allow, deny, expected) in [
             (&[matching][..], &[][..], None),
             (&[other, matching], &[], None),
-            (&[other], &[], Some("no rule allows it; these would: name:endpoints-plugin-tcp, path:")),
+            (&[other], &[], Some("no rule allows it; these would: path:")),
             (&[], &[other], None),
             (&[], &[matching], Some(matching)),
             (&[matching], &[matching], Some("denies it")),
@@ -137,7 +138,63 @@ fn what_is_put_in_place_of_an_allowed_file_is_not_loaded() {
     fs::rename(&other, &file).expect("rename");
     let error = registry.client("tcp:h:80").expect_err("it is another file");
     assert_eq!(error.kind(), ErrorKind::PluginRefused, "{error}");
+    assert!(error.message().contains("no rule allows it"), "{error}");
     assert!(!is_loaded(&file));
+}
+
+#[test]
+fn rules_are_asked_again_when_a_plugin_is_loaded() {
+    let folders = [folder_with(&[TCP]), folder_with(&[UNIX])];
+    let file = folders[0].path().join(file_name(TCP));
+    let link = folders[1].path().join("denied");
+    symlink(folders[1].path(), &link).expect("a link");
+    let registry = registry(folders[0].path(), &[], &[&format!("path:{}", link.display())]);
+    assert_eq!(registry.plugins()[0].state, PluginState::Available);
+    fs::remove_file(&link).expect("remove");
+    symlink(folders[0].path(), &link).expect("a link");
+    let error = registry.client("tcp:h:80").expect_err("the rule has come to mean it");
+    assert_eq!(error.kind(), ErrorKind::PluginRefused, "{error}");
+    assert!(error.message().contains("denies it"), "{error}");
+    assert!(!is_loaded(&file));
+    let inspected = registry.inspect_file(&file).expect("it can be looked at");
+    assert!(
+        matches!(&inspected[0].state, PluginState::Refused(refusal) if refusal.kind == RefusalKind::Denied)
+    );
+}
+
+#[test]
+fn a_file_is_denied_by_its_other_names_too() {
+    let folder = folder_with(&[TCP]);
+    let elsewhere = tempfile::tempdir_in(folder.path()).expect("a folder");
+    let other = elsewhere.path().join("other");
+    fs::hard_link(folder.path().join(file_name(TCP)), &other).expect("a link");
+    let rule = format!("path:{}", other.display());
+    verdict(&registry(folder.path(), &[], &[&rule]), folder.path()).expect_err("it is that file");
+}
+
+#[test]
+fn what_was_written_to_after_it_was_loaded_is_not_taken_for_new() {
+    let folder = folder_with(&[TCP]);
+    let file = folder.path().join(file_name(TCP));
+    verdict(&registry(folder.path(), &[], &[]), folder.path()).expect("it may be used");
+    let mut bytes = fs::OpenOptions::new().append(true).open(&file).expect("a file");
+    std::io::Write::write_all(&mut bytes, b"more").expect("write");
+    drop(bytes);
+    let registry = registry(folder.path(), &[&by_digest(&file)], &[]);
+    let error = registry.client("tcp:h:80").expect_err("what is in memory is something else");
+    assert!(error.message().contains("after this process had loaded it"), "{error}");
+}
+
+#[test]
+fn a_preference_holds_though_one_of_that_name_is_denied() {
+    let folders = [folder_with(&[TCP]), folder_with(&[TCP])];
+    let deny = format!("path:{}", folders[0].path().display());
+    let builder = Registry::builder().default_plugin_path(false).prefer("tcp", "endpoints-plugin-tcp");
+    let builder = folders.iter().fold(builder, |builder, folder| builder.plugin_path(folder.path()));
+    let builder = builder.deny_plugin(deny.parse().expect("a rule")).without_built_in("tcp");
+    let registry = builder.build().expect("a registry");
+    let (_, origin) = registry.manifest("tcp").expect("somebody provides it");
+    assert_eq!(origin.path(), Some(folders[1].path().join(file_name(TCP)).as_path()));
 }
 
 #[test]

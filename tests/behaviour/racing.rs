@@ -39,11 +39,15 @@ fn addresses_race() {
     // The name server takes questions and answers none; the resolver's thread goes on for so long.
     fs::write(&resolver, format!("nameserver {}\noptions timeout:1 attempts:1\n", SILENT.ip()))
         .expect("a file of name servers");
-    let script = r#"ip link set lo up && mount --bind "$1" /etc/hosts && mount --bind "$2" /etc/resolv.conf || exit 77
-        shift 2; exec "$@""#;
+    // Nobody but that file and that server is asked.
+    let switch = folder.path().join("nsswitch.conf");
+    fs::write(&switch, "hosts: files dns\n").expect("a file");
+    let script = r#"ip link set lo up && mount --bind "$1" /etc/hosts && mount --bind "$2" /etc/resolv.conf &&
+        mount --bind "$3" /etc/nsswitch.conf || exit 77
+        shift 3; exec "$@""#;
     let ran = Command::new("unshare")
         .args(["--map-root-user", "--mount", "--net", "sh", "-c", script, "sh"])
-        .args([&hosts, &resolver])
+        .args([&hosts, &resolver, &switch])
         .arg(env::current_exe().expect("this test"))
         .args(["--exact", "racing::inside", "--ignored", "--nocapture"])
         .env(INSIDE, "1")

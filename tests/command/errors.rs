@@ -127,6 +127,8 @@ fn secrets_are_never_printed() {
         proxied("password=hunter2:é=1"),
         proxied("password=hunter2:timeout=soon"),
         proxied("password=hunter2:more"),
+        proxied("password=x:y:hunter2://abc"),
+        proxied("password=x:hunter2:https://abc"),
         "sokcs5:h:80:password=hunter2".to_owned(),
         "socks5:h:80:password=hunter2".to_owned(),
         "password=hunter2:host=h".to_owned(),

@@ -244,7 +244,11 @@ fn what_is_handed_down_is_reached_as_it_says() {
             for domain in ["INET", "INET6", "UNIX"] {
                 let listener: OwnedFd = match domain {
                     "INET" => TcpListener::bind("127.0.0.1:0").expect("bind").into(),
-                    "INET6" => TcpListener::bind("[::1]:0").expect("bind").into(),
+                    "INET6" => match TcpListener::bind("[::1]:0") {
+                        Ok(listener) => listener.into(),
+                        // There is no IPv6 here.
+                        Err(_) => continue,
+                    },
                     _ => {
                         let _ = fs::remove_file(&path);
                         UnixListener::bind(&path).expect("bind").into()

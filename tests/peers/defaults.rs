@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use endpoints_tests::make_certificates;
 use tempfile::TempDir;
 
-use crate::harness::{Peer, built, free_port, need, program, run};
+use crate::harness::{Peer, need, program, run};
 use crate::ours::Plugins;
 
 /// Certificates and room for files.
@@ -19,12 +19,8 @@ fn folder() -> TempDir {
 
 /// The command with the plugins in `files`, to be run in `folder`.
 fn command(plugins: Plugins, files: &Path, folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(built("endpoints"));
-    command.args(["--no-default-plugin-path", "--plugin-path"]).arg(files).current_dir(folder);
-    if plugins == Plugins::Loaded {
-        command.arg("--no-built-in");
-    }
-    command.args(arguments);
+    let mut command = plugins.command(files);
+    command.args(arguments).current_dir(folder);
     command
 }
 
@@ -33,13 +29,12 @@ fn the_roots_of_the_system_are_trusted() {
     need!("openssl");
     for plugins in Plugins::BOTH {
         let (folder, files) = (folder(), plugins.folder());
-        let port = free_port();
         let mut server = Command::new(program("openssl"));
         // Sends each line back in reverse.
-        server.args(["s_server", "-quiet", "-rev", "-accept", &format!("127.0.0.1:{port}")]);
+        server.args(["s_server", "-quiet", "-rev", "-accept", "127.0.0.1:0"]);
         server.args(["-cert", "pki/server.crt", "-key", "pki/server.key"]).current_dir(folder.path());
         let mut server = Peer::start(server.stdin(Stdio::null()), folder.path());
-        assert_eq!(server.port(), port);
+        let port = server.port();
 
         let input = folder.path().join("input");
         fs::write(&input, "hello\n").expect("a file");

@@ -4,6 +4,7 @@ use std::fs;
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use endpoints::serve::Serve;
 use endpoints::{Connection, Error, Origin, Registry};
@@ -43,6 +44,16 @@ impl Plugins {
                 .expect("the right to change a mode");
         }
         folder
+    }
+
+    /// The command, with those in `folder`.
+    pub(crate) fn command(self, folder: &Path) -> Command {
+        let mut command = Command::new(built("endpoints"));
+        command.args(["--no-default-plugin-path", "--plugin-path"]).arg(folder);
+        if self == Self::Loaded {
+            command.arg("--no-built-in");
+        }
+        command
     }
 
     /// A registry that has them.

@@ -9,7 +9,7 @@ use endpoints::{Error, ErrorKind, Registry};
 use tempfile::TempDir;
 
 use crate::data::{MEGABYTE, hash, noise, noise_file};
-use crate::harness::{Peer, built, need, program};
+use crate::harness::{Peer, need, program};
 use crate::ours::{EchoServer, Plugins, exchange, wait};
 
 const LENGTH: usize = 5 * MEGABYTE;
@@ -229,8 +229,9 @@ fn we_were_killed() {
     need!("twisted", "sha256sum");
     for plugins in Plugins::BOTH {
         let setting = Setting::new(plugins);
-        let mut command = Command::new(built("endpoints"));
-        command.args(["--no-default-plugin-path", "listen", "--echo", &setting.unix("")]);
+        let files = plugins.folder();
+        let mut command = plugins.command(files.path());
+        command.args(["listen", "--echo", &setting.unix("")]);
         let mut ours = Peer::start(&mut command, setting.folder.path());
         assert_eq!(ours.line("listening on "), setting.unix("").replace("unix:", "unix:path="));
         setting.twisted_connects(&setting.unix(":lockfile=1"));

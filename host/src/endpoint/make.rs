@@ -333,11 +333,13 @@ fn misplaced(
         _ if !argument.is_rest() => None,
         ErrorKind::UnknownScheme => hints::unquoted(description, declared, false),
         ErrorKind::UnknownArgument => {
-            error.argument().filter(|name| declared.parameter(name).is_some()).map(|name| {
-                let (scheme, inner) = (&scheme.name, &argument.parameter.name);
-                format!(
+            let (scheme, inner) = (&scheme.name, &argument.parameter.name);
+            let name = error.argument().filter(|name| declared.parameter(name).is_some());
+            name.map(|name| match name == inner {
+                true => format!("{inner} is a description itself: write each colon in it as \\:, and it alone"),
+                false => format!(
                     "to give {name} to {scheme}, write {scheme}:{inner}=…:{name}=… with each colon inside {inner} as \\:"
-                )
+                ),
             })
         }
         _ => None,

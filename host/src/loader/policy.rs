@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
@@ -28,7 +29,8 @@ pub(crate) struct Policy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PluginRule {
-    /// A file, or a folder and all that lies in it. Links are followed, those of the rule and those of the plugin.
+    /// A file, by whatever name, or a folder and all that lies in it. Links are followed, those of the rule and those of
+    /// the plugin.
     Path(PathBuf),
     /// A plugin's name. That is what the file says of itself: a rule for order, not against malice.
     Name(String),
@@ -79,7 +81,9 @@ impl fmt::Display for PluginRule {
 
 /// What rules are compared with, of an open file.
 pub(super) struct Seen {
+    /// Where it lies, whatever links led to it.
     path: PathBuf,
+    place: (u64, u64),
     /// Known where a rule asks for it.
     digest: Option<[u8; 32]>,
 }
@@ -94,33 +98,40 @@ impl Policy {
         if !self.has_rules() {
             return Ok(None);
         }
-        let io = |error: std::io::Error| Refusal::new(RefusalKind::Io, format!("it cannot be read: {error}"));
-        // Where it lies could not be told any more.
-        if file.metadata().map_err(io)?.nlink() == 0 {
-            return Err(Refusal::new(RefusalKind::Io, "it was removed or replaced while it was looked at"));
-        }
+        let io = |error: io::Error| Refusal::new(RefusalKind::Io, format!("it cannot be read: {error}"));
         let by_digest = |rule: &PluginRule| matches!(rule, PluginRule::Sha256(_));
         let digest = if self.allow.iter().chain(&self.deny).any(by_digest) {
             Some(digest(file).map_err(io)?)
         } else {
             None
         };
-        Ok(Some(Seen { path: real_path(file).map_err(io)?, digest }))
+        let path = real_path(file).map_err(io)?;
+        let place = place(&file.metadata().map_err(io)?);
+        // Where it lies cannot be told once it has been renamed or removed.
+        if std::fs::symlink_metadata(&path).map_or(true, |there| self::place(&there) != place) {
+            return Err(Refusal::new(RefusalKind::Io, "it was removed or replaced while it was looked at"));
+        }
+        Ok(Some(Seen { path, place, digest }))
     }
 
     /// Whether a plugin of that name in the file may be used.
     pub(super) fn judge(&self, name: &str, seen: &Seen) -> Result<(), Refusal> {
         let denied = |message| Err(Refusal::new(RefusalKind::Denied, message));
-        if let Some(rule) = self.deny.iter().find(|rule| rule.matches(name, seen)) {
-            return denied(format!("the rule {rule} denies it"));
+        for rule in &self.deny {
+            match rule.matches(name, seen) {
+                Ok(false) => {}
+                Ok(true) => return denied(format!("the rule {rule} denies it")),
+                Err(error) => return denied(format!("the rule {rule} may deny it: {error}")),
+            }
         }
-        if self.allow.is_empty() || self.allow.iter().any(|rule| rule.matches(name, seen)) {
+        let matches = |rule: &PluginRule| rule.matches(name, seen).unwrap_or(false);
+        if self.allow.is_empty() || self.allow.iter().any(matches) {
             return Ok(());
         }
         let known = [
-            Some(PluginRule::Name(name.to_owned())),
             Some(PluginRule::Path(seen.path.clone())),
             seen.digest.map(PluginRule::Sha256),
+            Some(PluginRule::Name(name.to_owned())),
         ];
         let known: Vec<String> = known.iter().flatten().map(ToString::to_string).collect();
         denied(format!("no rule allows it; these would: {}", known.join(", ")))
@@ -128,30 +139,63 @@ impl Policy {
 }
 
 impl PluginRule {
-    fn matches(&self, name: &str, seen: &Seen) -> bool {
-        match self {
-            Self::Path(path) => {
+    /// The same, wherever the process goes from here. Warns of a path that is not there.
+    pub(crate) fn fixed(self, kind: &str) -> Self {
+        let Self::Path(path) = self else { return self };
+        if let Err(error) = std::fs::metadata(&path) {
+            tracing::warn!("the rule that {kind} path:{} matches nothing now: {error}", path.display());
+        }
+        Self::Path(std::path::absolute(&path).unwrap_or(path))
+    }
+
+    /// # Errors
+    /// Why it cannot be told.
+    fn matches(&self, name: &str, seen: &Seen) -> io::Result<bool> {
+        Ok(match self {
+            Self::Path(path) => match is_at(path, seen) {
                 // What is not there matches nothing that is.
-                std::fs::canonicalize(path).is_ok_and(|path| seen.path.starts_with(path))
-            }
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+                {
+                    false
+                }
+                is_at => is_at?,
+            },
             Self::Name(wanted) => wanted == name,
             Self::Sha256(digest) => seen.digest.as_ref() == Some(digest),
-        }
+        })
     }
 }
 
+/// Whether the file is the one at `path`, by whatever name, or lies in that folder.
+fn is_at(path: &Path, seen: &Seen) -> io::Result<bool> {
+    let metadata = std::fs::metadata(path)?;
+    if metadata.is_dir() {
+        Ok(seen.path.starts_with(std::fs::canonicalize(path)?))
+    } else {
+        Ok(place(&metadata) == seen.place)
+    }
+}
+
+/// What tells a file from all others that there are.
+fn place(metadata: &std::fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
 /// Reads without moving the file's offset, which others share.
-fn digest(file: &File) -> std::io::Result<[u8; 32]> {
+fn digest(file: &File) -> io::Result<[u8; 32]> {
     let mut hash = Sha256::new();
     let mut buf = vec![0; 256 * 1024];
     let mut place = 0;
     loop {
-        match file.read_at(&mut buf, place)? {
-            0 => return Ok(hash.finalize().into()),
-            count => {
+        match file.read_at(&mut buf, place) {
+            Ok(0) => return Ok(hash.finalize().into()),
+            Ok(count) => {
                 hash.update(&buf[..count]);
                 place += count as u64;
             }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }

@@ -74,14 +74,14 @@ impl RegistryBuilder {
     ///
     /// A plugin is compared with the rules before anything of it is loaded, and once more when it is.
     pub fn allow_plugin(mut self, rule: PluginRule) -> Self {
-        self.settings.policy.allow.push(rule);
+        self.settings.policy.allow.push(rule.fixed("allows"));
         self
     }
 
     /// Does not use the plugins in files that this rule matches, even if another one allows them; may be called for
     /// several.
     pub fn deny_plugin(mut self, rule: PluginRule) -> Self {
-        self.settings.policy.deny.push(rule);
+        self.settings.policy.deny.push(rule.fixed("denies"));
         self
     }
 

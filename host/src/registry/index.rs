@@ -73,8 +73,8 @@ impl Index {
             let fits = |listed: &&Listed| {
                 listed.provides(scheme) && listed.is_called(wanted) && !listed.is_left_out(settings, scheme)
             };
-            let preferred = plugins.iter().find(fits);
-            if let Some(entry) = preferred.and_then(|listed| listed.entry(scheme)) {
+            // One of them may be refused.
+            if let Some(entry) = plugins.iter().filter(fits).find_map(|listed| listed.entry(scheme)) {
                 schemes.entry(scheme.clone()).or_insert(entry);
             }
         }

@@ -85,7 +85,8 @@ pub(crate) fn ssl(host: &Host, arguments: &mut Arguments<'_>) -> Result<Server, 
 /// Tells whoever has written a port alone, as for `tcp`, what comes before it.
 fn port_for_path(error: Error, arguments: &Arguments<'_>) -> Error {
     let path = arguments.opt_bytes("path").unwrap_or_default();
-    if error.kind() != ErrorKind::NotFound || path.is_empty() || !path.iter().all(u8::is_ascii_digit) {
+    let is_missing = error.kind() == ErrorKind::NotFound && error.argument() == Some("path");
+    if !is_missing || path.is_empty() || !path.iter().all(u8::is_ascii_digit) {
         return error;
     }
     let message = format!(
