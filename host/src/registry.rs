@@ -209,7 +209,18 @@ impl Registry {
             if !candidates.iter().any(|listed| listed.is_called(plugin)) {
                 let names: Vec<String> = candidates.iter().map(|listed| listed.name()).collect();
                 let known = if names.is_empty() { "none does".to_owned() } else { names.join(", ") };
-                let message = format!("{plugin} is no usable plugin that provides {scheme}: {known}");
+                let named = self
+                    .index()
+                    .plugins
+                    .iter()
+                    .find(|listed| listed.provides(scheme) && listed.is_called(plugin))
+                    .and_then(|listed| listed.provider.as_ref().err());
+                let message = match named {
+                    Some(refusal) => {
+                        format!("the plugin {plugin}, preferred for {scheme}, is refused: {refusal}")
+                    }
+                    None => format!("{plugin} is no usable plugin that provides {scheme}: {known}"),
+                };
                 return Err(Error::new(ErrorKind::InvalidSetting, message).with_expected(names, plugin));
             }
         }

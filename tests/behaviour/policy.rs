@@ -208,3 +208,14 @@ fn a_denied_file_leaves_its_name_to_another() {
     let states: Vec<_> = registry.plugins().into_iter().map(|plugin| plugin.state).collect();
     assert!(matches!(&states[..], [PluginState::Refused(_), PluginState::Available]), "{states:?}");
 }
+
+#[test]
+fn a_preference_for_what_is_denied_tells_the_rule() {
+    let folder = folder_with(&[TCP]);
+    let builder = Registry::builder().no_built_in().default_plugin_path(false).plugin_path(folder.path());
+    let rule: PluginRule = "name:endpoints-plugin-tcp".parse().expect("a rule");
+    let builder = builder.prefer("tcp", "endpoints-plugin-tcp").deny_plugin(rule);
+    let error = builder.build().expect_err("it cannot be had");
+    assert_eq!(error.kind(), ErrorKind::InvalidSetting, "{error}");
+    assert!(error.message().contains("the rule name:endpoints-plugin-tcp denies it"), "{error}");
+}
