@@ -261,7 +261,7 @@ fn load_once(file: File, identity: Identity, entry: &str, text: &str) -> Result<
         }
         // The dynamic loader knows files by device and inode, and would give what it has.
         if loaded.iter().any(|(known, _, _)| known.is_overwritten_by(&identity)) {
-            let message = "the file was written to after this process had loaded it; start it anew";
+            let message = "the file was written to after this process had loaded it: restart the process";
             return Err(Refusal::new(RefusalKind::StaleImage, message));
         }
     }

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use endpoints::{ErrorKind, PluginRule, PluginState, RefusalKind, Registry};
 
+use crate::object::{in_record, patched};
 use crate::support::{copy, file_name, folder_with};
 
 const TCP: &str = "endpoints_plugin_tcp";
@@ -187,12 +188,16 @@ fn what_was_written_to_after_it_was_loaded_is_not_taken_for_new() {
 
 #[test]
 fn a_preference_holds_though_one_of_that_name_is_denied() {
-    let folders = [folder_with(&[TCP]), folder_with(&[TCP])];
+    // Called otherwise than the built-in one, which comes first unless another is preferred.
+    let folders = [(), ()].map(|()| {
+        let folder = tempfile::tempdir().expect("a folder");
+        patched(TCP, &folder.path().join(file_name(TCP)), |bytes| in_record(bytes, 24 + 18, b"fndpoints"));
+        folder
+    });
     let deny = format!("path:{}", folders[0].path().display());
-    let builder = Registry::builder().default_plugin_path(false).prefer("tcp", "endpoints-plugin-tcp");
+    let builder = Registry::builder().default_plugin_path(false).prefer("tcp", "fndpoints-plugin-tcp");
     let builder = folders.iter().fold(builder, |builder, folder| builder.plugin_path(folder.path()));
-    let builder = builder.deny_plugin(deny.parse().expect("a rule")).without_built_in("tcp");
-    let registry = builder.build().expect("a registry");
+    let registry = builder.deny_plugin(deny.parse().expect("a rule")).build().expect("a registry");
     let (_, origin) = registry.manifest("tcp").expect("somebody provides it");
     assert_eq!(origin.path(), Some(folders[1].path().join(file_name(TCP)).as_path()));
 }

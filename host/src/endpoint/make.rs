@@ -336,7 +336,9 @@ fn misplaced(
             let (scheme, inner) = (&scheme.name, &argument.parameter.name);
             let name = error.argument().filter(|name| declared.parameter(name).is_some());
             name.map(|name| match name == inner {
-                true => format!("{inner} is a description itself: write each colon in it as \\:, and it alone"),
+                true => format!(
+                    "{inner} is a description itself: write {scheme}:{inner}=… alone, with each colon inside {inner} as \\:"
+                ),
                 false => format!(
                     "to give {name} to {scheme}, write {scheme}:{inner}=…:{name}=… with each colon inside {inner} as \\:"
                 ),

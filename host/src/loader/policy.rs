@@ -30,7 +30,7 @@ pub(crate) struct Policy {
 #[non_exhaustive]
 pub enum PluginRule {
     /// A file, by whatever name, or a folder and all that lies in it. Links are followed, those of the rule and those of
-    /// the plugin.
+    /// the plugin. One that is not absolute begins where the process is when the rule is given.
     Path(PathBuf),
     /// A plugin's name. That is what the file says of itself: a rule for order, not against malice.
     Name(String),
@@ -50,11 +50,7 @@ impl FromStr for PluginRule {
         };
         match text.split_once(':') {
             Some((_, "")) => Err(wrong("there is nothing behind the colon")),
-            // Relative to where the process is now.
-            Some(("path", path)) => match std::path::absolute(path) {
-                Ok(path) => Ok(Self::Path(path)),
-                Err(error) => Err(wrong(&error.to_string())),
-            },
+            Some(("path", path)) => Ok(Self::Path(path.into())),
             Some(("name", name)) => Ok(Self::Name(name.to_owned())),
             Some(("sha256", digits)) => {
                 let mut digest = [0; 32];
