@@ -41,6 +41,8 @@ mod services;
 mod stream;
 mod tls;
 
+/// A plugin that is compiled in.
+pub use endpoints_plugin_api::export::BuiltIn;
 /// The names of the facts of connections.
 pub use endpoints_plugin_api::name as fact;
 

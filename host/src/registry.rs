@@ -129,6 +129,15 @@ impl Registry {
         Ok((entry.provider.manifest.clone(), entry.provider.origin.clone()))
     }
 
+    /// Loads the plugin that provides a scheme, and sets it up, as the first endpoint of the scheme would: a program that
+    /// does so at its start learns of a plugin that does not work before it needs it.
+    ///
+    /// # Errors
+    /// If nobody provides the scheme, or why the plugin cannot be used.
+    pub fn load(&self, scheme: &str) -> Result<(), Error> {
+        self.find(scheme.as_bytes())?.provider.instance(&self.0.services).map(drop)
+    }
+
     /// The manifests of the plugins in a file, usable or not. Runs no code of theirs.
     ///
     /// # Errors

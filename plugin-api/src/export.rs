@@ -88,7 +88,8 @@ pub struct BuiltIn {
 }
 
 impl BuiltIn {
-    #[doc(hidden)]
+    /// A plugin whose manifest record has the text that `manifest` gives; see [`manifest`](crate::manifest). [`export!`]
+    /// makes and registers one.
     #[must_use]
     pub const fn new<P: crate::Plugin>(manifest: fn() -> &'static str) -> Self {
         Self { manifest, constructor: Constructor::of::<P>() }

@@ -1,6 +1,7 @@
 //! The `endpoints` command. What it does, a program can do with a few calls of the library of the same name.
 
 mod caret;
+mod check_plugin;
 mod connect;
 mod context;
 mod events;
@@ -48,6 +49,8 @@ fn main() -> ExitCode {
         Command::Connect(with) => run(global, with, connect::run),
         Command::Listen(with) => run(global, with, listen::run),
         Command::Forward(with) => run(global, with, forward::run),
+        Command::CheckPlugin(with) => run(global, with, check_plugin::run),
+        Command::CheckPluginChild => endpoints_check::serve(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use endpoints::PluginRule;
 
-use crate::{connect, explain, forward, inspect, list_plugins, listen, parse, quote};
+use crate::{check_plugin, connect, explain, forward, inspect, list_plugins, listen, parse, quote};
 
 /// Listen and connect wherever the user says, by descriptions such as tcp:host=example.com:port=80
 #[derive(Debug, Parser)]
@@ -36,6 +36,11 @@ pub(crate) enum Command {
     Listen(With<listen::Options>),
     /// Relay every connection accepted on one endpoint to another
     Forward(With<forward::Options>),
+    /// Drive plugin files through conformance checks, each in a process of its own
+    CheckPlugin(With<check_plugin::Options>),
+    /// Does one of the checks: what check-plugin runs
+    #[command(name = check_plugin::CHILD, hide = true)]
+    CheckPluginChild,
 }
 
 /// The options of a command beside those of all. They are declared for each command, not as clap's global ones, because

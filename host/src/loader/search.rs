@@ -58,6 +58,8 @@ pub enum PlaceOutcome {
 /// Where to look, in order.
 #[derive(Clone, Debug)]
 pub(crate) struct SearchPath {
+    /// Files that were named themselves; they come before all places.
+    pub(crate) files: Vec<PathBuf>,
     pub(crate) given: Vec<PathBuf>,
     pub(crate) defaults: bool,
 }

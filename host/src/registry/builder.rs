@@ -5,8 +5,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use super::index::{Listed, built_ins};
+use super::index::{Listed, built_ins, listed_built_in};
 use super::{Inner, Registry};
+use crate::BuiltIn;
 use crate::error::{Error, ErrorKind};
 use crate::loader::{PluginRule, Policy, SearchPath};
 use crate::services::HostServices;
@@ -21,12 +22,26 @@ impl RegistryBuilder {
     pub(super) fn new() -> Self {
         Self {
             settings: Settings {
-                search: SearchPath { given: Vec::new(), defaults: true },
+                search: SearchPath { files: Vec::new(), given: Vec::new(), defaults: true },
+                compiled_in: Vec::new(),
                 built_in: BuiltIns::All,
                 prefer: Vec::new(),
                 policy: Policy::default(),
             },
         }
+    }
+
+    /// Uses this plugin file too, before those of all directories; may be called for several.
+    pub fn plugin_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.search.files.push(path.into());
+        self
+    }
+
+    /// Uses a plugin that is compiled into the program but not registered for all registries of it; it counts as a
+    /// built-in one.
+    pub fn compiled_in(mut self, plugin: &'static BuiltIn) -> Self {
+        self.settings.compiled_in.push(plugin);
+        self
     }
 
     /// Looks for files in this directory too, before all default places and after those that were named before.
@@ -90,7 +105,8 @@ impl RegistryBuilder {
     /// # Errors
     /// If a preference names a plugin that does not provide the scheme, or a built-in scheme to be left out that is none.
     pub fn build(self) -> Result<Registry, Error> {
-        let built_in = built_ins();
+        let mut built_in = built_ins();
+        built_in.extend(self.settings.compiled_in.iter().map(|plugin| listed_built_in(plugin)));
         if let BuiltIns::Without(schemes) = &self.settings.built_in {
             check_left_out(schemes, &built_in)?;
         }
@@ -125,6 +141,7 @@ impl fmt::Debug for RegistryBuilder {
 
 pub(super) struct Settings {
     pub(super) search: SearchPath,
+    pub(super) compiled_in: Vec<&'static BuiltIn>,
     pub(super) built_in: BuiltIns,
     pub(super) prefer: Vec<(String, String)>,
     pub(super) policy: Policy,

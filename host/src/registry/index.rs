@@ -29,28 +29,27 @@ pub(super) struct Listed {
 }
 
 pub(super) fn built_ins() -> Vec<Listed> {
-    let mut all: Vec<Listed> = BuiltIn::all()
-        .map(|plugin| match Manifest::parse(plugin.manifest()) {
-            Ok(manifest) => Listed {
-                origin: Origin::BuiltIn,
-                manifest: Some(manifest.clone()),
-                provider: Ok(Arc::new(Provider::built_in(plugin, manifest))),
-                lost: Vec::new(),
-            },
-            Err(problem) => Listed {
-                origin: Origin::BuiltIn,
-                manifest: None,
-                provider: Err(Refusal::new(
-                    RefusalKind::BadManifest,
-                    format!("its manifest is unsound: {problem}"),
-                )),
-                lost: Vec::new(),
-            },
-        })
-        .collect();
+    let mut all: Vec<Listed> = BuiltIn::all().map(listed_built_in).collect();
     // The linker's order means nothing.
     all.sort_by_key(Listed::name);
     all
+}
+
+pub(super) fn listed_built_in(plugin: &'static BuiltIn) -> Listed {
+    let origin = Origin::BuiltIn;
+    match Manifest::parse(plugin.manifest()) {
+        Ok(manifest) => Listed {
+            origin,
+            manifest: Some(manifest.clone()),
+            provider: Ok(Arc::new(Provider::built_in(plugin, manifest))),
+            lost: Vec::new(),
+        },
+        Err(problem) => {
+            let message = format!("its manifest is unsound: {problem}");
+            let provider = Err(Refusal::new(RefusalKind::BadManifest, message));
+            Listed { origin, manifest: None, provider, lost: Vec::new() }
+        }
+    }
 }
 
 impl Index {
@@ -60,6 +59,9 @@ impl Index {
             _ => built_in.iter().map(Listed::again).collect(),
         };
         let mut places = Vec::new();
+        for path in &settings.search.files {
+            list_file(path, settings, &mut plugins);
+        }
         for (directory, source) in settings.search.places() {
             let (files, outcome) = loader::plugin_files(&directory);
             for path in files {

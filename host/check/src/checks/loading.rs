@@ -1,0 +1,83 @@
+//! Loading a plugin and setting it up.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
+
+use crate::checks::file;
+use crate::finding::{Finding, Step, Verdict, ensure, fails, skips};
+use crate::probe;
+use crate::subject::{Subject, registry};
+use crate::task::Task;
+
+pub(super) fn loads(task: &Task) -> Verdict {
+    file::usable(task)?;
+    let registry = registry(task).step("setting up a registry")?;
+    if task.schemes.is_empty() {
+        return fails("it provides no scheme");
+    }
+    for scheme in &task.schemes {
+        registry.load(scheme).step("loading it and setting it up")?;
+    }
+    Ok(())
+}
+
+/// What a library must leave alone.
+#[derive(PartialEq)]
+struct State {
+    folder: Option<std::path::PathBuf>,
+    variables: BTreeMap<OsString, OsString>,
+    status: Vec<String>,
+}
+
+/// Lines of `/proc/self/status`, with what they are about.
+const STATUS: [(&str, &str); 4] = [
+    ("Umask:", "the mask of file modes"),
+    ("SigBlk:", "the signals that are blocked"),
+    ("SigIgn:", "the signals that are ignored"),
+    ("SigCgt:", "the handlers of signals"),
+];
+
+impl State {
+    fn now() -> Verdict<Self> {
+        let status: std::io::Result<Vec<_>> = STATUS.iter().map(|(name, _)| probe::status(name)).collect();
+        Ok(Self {
+            folder: env::current_dir().ok(),
+            variables: env::vars_os().collect(),
+            status: status.map_err(|error| Finding::Skips(format!("/proc cannot be read: {error}")))?,
+        })
+    }
+}
+
+pub(super) fn process_state(task: &Task) -> Verdict {
+    let Some(scheme) = task.schemes.first() else { return skips("it provides no scheme") };
+    let before = State::now()?;
+    registry(task).and_then(|registry| registry.load(scheme)).step("loading it")?;
+    let after = State::now()?;
+    ensure(before.folder == after.folder, || "it changes the current folder of the process".into())?;
+    ensure(before.variables == after.variables, || "it changes variables of the environment".into())?;
+    for (place, (_, about)) in STATUS.iter().enumerate() {
+        ensure(before.status[place] == after.status[place], || format!("it changes {about} of the process"))?;
+    }
+    Ok(())
+}
+
+pub(super) fn set_up_twice(task: &Task) -> Verdict {
+    let Some(scheme) = task.schemes.first() else { return skips("it provides no scheme") };
+    let first = registry(task).step("setting up a registry")?;
+    first.load(scheme).step("setting it up")?;
+    let second = registry(task).step("setting up a second registry")?;
+    second.load(scheme).step("setting it up for a second registry")?;
+    drop(first);
+    let subject = Subject::new(&Task { scheme: Some(scheme.clone()), ..task.clone() })?;
+    // Each side that it has, once the first instance is gone.
+    for made in [subject.server().map(drop), subject.client_alone(&Subject::inner("x", "")).map(drop)] {
+        match made {
+            Err(Finding::Fails(message)) => {
+                return fails(format!("after one of its instances was dropped: {message}"));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! Values for the parameters that a manifest declares.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use endpoints::Description;
+use endpoints::manifest::{Parameter, ParameterType, Role, Scheme};
+
+use crate::finding::{Finding, Verdict};
+use crate::subject::is_nested;
+
+/// The arguments of an endpoint, by name.
+pub(crate) type Arguments = Vec<(String, Vec<u8>)>;
+
+/// Where values come from: the examples of the manifest, as far as they can work here.
+pub(crate) struct Values<'a> {
+    pub(crate) scheme: &'a Scheme,
+    /// For the paths of sockets.
+    pub(crate) folder: &'a Path,
+}
+
+impl Values<'_> {
+    /// Arguments that a server endpoint of the scheme should work with: on this machine alone, at an address that the
+    /// system chooses, around `inner`.
+    pub(crate) fn server(&self, inner: &[u8]) -> Verdict<Arguments> {
+        let role = self.scheme.server.as_ref();
+        let role = role.ok_or_else(|| Finding::Skips("the scheme has no server side".into()))?;
+        let mut arguments = Arguments::new();
+        for parameter in needed(role) {
+            let value = match parameter.kind {
+                kind if is_nested(kind) => inner.to_vec(),
+                ParameterType::Port => b"0".to_vec(),
+                _ => self.example(parameter)?,
+            };
+            arguments.push((parameter.name.clone(), value));
+        }
+        for parameter in &role.parameters {
+            let address = matches!(parameter.kind, ParameterType::Ip | ParameterType::Host);
+            if address && !parameter.required && !parameter.list {
+                let default = parameter.default.as_deref().unwrap_or_default();
+                let loopback = if default.contains(':') { "::1" } else { "127.0.0.1" };
+                arguments.push((parameter.name.clone(), loopback.into()));
+            }
+        }
+        Ok(arguments)
+    }
+
+    /// Arguments for a client endpoint, before a listener has told how it is reached.
+    pub(crate) fn client(&self, inner: &[u8]) -> Verdict<Arguments> {
+        let role = self.scheme.client.as_ref();
+        let role = role.ok_or_else(|| Finding::Skips("the scheme has no client side".into()))?;
+        let needed = needed(role).map(|parameter| {
+            let value = match parameter.kind {
+                kind if is_nested(kind) => inner.to_vec(),
+                _ => self.example(parameter)?,
+            };
+            Ok((parameter.name.clone(), value))
+        });
+        needed.collect()
+    }
+
+    /// A value that the parameter accepts.
+    pub(crate) fn example(&self, parameter: &Parameter) -> Verdict<Vec<u8>> {
+        if let Some(choice) = parameter.choices.first() {
+            return Ok(choice.clone().into());
+        }
+        if let Some(example) = parameter.example.as_deref().and_then(unescaped) {
+            // A path of the example's own would be somebody else's.
+            let last = Path::new(OsStr::from_bytes(&example)).file_name();
+            return Ok(match (parameter.kind, last) {
+                (ParameterType::Path, Some(name)) => {
+                    self.folder.join(name).into_os_string().into_encoded_bytes()
+                }
+                _ => example,
+            });
+        }
+        if let Some(default) = &parameter.default {
+            return Ok(default.clone().into());
+        }
+        let value: Vec<u8> = match parameter.kind {
+            ParameterType::Text | ParameterType::Bytes => b"check".to_vec(),
+            ParameterType::Path => self.folder.join("check").into_os_string().into_encoded_bytes(),
+            ParameterType::Integer => parameter.min.unwrap_or(1).to_string().into(),
+            ParameterType::Port => b"1".to_vec(),
+            ParameterType::Duration => b"1".to_vec(),
+            ParameterType::Flag => b"1".to_vec(),
+            ParameterType::Mode => b"600".to_vec(),
+            ParameterType::Ip | ParameterType::Host => b"127.0.0.1".to_vec(),
+            ParameterType::Network => b"127.0.0.0/8".to_vec(),
+            _ => {
+                let message =
+                    format!("there is no value for {}: give it an example in the manifest", parameter.name);
+                return Err(Finding::Skips(message));
+            }
+        };
+        Ok(value)
+    }
+
+    /// Changes a free text among the arguments of a server, so that it becomes another address; false where there is
+    /// none.
+    pub(crate) fn make_unique(&self, arguments: &mut Arguments) -> bool {
+        let Some(role) = &self.scheme.server else { return false };
+        let is_free = |name: &str| {
+            let parameter = role.parameter(name);
+            parameter.is_some_and(|one| matches!(one.kind, ParameterType::Text | ParameterType::Bytes))
+        };
+        match arguments.iter_mut().find(|(name, _)| is_free(name)) {
+            Some((_, value)) => {
+                value.extend_from_slice(format!("-{}", std::process::id()).as_bytes());
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// The parameters that have to be given: those that are required, and the first of each group of which one is.
+pub(crate) fn needed(role: &Role) -> impl Iterator<Item = &Parameter> {
+    let groups: Vec<&String> =
+        role.one_of.iter().filter(|group| group.required).filter_map(|group| group.names.first()).collect();
+    role.parameters.iter().filter(move |one| one.required || groups.contains(&&one.name))
+}
+
+/// The value that an example in a description stands for.
+fn unescaped(example: &str) -> Option<Vec<u8>> {
+    let description = Description::parse(format!("x:v={example}")).ok()?;
+    let part = description.keywords().next()?;
+    Some(part.value().into_owned())
+}
