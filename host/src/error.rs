@@ -386,7 +386,8 @@ impl From<ParseError> for Error {
 
 impl From<api::Error> for Error {
     fn from(error: api::Error) -> Self {
-        let mut this = Self::new(error.kind().into(), error.message()).retryable(error.is_retryable());
+        let mut this =
+            Self::new(error.kind().into(), one_line(error.message())).retryable(error.is_retryable());
         this.0.os = error.raw_os_error();
         this.0.argument = error.argument().map(str::to_owned);
         this
@@ -421,6 +422,15 @@ impl From<Error> for std::io::Error {
         let kind = std::io::Error::from(error.to_api()).kind();
         Self::new(kind, error)
     }
+}
+
+/// A plugin's message on one line: what it quotes may have control characters, which are escaped.
+fn one_line(message: &str) -> Cow<'_, str> {
+    if !message.contains(char::is_control) {
+        return message.into();
+    }
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    message.chars().map(escape).collect::<String>().into()
 }
 
 /// The name that was probably meant: the same in another case, or a few letters away.
@@ -461,6 +471,12 @@ mod tests {
         assert_eq!(nearest("prot", &known), Some("port"));
         assert_eq!(nearest("zzz", &known), None);
         assert_eq!(nearest("", &known), None);
+    }
+
+    #[test]
+    fn what_a_plugin_says_is_one_line() {
+        let said = api::Error::new(api::ErrorKind::Other, "cannot read a\nb\u{1b}[2J\u{7}: no");
+        assert_eq!(Error::from(said).message(), r"cannot read a\nb\u{1b}[2J\u{7}: no");
     }
 
     #[test]

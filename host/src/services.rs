@@ -78,7 +78,11 @@ impl Services for HostServices {
         let role = RoleKind::from_code(role).ok_or_else(|| internal("there is no such role"))?;
         let inner = self.registry.upgrade().ok_or_else(|| internal("the registry is gone"))?;
         let made = endpoint::make_for_plugin(&Registry(inner), role, description);
-        made.map(endpoint::export).map_err(|error| error.to_api())
+        made.map(endpoint::export).map_err(|error| match error.argument() {
+            // A plugin that makes an endpoint of its own arguments calls them the same.
+            Some(argument) => error.to_api().with_argument(argument),
+            None => error.to_api(),
+        })
     }
 
     fn finish_connect(

@@ -14,6 +14,8 @@ mod junit;
 mod memory;
 mod parent;
 mod probe;
+mod reach;
+mod registry;
 mod report;
 mod subject;
 mod task;

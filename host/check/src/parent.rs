@@ -28,6 +28,7 @@ pub struct Checker {
     jobs: usize,
     only: Vec<String>,
     plugin_path: Vec<PathBuf>,
+    arguments: Vec<(String, Vec<u8>)>,
     servers: Vec<Vec<u8>>,
     clients: Vec<Vec<u8>>,
 }
@@ -45,6 +46,7 @@ impl Checker {
             jobs,
             only: Vec::new(),
             plugin_path: Vec::new(),
+            arguments: Vec::new(),
             servers: Vec::new(),
             clients: Vec::new(),
         }
@@ -82,6 +84,13 @@ impl Checker {
     #[must_use]
     pub fn plugin_path(mut self, directory: impl Into<PathBuf>) -> Self {
         self.plugin_path.push(directory.into());
+        self
+    }
+
+    /// A value for every parameter of this name, in place of the example in the manifest; may be called for several.
+    #[must_use]
+    pub fn argument(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        self.arguments.push((name.into(), value.into()));
         self
     }
 
@@ -179,6 +188,7 @@ impl Checker {
             schemes: schemes.to_vec(),
             scheme: scheme.map(str::to_owned),
             plugin_path: self.plugin_path.clone(),
+            arguments: self.arguments.clone(),
             server: given(&self.servers),
             client: given(&self.clients),
             connections: if self.level == Level::Stress { 10_000 } else { 1_000 },
@@ -301,6 +311,8 @@ impl Process {
             .stdin(Stdio::from(OwnedFd::from(far)))
             .stdout(stdout.try_clone()?)
             .stderr(stderr.try_clone()?)
+            // Of a panic, its message says enough, and looking for the places opens files.
+            .env("RUST_BACKTRACE", "0")
             .spawn()?;
         // The command holds the child's end of the channel open.
         drop(command);

@@ -9,8 +9,9 @@ use tempfile::TempDir;
 
 use crate::finding::{Finding, STEP, Step, Verdict, expect, fails, send, skips, told, within};
 use crate::memory;
+use crate::registry::registry;
 use crate::task::Task;
-use crate::values::{Arguments, Values};
+use crate::values::{Arguments, Values, stands_around};
 
 /// A scheme of the plugin, in a registry of its own.
 pub(crate) struct Subject {
@@ -34,6 +35,8 @@ impl Subject {
     pub(crate) fn new(task: &Task) -> Verdict<Self> {
         let registry = registry(task).step("setting up a registry")?;
         let name = task.scheme.as_deref().unwrap_or_default();
+        // Now, so that it is no part of what a check looks at.
+        registry.load(name).step("loading it and setting it up")?;
         let (manifest, _) = registry.manifest(name).step("finding the scheme")?;
         let scheme = manifest.plugin.schemes.iter().find(|scheme| *scheme.name == *name).cloned();
         let scheme =
@@ -48,10 +51,19 @@ impl Subject {
 
     /// Skips unless the scheme stands around another endpoint, which then is one in memory.
     pub(crate) fn needs_wrapper(&self) -> Verdict {
-        match self.scheme.kind {
-            SchemeKind::Wrapper if self.task.server.is_none() && self.task.client.is_none() => Ok(()),
-            _ => skips("what it stands around was given, and is not in memory"),
+        if self.task.server.is_some() || self.task.client.is_some() {
+            return skips("what it stands around was given, and is not in memory");
         }
+        match self.is_around() {
+            true => Ok(()),
+            false => skips("it stands around no other endpoint that can be given"),
+        }
+    }
+
+    /// Whether it stands around another endpoint, on each side that it has.
+    pub(crate) fn is_around(&self) -> bool {
+        let mut roles = self.scheme.client.iter().chain(&self.scheme.server);
+        self.scheme.kind == SchemeKind::Wrapper && roles.all(stands_around)
     }
 
     pub(crate) fn role(&self, server: bool) -> Verdict<&Role> {
@@ -67,7 +79,7 @@ impl Subject {
     }
 
     pub(crate) fn values(&self) -> Values<'_> {
-        Values { scheme: &self.scheme, folder: self.folder.path() }
+        Values { scheme: &self.scheme, folder: self.folder.path(), given: &self.task.arguments }
     }
 
     /// The endpoint in memory that a wrapper stands around; `conduct` are arguments more, as in `most=1:pending=1`.
@@ -126,61 +138,6 @@ impl Subject {
         within("listening", server.listen()).await?.step("listening")
     }
 
-    /// The client endpoint that reaches a listener: by what the listener tells, else by the arguments that both sides
-    /// have in common.
-    pub(crate) fn client_of(&self, listener: &Listener) -> Verdict<ClientEndpoint> {
-        self.client_around(listener, None)
-    }
-
-    /// The same, which stands around `inner` where it is a wrapper.
-    pub(crate) fn client_around(&self, listener: &Listener, inner: Option<&[u8]>) -> Verdict<ClientEndpoint> {
-        if let Some(given) = &self.task.client {
-            return self.registry.client(given).step("making the client endpoint that was given");
-        }
-        let Some(role) = &self.scheme.client else { return self.client_of_another(listener) };
-        let mut arguments = self.values().client(inner.unwrap_or_default())?;
-        for description in listener.reachable() {
-            let own = description.scheme() == self.name().as_bytes();
-            if own && inner.is_none() {
-                // What it keeps to itself, such as a secret, comes from the server's own arguments below.
-                if let Ok(client) = self.registry.client(description.text()) {
-                    return Ok(client);
-                }
-            }
-            if !own && inner.is_none() {
-                // It tells how the endpoint inside is reached.
-                let nested = role.parameters.iter().find(|parameter| is_nested(parameter.kind));
-                if let Some(nested) = nested {
-                    set(&mut arguments, &nested.name, description.text().to_vec());
-                }
-            }
-            if own {
-                for part in description.keywords() {
-                    let name = part.key().unwrap_or_default().into_owned();
-                    let nested = role.parameter(&name).is_some_and(|parameter| is_nested(parameter.kind));
-                    if !(nested && inner.is_some()) {
-                        set(&mut arguments, &name, part.value().into_owned());
-                    }
-                }
-            }
-        }
-        self.make_client(&arguments).map_err(|error| not_made("client", self.name(), &error))
-    }
-
-    /// The client endpoint that reaches a listener whose scheme has no client side.
-    fn client_of_another(&self, listener: &Listener) -> Verdict<ClientEndpoint> {
-        let told = listener.reachable();
-        match told.first() {
-            Some(description) => self
-                .registry
-                .client(description.text())
-                .step("making the client endpoint that a listener tells"),
-            None => skips(
-                "the scheme has no client side, and its listener does not tell how it is reached; give --client",
-            ),
-        }
-    }
-
     /// A client endpoint with nobody to reach: a wrapper around `inner`.
     pub(crate) fn client_alone(&self, inner: &[u8]) -> Verdict<ClientEndpoint> {
         self.role(false)?;
@@ -198,7 +155,7 @@ impl Subject {
         let name = self.fresh_name();
         let listener = self.listen_around(&Self::inner(&name, server)).await?;
         let inner = Self::inner(&name, client);
-        let inner = (self.scheme.kind == SchemeKind::Wrapper).then_some(&*inner);
+        let inner = self.is_around().then_some(&*inner);
         let client = self.client_around(&listener, inner)?;
         let (near, far) = connect(&client, &listener).await?;
         Ok(Pair { near, far, listener, client })
@@ -243,31 +200,8 @@ impl Pair {
     }
 }
 
-/// The registry of a check: the file, the built-in schemes that it does not provide, and connections in memory.
-pub(crate) fn registry(task: &Task) -> Result<Registry, Error> {
-    let mut builder = Registry::builder()
-        .default_plugin_path(false)
-        .plugin_file(&task.file)
-        .allow_abort(true)
-        .compiled_in(&memory::PLUGIN);
-    for directory in &task.plugin_path {
-        builder = builder.plugin_path(directory);
-    }
-    for scheme in &task.schemes {
-        if is_built_in(scheme) {
-            builder = builder.without_built_in(scheme.clone());
-        }
-    }
-    builder.build()
-}
-
-fn is_built_in(scheme: &str) -> bool {
-    let built_in = Registry::builder().default_plugin_path(false).build();
-    built_in.is_ok_and(|registry| registry.manifest(scheme).is_ok())
-}
-
 /// What it means that an endpoint cannot be made of the values that the manifest suggests: often that it needs a file.
-fn not_made(side: &str, scheme: &str, error: &Error) -> Finding {
+pub(crate) fn not_made(side: &str, scheme: &str, error: &Error) -> Finding {
     let message = format!(
         "no {side} endpoint can be made of the examples in the manifest: {}; give one that works with --{side} '{scheme}:…'",
         told(error)

@@ -15,6 +15,8 @@ pub(crate) struct Task {
     pub(crate) scheme: Option<String>,
     /// Where plugins of other schemes lie, for descriptions that were given.
     pub(crate) plugin_path: Vec<PathBuf>,
+    /// Arguments that were given in place of the manifest's examples.
+    pub(crate) arguments: Vec<(String, Vec<u8>)>,
     /// A server description that works, where one was given.
     pub(crate) server: Option<Vec<u8>>,
     /// A client description that reaches it, likewise.

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use endpoints::Description;
-use endpoints::manifest::{Parameter, ParameterType, Role, Scheme};
+use endpoints::manifest::{OneOf, Parameter, ParameterType, Role, Scheme, SchemeKind};
 
 use crate::finding::{Finding, Verdict};
 use crate::subject::is_nested;
@@ -18,6 +18,8 @@ pub(crate) struct Values<'a> {
     pub(crate) scheme: &'a Scheme,
     /// For the paths of sockets.
     pub(crate) folder: &'a Path,
+    /// Values that were given in their place.
+    pub(crate) given: &'a [(String, Vec<u8>)],
 }
 
 impl Values<'_> {
@@ -26,18 +28,11 @@ impl Values<'_> {
     pub(crate) fn server(&self, inner: &[u8]) -> Verdict<Arguments> {
         let role = self.scheme.server.as_ref();
         let role = role.ok_or_else(|| Finding::Skips("the scheme has no server side".into()))?;
-        let mut arguments = Arguments::new();
-        for parameter in needed(role) {
-            let value = match parameter.kind {
-                kind if is_nested(kind) => inner.to_vec(),
-                ParameterType::Port => b"0".to_vec(),
-                _ => self.example(parameter)?,
-            };
-            arguments.push((parameter.name.clone(), value));
-        }
+        let mut arguments = self.needed(role, inner, true)?;
         for parameter in &role.parameters {
             let address = matches!(parameter.kind, ParameterType::Ip | ParameterType::Host);
-            if address && !parameter.required && !parameter.list {
+            let free = !arguments.iter().any(|(name, _)| *name == parameter.name);
+            if address && free && !parameter.list && !stands_around(role) {
                 let default = parameter.default.as_deref().unwrap_or_default();
                 let loopback = if default.contains(':') { "::1" } else { "127.0.0.1" };
                 arguments.push((parameter.name.clone(), loopback.into()));
@@ -50,14 +45,40 @@ impl Values<'_> {
     pub(crate) fn client(&self, inner: &[u8]) -> Verdict<Arguments> {
         let role = self.scheme.client.as_ref();
         let role = role.ok_or_else(|| Finding::Skips("the scheme has no client side".into()))?;
-        let needed = needed(role).map(|parameter| {
+        self.needed(role, inner, false)
+    }
+
+    /// What has to be given, and what was.
+    fn needed(&self, role: &Role, inner: &[u8], server: bool) -> Verdict<Arguments> {
+        let mut arguments = Arguments::new();
+        for parameter in &role.parameters {
+            let given = self.given.iter().find(|(name, _)| parameter.is_called(name));
             let value = match parameter.kind {
+                _ if given.is_some() => given.map(|(_, value)| value.clone()).unwrap_or_default(),
+                kind if is_nested(kind) && self.scheme.kind == SchemeKind::Wrapper => inner.to_vec(),
+                _ if !self.is_needed(role, parameter) => continue,
                 kind if is_nested(kind) => inner.to_vec(),
+                ParameterType::Port if server => b"0".to_vec(),
                 _ => self.example(parameter)?,
             };
-            Ok((parameter.name.clone(), value))
-        });
-        needed.collect()
+            arguments.push((parameter.name.clone(), value));
+        }
+        Ok(arguments)
+    }
+
+    /// Whether an argument has to be given: it is required, or the first of a group of which one is. Another one of the
+    /// group may have been given, or stand for the endpoint inside.
+    fn is_needed(&self, role: &Role, parameter: &Parameter) -> bool {
+        let is_there = |name: &String| {
+            let Some(one) = role.parameter(name) else { return false };
+            is_nested(one.kind) || self.given.iter().any(|(given, _)| one.is_called(given))
+        };
+        let is_first = |group: &OneOf| {
+            group.required
+                && !group.names.iter().any(is_there)
+                && group.names.first() == Some(&parameter.name)
+        };
+        parameter.required || role.one_of.iter().any(is_first)
     }
 
     /// A value that the parameter accepts.
@@ -115,11 +136,9 @@ impl Values<'_> {
     }
 }
 
-/// The parameters that have to be given: those that are required, and the first of each group of which one is.
-pub(crate) fn needed(role: &Role) -> impl Iterator<Item = &Parameter> {
-    let groups: Vec<&String> =
-        role.one_of.iter().filter(|group| group.required).filter_map(|group| group.names.first()).collect();
-    role.parameters.iter().filter(move |one| one.required || groups.contains(&&one.name))
+/// Whether an endpoint stands inside.
+pub(crate) fn stands_around(role: &Role) -> bool {
+    role.parameters.iter().any(|parameter| is_nested(parameter.kind))
 }
 
 /// The value that an example in a description stands for.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use endpoints::{Error, ErrorKind};
 use endpoints_check::{CheckResult, Checker, Level, Outcome, Report};
@@ -35,6 +35,9 @@ pub(crate) struct Options {
     /// Do only this check; may be repeated
     #[arg(long, value_name = "CHECK", hide_possible_values = true, value_parser = names())]
     only: Vec<String>,
+    /// A value for the parameters of this name, in place of the example in the manifest; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = OsStringValueParser::new().try_map(argument))]
+    argument: Vec<(String, Vec<u8>)>,
     /// A server description that works, where none can be made of the examples in the manifest; once for each scheme
     #[arg(long, value_name = "DESCRIPTION")]
     server: Vec<OsString>,
@@ -79,11 +82,12 @@ pub(crate) fn run(context: &Context, options: Options) -> failure::Outcome {
     let checker = checker(context, &options);
     let mut reports = Vec::new();
     for file in &options.files {
-        let mut shown = Shown { context, scheme: None, failed: None };
+        let mut shown = Shown { context, scheme: None, skipped: Vec::new(), failed: None };
         let checked = checker.check(file, |result| shown.result(result));
         let report = checked.map_err(|refusal| {
             Error::new(ErrorKind::PluginRefused, format!("{} cannot be checked: {refusal}", file.display()))
         })?;
+        shown.flush();
         shown.failed.map_or(Ok(()), Err)?;
         if !context.json() {
             print(format!("\n{}: {}\n", harmless(&file.to_string_lossy()), counts(&report)).as_bytes())?;
@@ -111,6 +115,9 @@ fn checker(context: &Context, options: &Options) -> Checker {
     for directory in &context.global.plugin_path {
         checker = checker.plugin_path(directory);
     }
+    for (name, value) in &options.argument {
+        checker = checker.argument(name, value.as_slice());
+    }
     for description in &options.server {
         checker = checker.server(description.clone().into_vec());
     }
@@ -118,6 +125,15 @@ fn checker(context: &Context, options: &Options) -> Checker {
         checker = checker.client(description.clone().into_vec());
     }
     checker
+}
+
+/// A name and a value.
+fn argument(text: OsString) -> Result<(String, Vec<u8>), &'static str> {
+    let bytes = text.into_vec();
+    let place = bytes.iter().position(|byte| *byte == b'=').filter(|place| *place > 0);
+    let place = place.ok_or("write a parameter's name and its value, as in port=8080")?;
+    let name = std::str::from_utf8(&bytes[..place]).map_err(|_| "the name of a parameter is ASCII")?;
+    Ok((name.to_owned(), bytes[place + 1..].to_vec()))
 }
 
 /// The names of all checks.
@@ -150,30 +166,54 @@ fn level_name(level: Level) -> String {
     json!(level).as_str().unwrap_or_default().to_owned()
 }
 
-/// Results as they come.
+/// Results as they come. Checks that are skipped one after another for the same reason share a line.
 struct Shown<'a> {
     context: &'a Context,
     /// What the last results were about.
     scheme: Option<Option<String>>,
+    skipped: Vec<CheckResult>,
     failed: Option<Failure>,
 }
 
 impl Shown<'_> {
     fn result(&mut self, result: &CheckResult) {
-        if self.context.json() || self.failed.is_some() {
+        if self.context.json() {
             return;
         }
-        let mut text = String::new();
+        let shares_line = self.skipped.last().is_some_and(|last| {
+            last.outcome.message() == result.outcome.message() && last.scheme == result.scheme
+        });
+        if !shares_line {
+            self.flush();
+        }
         if self.scheme.as_ref() != Some(&result.scheme) {
-            if self.scheme.is_some() {
-                text.push('\n');
-            }
-            text.push_str(result.scheme.as_deref().unwrap_or("file"));
-            text.push('\n');
+            let space = if self.scheme.is_some() { "\n" } else { "" };
+            self.print(&format!("{space}{}\n", result.scheme.as_deref().unwrap_or("file")));
             self.scheme = Some(result.scheme.clone());
         }
-        text.push_str(&line(result));
-        self.failed = print(text.as_bytes()).err();
+        match result.outcome {
+            Outcome::Skipped(_) => self.skipped.push(result.clone()),
+            _ => self.print(&line(result)),
+        }
+    }
+
+    /// Shows what was skipped.
+    fn flush(&mut self) {
+        match std::mem::take(&mut self.skipped).as_slice() {
+            [] => {}
+            [only] => self.print(&line(only)),
+            several @ [first, ..] => {
+                let count = format!("({} checks)", several.len());
+                let reason = harmless(first.outcome.message().unwrap_or_default());
+                self.print(&format!("  {:<8} {count:<18} {reason}\n", first.outcome.name()));
+            }
+        }
+    }
+
+    fn print(&mut self, text: &str) {
+        if self.failed.is_none() {
+            self.failed = print(text.as_bytes()).err();
+        }
     }
 }
 

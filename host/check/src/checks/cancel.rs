@@ -1,6 +1,8 @@
 //! Operations that are given up halfway.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::path::PathBuf;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -35,38 +37,42 @@ async fn at_most<F: IntoFuture>(polls: usize, operation: F) -> Option<F::Output>
 const POINTS: usize = 100;
 
 /// What is open in this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Open {
-    descriptors: usize,
+    descriptors: BTreeMap<u32, PathBuf>,
     streams: usize,
-    threads: usize,
 }
 
 impl Open {
     pub(super) fn now() -> Verdict<Self> {
-        let descriptors = probe::descriptors().step("counting descriptors")?.len();
-        let threads = probe::threads().step("counting threads")?;
-        Ok(Self { descriptors, streams: memory::open_streams(), threads })
+        let descriptors = probe::descriptors().step("looking at descriptors")?;
+        Ok(Self { descriptors, streams: memory::open_streams() })
     }
 
     /// Fails if more is open than before, also after a while.
-    pub(super) async fn is_still_so(self, after: &str) -> Verdict {
+    pub(super) async fn is_still_so(&self, after: &str) -> Verdict {
         let is_less = || {
-            Self::now().is_ok_and(|now| now.descriptors <= self.descriptors && now.streams <= self.streams)
+            Self::now().is_ok_and(|now| {
+                now.descriptors.len() <= self.descriptors.len() && now.streams <= self.streams
+            })
         };
         if settle(is_less).await {
             return Ok(());
         }
         let now = Self::now()?;
-        let (what, before, now) = match now.descriptors > self.descriptors {
-            true => ("descriptors", self.descriptors, now.descriptors),
-            false => ("connections inside", self.streams, now.streams),
-        };
-        fails(format!("after {after} there are {now} open {what}, and there were {before} before"))
-    }
-
-    pub(super) fn threads(self) -> usize {
-        self.threads
+        if now.streams > self.streams {
+            let (before, now) = (self.streams, now.streams);
+            return fails(format!(
+                "after {after} {now} connections inside are open, and {before} were before"
+            ));
+        }
+        let new = now.descriptors.iter().find(|(number, _)| !self.descriptors.contains_key(number));
+        let example = new.map(|(number, target)| format!(", such as {number}: {}", target.display()));
+        let (before, now) = (self.descriptors.len(), now.descriptors.len());
+        fails(format!(
+            "after {after} {now} descriptors are open, and {before} were before{}",
+            example.unwrap_or_default()
+        ))
     }
 }
 

@@ -96,7 +96,7 @@ pub(super) async fn memory(subject: &Subject) -> Verdict {
 pub(super) async fn threads(subject: &Subject) -> Verdict {
     let mut pair = subject.pair().await?;
     pair.greet().await?;
-    let before = Open::now()?.threads();
+    let before = probe::threads().step("counting threads")?;
     // A plugin may have some threads of its own, and the host some that block for it; but not one for each connection.
     let bound = before + 64;
     many(subject, &pair, |made| {

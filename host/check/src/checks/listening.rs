@@ -13,23 +13,22 @@ pub(super) async fn reachable(subject: &Subject) -> Verdict {
     if told.is_empty() {
         return warns("a listener does not tell by which client descriptions it is reached");
     }
-    for description in told {
+    for description in &told {
         let text = String::from_utf8_lossy(description.text()).into_owned();
-        let client = match subject.registry.client(description.text()) {
-            Ok(client) => client,
+        if let Err(error) = subject.registry.client(description.text()) {
             // A secret is not told: whoever connects knows it.
-            Err(error) if error.kind() == ErrorKind::MissingArgument => continue,
-            Err(error) => {
-                return fails(format!(
+            let lacks = matches!(error.kind(), ErrorKind::MissingArgument);
+            ensure(lacks, || {
+                format!(
                     "it tells that it is reached by {text}, which is refused: {}",
                     crate::finding::told(&error)
-                ));
-            }
-        };
+                )
+            })?;
+        }
         // One of the endpoint inside reaches the wrapper only where the wrapper adds nothing of its own.
-        if client.scheme() == subject.name() {
-            let (near, far) = connect(&client, &listener).await?;
-            drop((near, far));
+        if description.scheme() == subject.name().as_bytes() || !subject.is_around() {
+            let client = subject.client_told(description, None)?;
+            drop(connect(&client, &listener).await?);
         }
     }
     Ok(())
@@ -97,9 +96,7 @@ pub(super) async fn address_in_use(subject: &Subject) -> Verdict {
     let name = subject.fresh_name();
     let listener = subject.listen_around(&Subject::inner(&name, "")).await?;
     // The very address that it has by now, where the system has chosen it.
-    let Some(second) = same_address(subject, &listener, &name) else {
-        return crate::finding::skips("a listener does not tell its address in arguments of the server side");
-    };
+    let second = subject.server_again(&listener, &Subject::inner(&name, ""))?;
     match within("listening on an address that is taken", second.listen()).await? {
         Ok(_) => Ok(()),
         Err(error) => {
@@ -114,35 +111,10 @@ pub(super) async fn address_in_use(subject: &Subject) -> Verdict {
     connect(&client, &listener).await.map(drop)
 }
 
-/// A server endpoint of the address that a listener has.
-fn same_address(
-    subject: &Subject,
-    listener: &endpoints::Listener,
-    name: &str,
-) -> Option<endpoints::ServerEndpoint> {
-    if subject.task.server.is_some() {
-        return subject.server().ok();
-    }
-    let mut arguments = subject.values().server(&Subject::inner(name, "")).ok()?;
-    let role = subject.scheme.server.as_ref()?;
-    let told = listener.reachable();
-    let own = told.iter().find(|one| one.scheme() == subject.name().as_bytes());
-    for part in own.into_iter().flat_map(|one| one.keywords()) {
-        let key = part.key().unwrap_or_default().into_owned();
-        let parameter = role.parameter(&key);
-        if parameter.is_some_and(|parameter| !crate::subject::is_nested(parameter.kind)) {
-            crate::subject::set(&mut arguments, &key, part.value().into_owned());
-        }
-    }
-    subject.make_server(&arguments).ok()
-}
-
 pub(super) async fn listen_again(subject: &Subject) -> Verdict {
     let name = subject.fresh_name();
     let first = subject.listen_around(&Subject::inner(&name, "")).await?;
-    let Some(server) = same_address(subject, &first, &name) else {
-        return crate::finding::skips("a listener does not tell its address in arguments of the server side");
-    };
+    let server = subject.server_again(&first, &Subject::inner(&name, ""))?;
     let mut listener = first;
     for how in ["closed", "dropped", "dropped with a connection open"] {
         let client = subject.client_of(&listener)?;

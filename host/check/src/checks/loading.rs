@@ -7,7 +7,8 @@ use std::ffi::OsString;
 use crate::checks::file;
 use crate::finding::{Finding, Step, Verdict, ensure, fails, skips};
 use crate::probe;
-use crate::subject::{Subject, registry};
+use crate::registry::registry;
+use crate::subject::Subject;
 use crate::task::Task;
 
 pub(super) fn loads(task: &Task) -> Verdict {
