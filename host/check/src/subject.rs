@@ -19,6 +19,8 @@ pub(crate) struct Subject {
     pub(crate) scheme: Scheme,
     pub(crate) task: Task,
     folder: TempDir,
+    /// See [`Values::suffix`].
+    suffix: String,
     /// How many names in memory were given.
     names: Cell<u32>,
 }
@@ -42,7 +44,13 @@ impl Subject {
         let scheme =
             scheme.ok_or_else(|| Finding::Fails(format!("the scheme {name} is not in the manifest")))?;
         let folder = tempfile::tempdir().step("making a temporary folder")?;
-        Ok(Self { registry, scheme, task: task.clone(), folder, names: Cell::new(0) })
+        let suffix = format!("-{}", std::process::id());
+        let mut subject = Self { registry, scheme, task: task.clone(), folder, suffix, names: Cell::new(0) };
+        if subject.server().is_err() {
+            // Not every text is free.
+            subject.suffix.clear();
+        }
+        Ok(subject)
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -79,7 +87,12 @@ impl Subject {
     }
 
     pub(crate) fn values(&self) -> Values<'_> {
-        Values { scheme: &self.scheme, folder: self.folder.path(), given: &self.task.arguments }
+        Values {
+            scheme: &self.scheme,
+            suffix: &self.suffix,
+            folder: self.folder.path(),
+            given: &self.task.arguments,
+        }
     }
 
     /// The endpoint in memory that a wrapper stands around; `conduct` are arguments more, as in `most=1:pending=1`.
@@ -119,22 +132,13 @@ impl Subject {
         builder.build()
     }
 
-    /// Listens on an endpoint that works. An address that somebody has is made another.
+    /// Listens on an endpoint that works.
     pub(crate) async fn listen(&self) -> Verdict<Listener> {
         self.listen_around(&Self::inner(&self.fresh_name(), "")).await
     }
 
     pub(crate) async fn listen_around(&self, inner: &[u8]) -> Verdict<Listener> {
         let server = self.server_around(inner)?;
-        let taken = match within("listening", server.listen()).await? {
-            Err(error) if error.kind() == ErrorKind::AddressInUse && self.task.server.is_none() => error,
-            listened => return listened.step("listening"),
-        };
-        let mut arguments = self.values().server(inner)?;
-        if !self.values().make_unique(&mut arguments) {
-            return fails(format!("listening failed: {}", told(&taken)));
-        }
-        let server = self.make_server(&arguments).map_err(|error| not_made("server", self.name(), &error))?;
         within("listening", server.listen()).await?.step("listening")
     }
 

@@ -16,6 +16,8 @@ pub(crate) type Arguments = Vec<(String, Vec<u8>)>;
 /// Where values come from: the examples of the manifest, as far as they can work here.
 pub(crate) struct Values<'a> {
     pub(crate) scheme: &'a Scheme,
+    /// What makes the free texts of a transport, among which is its address, those of this process.
+    pub(crate) suffix: &'a str,
     /// For the paths of sockets.
     pub(crate) folder: &'a Path,
     /// Values that were given in their place.
@@ -89,7 +91,9 @@ impl Values<'_> {
         if let Some(example) = parameter.example.as_deref().and_then(unescaped) {
             // A path of the example's own would be somebody else's.
             let last = Path::new(OsStr::from_bytes(&example)).file_name();
+            let suffix = if stands_around_any(self.scheme) { "" } else { self.suffix };
             return Ok(match (parameter.kind, last) {
+                (ParameterType::Text | ParameterType::Bytes, _) => [&example, suffix.as_bytes()].concat(),
                 (ParameterType::Path, Some(name)) => {
                     self.folder.join(name).into_os_string().into_encoded_bytes()
                 }
@@ -117,28 +121,15 @@ impl Values<'_> {
         };
         Ok(value)
     }
-
-    /// Changes a free text among the arguments of a server, so that it becomes another address; false where there is
-    /// none.
-    pub(crate) fn make_unique(&self, arguments: &mut Arguments) -> bool {
-        let Some(role) = &self.scheme.server else { return false };
-        let is_free = |name: &str| {
-            let parameter = role.parameter(name);
-            parameter.is_some_and(|one| matches!(one.kind, ParameterType::Text | ParameterType::Bytes))
-        };
-        match arguments.iter_mut().find(|(name, _)| is_free(name)) {
-            Some((_, value)) => {
-                value.extend_from_slice(format!("-{}", std::process::id()).as_bytes());
-                true
-            }
-            None => false,
-        }
-    }
 }
 
 /// Whether an endpoint stands inside.
 pub(crate) fn stands_around(role: &Role) -> bool {
     role.parameters.iter().any(|parameter| is_nested(parameter.kind))
+}
+
+fn stands_around_any(scheme: &Scheme) -> bool {
+    scheme.client.iter().chain(&scheme.server).any(stands_around)
 }
 
 /// The value that an example in a description stands for.
