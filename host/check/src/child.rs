@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::checks::{self, Run};
 use crate::finding::{Finding, Verdict};
@@ -21,6 +22,7 @@ pub fn serve() -> ExitCode {
         Ok(Ok(task)) => task,
         _ => return ExitCode::from(2),
     };
+    crate::finding::limit_steps(2 * Duration::from_millis(task.milliseconds));
     let outcome = match run(&task) {
         Ok(()) => Outcome::Passed,
         Err(Finding::Fails(message)) => Outcome::Failed(message),

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use endpoints::{Connection, Error, ErrorKind};
@@ -38,14 +39,26 @@ pub(crate) fn ensure(condition: bool, message: impl FnOnce() -> String) -> Verdi
     if condition { Ok(()) } else { fails(message()) }
 }
 
-/// How long a step may take that should take no time at all.
-pub(crate) const STEP: Duration = Duration::from_secs(5);
+/// How long a step may take that should take no time at all: five seconds, less where a whole check has little time.
+pub(crate) fn step_limit() -> Duration {
+    STEP.get().copied().unwrap_or(LONGEST_STEP)
+}
 
-/// Waits for a step, at most [`STEP`].
+const LONGEST_STEP: Duration = Duration::from_secs(5);
+
+static STEP: OnceLock<Duration> = OnceLock::new();
+
+/// Shares the time of a check among its steps.
+pub(crate) fn limit_steps(check: Duration) {
+    let _ = STEP.set((check / 5).min(LONGEST_STEP));
+}
+
+/// Waits for a step, at most so long.
 pub(crate) async fn within<T>(what: &str, step: impl Future<Output = T>) -> Verdict<T> {
-    match tokio::time::timeout(STEP, step).await {
+    let limit = step_limit();
+    match tokio::time::timeout(limit, step).await {
         Ok(done) => Ok(done),
-        Err(_) => fails(format!("{what} did not end within {STEP:?}")),
+        Err(_) => fails(format!("{what} did not end within {limit:?}")),
     }
 }
 

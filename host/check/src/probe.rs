@@ -22,6 +22,11 @@ pub(crate) fn descriptors() -> io::Result<BTreeMap<u32, PathBuf>> {
     Ok(open)
 }
 
+/// How many descriptors are open, and one more that counts them.
+pub(crate) fn descriptor_count() -> io::Result<usize> {
+    Ok(fs::read_dir("/proc/self/fd")?.count())
+}
+
 /// Whether a descriptor is closed when another program is run.
 pub(crate) fn closes_on_exec(descriptor: u32) -> io::Result<bool> {
     const O_CLOEXEC: u32 = 0o2_000_000;

@@ -7,7 +7,7 @@ use endpoints::manifest::{ParameterType, Role, Scheme, SchemeKind};
 use endpoints::{ClientEndpoint, Connection, Error, ErrorKind, Listener, Registry, ServerEndpoint};
 use tempfile::TempDir;
 
-use crate::finding::{Finding, STEP, Step, Verdict, expect, fails, send, skips, told, within};
+use crate::finding::{Finding, Step, Verdict, expect, fails, send, skips, step_limit, told, within};
 use crate::memory;
 use crate::registry::registry;
 use crate::task::Task;
@@ -188,9 +188,11 @@ pub(crate) async fn connect(
     };
     let connecting = async { client.connect().await.step("connecting") };
     let both = async { tokio::try_join!(connecting, accepting) };
-    match tokio::time::timeout(STEP, both).await {
+    match tokio::time::timeout(step_limit(), both).await {
         Ok(both) => both,
-        Err(_) => fails(format!("connecting, and accepting the connection, did not end within {STEP:?}")),
+        Err(_) => {
+            fails(format!("connecting, and accepting the connection, did not end within {:?}", step_limit()))
+        }
     }
 }
 

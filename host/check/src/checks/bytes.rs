@@ -57,7 +57,7 @@ async fn exchange(mut connection: Connection, seed: u8) -> Verdict {
 
 /// As [`within`], for what takes a while.
 async fn within_long(step: impl Future<Output = Verdict>) -> Verdict {
-    let limit = 6 * crate::finding::STEP;
+    let limit = 6 * crate::finding::step_limit();
     match tokio::time::timeout(limit, step).await {
         Ok(done) => done,
         Err(_) => {

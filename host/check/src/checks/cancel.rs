@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::path::PathBuf;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use endpoints::{ConnectContext, ErrorKind, Listener};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::finding::{STEP, Step, Verdict, ensure, expect, fails, orderly, send, told, within};
+use super::wakers::Counter;
+use crate::finding::{Step, Verdict, ensure, expect, fails, orderly, send, step_limit, told, within};
 use crate::memory;
 use crate::probe;
 use crate::subject::{Pair, Subject, connect, settle};
@@ -33,6 +34,13 @@ async fn at_most<F: IntoFuture>(polls: usize, operation: F) -> Option<F::Output>
     .await
 }
 
+/// Polls an operation once, for a task that nobody else has, and gives it up.
+fn poll_once<F: Future>(operation: F) -> Poll<F::Output> {
+    let (_, waker) = Counter::new();
+    let mut operation = std::pin::pin!(operation);
+    operation.as_mut().poll(&mut Context::from_waker(&waker))
+}
+
 /// The most points at which an operation is given up.
 const POINTS: usize = 100;
 
@@ -52,9 +60,8 @@ impl Open {
     /// Fails if more is open than before, also after a while.
     pub(super) async fn is_still_so(&self, after: &str) -> Verdict {
         let is_less = || {
-            Self::now().is_ok_and(|now| {
-                now.descriptors.len() <= self.descriptors.len() && now.streams <= self.streams
-            })
+            let count = probe::descriptor_count().unwrap_or(usize::MAX);
+            count <= self.descriptors.len() + 1 && memory::open_streams() <= self.streams
         };
         if settle(is_less).await {
             return Ok(());
@@ -103,13 +110,13 @@ pub(super) async fn connecting(subject: &Subject) -> Verdict {
         within("settling", tokio::time::sleep(Duration::from_millis(50))).await?;
         let before = Open::now()?;
         for polls in 0..POINTS {
-            match tokio::time::timeout(STEP, at_most(polls, client.connect())).await {
+            match tokio::time::timeout(step_limit(), at_most(polls, client.connect())).await {
                 Ok(None) => {}
                 Ok(Some(connected)) => {
                     connected.step("connecting, after other attempts were given up,")?;
                     break;
                 }
-                Err(_) => return fails(format!("connecting did not end within {STEP:?}")),
+                Err(_) => return fails(format!("connecting did not end within {:?}", step_limit())),
             }
         }
         before.is_still_so("attempts to connect that were given up").await
@@ -143,7 +150,7 @@ async fn answer_all(listener: &Listener) -> Verdict {
             // The asker has it before the connection ends.
             far.read(&mut asked).await
         };
-        let _gave_up = tokio::time::timeout(STEP, answering).await;
+        let _gave_up = tokio::time::timeout(step_limit(), answering).await;
     }
 }
 
@@ -154,7 +161,7 @@ pub(super) async fn listen(subject: &Subject) -> Verdict {
     let before = Open::now()?;
     for polls in 0..POINTS {
         let server = subject.server()?;
-        match tokio::time::timeout(STEP, at_most(polls, server.listen())).await {
+        match tokio::time::timeout(step_limit(), at_most(polls, server.listen())).await {
             Ok(None) => {}
             Ok(Some(Ok(listener))) => {
                 within("closing", listener.close()).await?.step("closing a listener")?;
@@ -165,7 +172,7 @@ pub(super) async fn listen(subject: &Subject) -> Verdict {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             Ok(Some(Err(error))) => return fails(format!("listening failed: {}", told(&error))),
-            Err(_) => return fails(format!("starting to listen did not end within {STEP:?}")),
+            Err(_) => return fails(format!("starting to listen did not end within {:?}", step_limit())),
         }
     }
     before.is_still_so("listening that was given up").await?;
@@ -179,17 +186,14 @@ pub(super) async fn accept(subject: &Subject) -> Verdict {
     for round in 0..20 {
         let connecting = async { within("connecting", client.connect()).await?.step("connecting") };
         let accepting = async {
-            // Given up after one poll, two, three: each time by another task, as far as wakers can tell.
-            for polls in (1..4).chain(1..4) {
-                if let Some(accepted) = at_most(polls, listener.accept()).await {
+            // Each time by another task, as far as wakers can tell.
+            for _ in 0..5 {
+                if let Poll::Ready(accepted) = poll_once(listener.accept()) {
                     return Ok(accepted);
                 }
-                let asked = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await;
-                if let Ok(accepted) = asked {
-                    return Ok(accepted);
-                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            match tokio::time::timeout(STEP, listener.accept()).await {
+            match tokio::time::timeout(step_limit(), listener.accept()).await {
                 Ok(accepted) => Ok(accepted),
                 Err(_) => fails("a connection is lost when an accept is given up: it never arrives"),
             }
@@ -213,7 +217,7 @@ pub(super) async fn handshake(subject: &Subject) -> Verdict {
     tokio::time::sleep(Duration::from_millis(50)).await;
     let before = Open::now()?;
     for polls in 0..POINTS {
-        let connecting = tokio::time::timeout(STEP, client.connect());
+        let connecting = tokio::time::timeout(step_limit(), client.connect());
         let giving_up = async {
             let incoming = within("accepting", listener.accept()).await?.step("accepting")?;
             let done = at_most(polls, incoming).await;

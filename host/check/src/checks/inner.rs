@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::cancel::Open;
 use crate::finding::{
-    STEP, Step, Verdict, end, ensure, expect, expect_end, fails, orderly, orderly_io, pattern, send, told,
-    within,
+    Step, Verdict, end, ensure, expect, expect_end, fails, orderly, orderly_io, pattern, send, step_limit,
+    told, within,
 };
 use crate::subject::{Pair, Subject, connect};
 
@@ -26,7 +26,7 @@ pub(super) async fn silent_peer(subject: &Subject) -> Verdict {
     // Their handshakes are left waiting, as somebody who serves many would.
     let mut handshakes = tokio::task::JoinSet::new();
     for _ in 0..3 {
-        match tokio::time::timeout(STEP, listener.accept()).await {
+        match tokio::time::timeout(step_limit(), listener.accept()).await {
             Ok(incoming) => {
                 let incoming = incoming.step("accepting")?;
                 handshakes.spawn(async move { incoming.await.map(drop) });
@@ -38,7 +38,7 @@ pub(super) async fn silent_peer(subject: &Subject) -> Verdict {
             }
         }
     }
-    match tokio::time::timeout(STEP, connect(&client, &listener)).await {
+    match tokio::time::timeout(step_limit(), connect(&client, &listener)).await {
         Ok(connected) => connected.map(drop),
         Err(_) => fails("while a peer says nothing, nobody else can connect"),
     }
@@ -60,7 +60,7 @@ pub(super) async fn early_end(subject: &Subject) -> Verdict {
             let _ = connection.write_all(word).await;
             let _ = connection.shutdown().await;
             let mut answer = Vec::new();
-            let _ = tokio::time::timeout(STEP, connection.read_to_end(&mut answer)).await;
+            let _ = tokio::time::timeout(step_limit(), connection.read_to_end(&mut answer)).await;
             Ok(())
         };
         let serving = async {

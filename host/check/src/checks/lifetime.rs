@@ -8,7 +8,7 @@ use endpoints::{ClientEndpoint, Connection, Listener, Registry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::child::runtime;
-use crate::finding::{STEP, Step, Verdict, ensure, expect, fails, pattern, send, within};
+use crate::finding::{Step, Verdict, ensure, expect, fails, pattern, send, step_limit, within};
 use crate::subject::{Pair, Subject, connect};
 
 /// One of the things that can be dropped.
@@ -149,7 +149,7 @@ pub(super) fn threads(subject: &Subject) -> Verdict {
     }
     drop(sender);
     for _ in 0..100 {
-        match results.recv_timeout(4 * STEP) {
+        match results.recv_timeout(4 * step_limit()) {
             Ok(done) => done?,
             Err(_) => return fails("connections made on several threads at once do not get on"),
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use endpoints::Connection;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::finding::{STEP, Step, Verdict, ensure, fails, pattern, within};
+use crate::finding::{Step, Verdict, ensure, fails, pattern, step_limit, within};
 use crate::probe;
 use crate::subject::{Pair, Subject};
 
@@ -136,7 +136,7 @@ async fn longest_poll(subject: &Subject) -> Verdict<(Duration, &'static str)> {
             },
         )
     };
-    let (mut near, mut far) = match tokio::time::timeout(2 * STEP, both).await {
+    let (mut near, mut far) = match tokio::time::timeout(2 * step_limit(), both).await {
         Ok(both) => both?,
         Err(_) => return fails("connecting did not end"),
     };

@@ -15,7 +15,7 @@ use crate::subject::{Pair, Subject, settle};
 
 /// A waker that counts.
 #[derive(Default)]
-struct Counter(AtomicUsize);
+pub(super) struct Counter(AtomicUsize);
 
 impl Wake for Counter {
     fn wake(self: Arc<Self>) {
@@ -24,7 +24,7 @@ impl Wake for Counter {
 }
 
 impl Counter {
-    fn new() -> (Arc<Self>, Waker) {
+    pub(super) fn new() -> (Arc<Self>, Waker) {
         let counter = Arc::new(Self::default());
         (Arc::clone(&counter), Waker::from(counter))
     }
@@ -137,11 +137,12 @@ pub(super) async fn both_directions(subject: &Subject) -> Verdict {
             "the reader is not woken by bytes while a writer waits with another waker".into()
         })?;
         expect(&mut pair.near, b"news", "what the reader was woken for").await?;
+        // The other way round: the writer comes last.
+        let (_, to_read) = Counter::new();
+        must_wait(&mut pair.near, &to_read)?;
         let Poll::Pending = poll_write(&mut pair.near, &to_write, &block[sent % block.len()..]) else {
             return skips("there is room again");
         };
-        let (_, to_read) = Counter::new();
-        must_wait(&mut pair.near, &to_read)?;
         let (mut read, mut buffer, woken) = (0, vec![0; 65_536], writer.count());
         while read < sent && writer.count() == woken {
             read += within("reading", pair.far.read(&mut buffer)).await?.step("reading what was held up")?;

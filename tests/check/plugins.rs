@@ -1,0 +1,69 @@
+//! The plugins of this repository pass.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use endpoints_tests::make_certificates;
+
+use crate::harness::{built, others, results, run};
+
+/// Nothing fails and nothing is warned of; gives the names of the checks that passed, and those that were skipped.
+fn passes(file: &Path, arguments: &[OsString]) -> (usize, Vec<String>) {
+    let mut all = vec![file.as_os_str().to_owned(), "--json".into(), "--strict".into()];
+    all.extend_from_slice(arguments);
+    let output = run(all);
+    let results = results(&output);
+    assert_eq!(others(&results, &["passed", "skipped"]), Vec::<String>::new(), "{}", file.display());
+    assert!(output.status.success());
+    let named = |outcome: &str| {
+        let of_outcome = results.iter().filter(|one| one["outcome"] == *outcome);
+        of_outcome.map(|one| one["check"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    (named("passed").len(), named("skipped"))
+}
+
+#[test]
+fn transports_pass() {
+    for name in ["tcp", "unix"] {
+        let (passed, skipped) = passes(&built(&format!("libendpoints_plugin_{name}.so")), &[]);
+        assert!(passed >= 55, "{name}: {passed}");
+        assert!(skipped.iter().all(|check| check == "secrets"), "{name}: {skipped:?}");
+    }
+}
+
+#[test]
+fn wrappers_pass() {
+    for name in ["endpoints_plugin_haproxy", "endpoints_fixture_pass"] {
+        let (passed, skipped) = passes(&built(&format!("lib{name}.so")), &[]);
+        assert!(passed >= 60, "{name}: {passed}");
+        assert_eq!(skipped, ["secrets"], "{name}");
+    }
+    // It has a client side alone; there its secret counts.
+    let (passed, skipped) = passes(&built("libendpoints_plugin_socks5.so"), &[]);
+    assert!(passed >= 20 && !skipped.contains(&"secrets".to_owned()), "{passed}, {skipped:?}");
+}
+
+#[test]
+fn tls_passes_with_certificates_of_ones_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    make_certificates(folder.path()).expect("certificates");
+    let path = |name: &str| folder.path().join(name);
+    let of = |name: &str, value: &Path| {
+        [OsString::from("--argument"), [name, "="].concat().into()].map(|mut text| {
+            if text != "--argument" {
+                text.push(value);
+            }
+            text
+        })
+    };
+    let arguments = [
+        of("certificate", &path("server.pem")),
+        of("privateKey", &path("server.pem")),
+        of("certKey", &path("server.pem")),
+        of("trustRoots", &path("ca.crt")),
+        of("caCertsDir", &path("trust")),
+        of("host", Path::new("localhost")),
+    ];
+    let (passed, _) = passes(&built("libendpoints_plugin_tls.so"), &arguments.concat());
+    assert!(passed >= 110, "{passed}");
+}
