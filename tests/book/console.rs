@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::{page, tour};
 
-const PAGES: [&str; 3] = ["README.md", "docs/src/command.md", "docs/src/library.md"];
+const PAGES: [&str; 4] = ["README.md", "docs/src/checking.md", "docs/src/command.md", "docs/src/library.md"];
 
 #[test]
 fn commands_print_what_the_pages_say() {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use endpoints_tests::make_certificates;
+use tempfile::TempDir;
 
 use crate::harness::{built, others, results, run};
 
@@ -43,8 +44,8 @@ fn wrappers_pass() {
     assert!(passed >= 20 && !skipped.contains(&"secrets".to_owned()), "{passed}, {skipped:?}");
 }
 
-#[test]
-fn tls_passes_with_certificates_of_ones_own() {
+/// Arguments for the plugin of TLS, and the folder with the files that they name.
+fn certificates_of_ones_own() -> (TempDir, Vec<OsString>) {
     let folder = tempfile::tempdir().expect("a folder");
     make_certificates(folder.path()).expect("certificates");
     let path = |name: &str| folder.path().join(name);
@@ -64,6 +65,24 @@ fn tls_passes_with_certificates_of_ones_own() {
         of("caCertsDir", &path("trust")),
         of("host", Path::new("localhost")),
     ];
-    let (passed, _) = passes(&built("libendpoints_plugin_tls.so"), &arguments.concat());
+    let arguments = arguments.concat();
+    (folder, arguments)
+}
+
+#[test]
+fn tls_passes_with_certificates_of_ones_own() {
+    let (_folder, arguments) = certificates_of_ones_own();
+    let (passed, _) = passes(&built("libendpoints_plugin_tls.so"), &arguments);
     assert!(passed >= 110, "{passed}");
+}
+
+#[test]
+#[ignore = "takes minutes; `tests/run --full` does it"]
+fn ten_thousand_connections_leave_nothing() {
+    let stress = ["--level".into(), "stress".into(), "--time-limit".into(), "600".into()];
+    for name in ["plugin_tcp", "plugin_unix", "plugin_haproxy", "fixture_pass"] {
+        passes(&built(&format!("libendpoints_{name}.so")), &stress);
+    }
+    let (_folder, arguments) = certificates_of_ones_own();
+    passes(&built("libendpoints_plugin_tls.so"), &[&stress[..], &arguments].concat());
 }

@@ -6,6 +6,30 @@
 //!
 //! Wrappers are checked around connections in memory that behave badly on purpose. Transports are checked over whatever
 //! they connect; on this machine alone, as far as their manifest lets one say so.
+//!
+//! # Examples
+//!
+//! A program that checks a file, and runs itself for each check:
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use std::process::{Command, ExitCode};
+//!
+//! use endpoints_check::Checker;
+//!
+//! fn main() -> ExitCode {
+//!     if std::env::args().nth(1).as_deref() == Some("check-one") {
+//!         return endpoints_check::serve();
+//!     }
+//!     let this_program = || {
+//!         let mut command = Command::new("/proc/self/exe");
+//!         command.arg("check-one");
+//!         command
+//!     };
+//!     let report = Checker::new(this_program).check(Path::new("libmy_plugin.so"), |result| println!("{result:?}"));
+//!     if report.is_ok_and(|report| report.passed()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+//! }
+//! ```
 
 mod checks;
 mod child;
@@ -14,6 +38,7 @@ mod junit;
 mod memory;
 mod parent;
 mod probe;
+mod process;
 mod reach;
 mod registry;
 mod report;
