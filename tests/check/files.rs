@@ -9,8 +9,11 @@ use tempfile::TempDir;
 
 use crate::harness::{mutants, results, run};
 
+/// Makes a file in a folder.
+type Make = fn(&Path) -> PathBuf;
+
 /// A check, and what makes a file that it must find.
-pub(crate) const MUTANTS: &[(&str, fn(&Path) -> PathBuf)] = &[
+pub(crate) const MUTANTS: &[(&str, Make)] = &[
     ("file", cut_short),
     ("file", written_by_all),
     ("manifest", without_manifest),

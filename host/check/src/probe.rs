@@ -13,10 +13,10 @@ pub(crate) fn descriptors() -> io::Result<BTreeMap<u32, PathBuf>> {
         let entry = entry?;
         let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
         // The one that reads the folder is gone by now.
-        if let (Some(number), Ok(target)) = (number, fs::read_link(entry.path())) {
-            if !target.starts_with("/proc") || !target.ends_with("fd") {
-                open.insert(number, target);
-            }
+        if let (Some(number), Ok(target)) = (number, fs::read_link(entry.path()))
+            && (!target.starts_with("/proc") || !target.ends_with("fd"))
+        {
+            open.insert(number, target);
         }
     }
     Ok(open)

@@ -37,10 +37,12 @@ impl Subject {
         let Some(role) = &self.scheme.client else {
             return as_told().step("making the client endpoint that a listener tells");
         };
-        if is_own && inner.is_none() && self.task.arguments.is_empty() {
-            if let Ok(client) = as_told() {
-                return Ok(client);
-            }
+        if is_own
+            && inner.is_none()
+            && self.task.arguments.is_empty()
+            && let Ok(client) = as_told()
+        {
+            return Ok(client);
         }
         let mut arguments = self.values().client(inner.unwrap_or_default())?;
         let nested = role.parameters.iter().find(|parameter| is_nested(parameter.kind));
@@ -55,7 +57,8 @@ impl Subject {
                     let name = part.key().unwrap_or_default();
                     let Some(parameter) = role.parameter(&name) else { continue };
                     let was_given = self.task.arguments.iter().any(|(given, _)| parameter.is_called(given));
-                    if !was_given && !(is_nested(parameter.kind) && inner.is_some()) {
+                    let stands_inside = is_nested(parameter.kind) && inner.is_some();
+                    if !was_given && !stands_inside {
                         set(&mut arguments, &parameter.name, part.value().into_owned());
                     }
                 }

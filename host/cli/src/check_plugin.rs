@@ -79,9 +79,9 @@ pub(crate) fn run(context: &Context, options: Options) -> failure::Outcome {
     if options.list {
         return list(context);
     }
-    let checker = checker(context, &options);
+    let Asked { checker, files, junit, strict } = Asked::of(context, options);
     let mut reports = Vec::new();
-    for file in &options.files {
+    for file in &files {
         let mut shown = Shown { context, scheme: None, skipped: Vec::new(), failed: None };
         let checked = checker.check(file, |result| shown.result(result));
         let report = checked.map_err(|refusal| {
@@ -94,37 +94,50 @@ pub(crate) fn run(context: &Context, options: Options) -> failure::Outcome {
         }
         reports.push(report);
     }
-    if let Some(path) = &options.junit {
+    if let Some(path) = &junit {
         write_junit(path, &reports)?;
     }
     if context.json() {
         print_json(&json!({ "files": reports.iter().map(report_json).collect::<Vec<_>>() }))?;
     }
-    let fails = |report: &Report| !report.passed() || options.strict && report.count("warned") != 0;
+    let fails = |report: &Report| !report.passed() || strict && report.count("warned") != 0;
     Ok(if reports.iter().any(fails) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn checker(context: &Context, options: &Options) -> Checker {
-    let mut checker = Checker::new(this_program).level(options.level.into()).time_limit(options.time_limit);
-    if let Some(jobs) = options.jobs {
-        checker = checker.jobs(jobs);
+/// What the options come to.
+struct Asked {
+    checker: Checker,
+    files: Vec<PathBuf>,
+    junit: Option<PathBuf>,
+    strict: bool,
+}
+
+impl Asked {
+    fn of(context: &Context, options: Options) -> Self {
+        let Options { files, level, only, argument, server, client, time_limit, jobs, junit, strict, .. } =
+            options;
+        let mut checker = Checker::new(this_program).level(level.into()).time_limit(time_limit);
+        checker = jobs.into_iter().fold(checker, Checker::jobs);
+        checker = only.into_iter().fold(checker, Checker::only);
+        checker = context.global.plugin_path.iter().fold(checker, Checker::plugin_path);
+        for (name, value) in argument {
+            checker = checker.argument(name, value);
+        }
+        for description in server {
+            checker = checker.server(description.into_vec());
+        }
+        for description in client {
+            checker = checker.client(description.into_vec());
+        }
+        Self { checker, files, junit, strict }
     }
-    for name in &options.only {
-        checker = checker.only(name);
-    }
-    for directory in &context.global.plugin_path {
-        checker = checker.plugin_path(directory);
-    }
-    for (name, value) in &options.argument {
-        checker = checker.argument(name, value.as_slice());
-    }
-    for description in &options.server {
-        checker = checker.server(description.clone().into_vec());
-    }
-    for description in &options.client {
-        checker = checker.client(description.clone().into_vec());
-    }
-    checker
+}
+
+/// This program, to do one check.
+fn this_program() -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(CHILD);
+    command
 }
 
 /// A name and a value.
@@ -139,13 +152,6 @@ fn argument(text: OsString) -> Result<(String, Vec<u8>), &'static str> {
 /// The names of all checks.
 fn names() -> PossibleValuesParser {
     PossibleValuesParser::new(endpoints_check::all().map(|check| check.name))
-}
-
-/// This program, to do one check.
-fn this_program() -> Command {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg(CHILD);
-    command
 }
 
 fn list(context: &Context) -> failure::Outcome {

@@ -106,13 +106,13 @@ pub(super) fn dependencies(task: &Task) -> Verdict {
     for entry in dynamic {
         let text = entry.string(endian, strings).map(String::from_utf8_lossy).unwrap_or_default();
         let tag = entry.d_tag(endian);
-        if (tag == DT_RUNPATH.into() || tag == DT_RPATH.into()) && text.contains("$ORIGIN") {
+        if (tag == DT_RUNPATH || tag == DT_RPATH) && text.contains("$ORIGIN") {
             return warns(format!(
                 "it looks for libraries in {text}, which is not where it lies when it is loaded through a descriptor: \
                  link them statically or install them where the system looks"
             ));
         }
-        if tag == DT_NEEDED.into() && text.starts_with('/') {
+        if tag == DT_NEEDED && text.starts_with('/') {
             return warns(format!(
                 "it needs the library {text} by its path: it is found on no other machine"
             ));

@@ -41,12 +41,11 @@ pub(super) fn drop_order(subject: &Subject) -> Verdict {
                 tokio::task::yield_now().await;
                 // What is left still works, or says why not.
                 for thing in things.iter_mut().flatten() {
-                    if let Thing::Connection(connection) = thing {
-                        if let Err(error) =
+                    if let Thing::Connection(connection) = thing
+                        && let Err(error) =
                             within("writing to what is left", connection.write_all(b"x")).await?
-                        {
-                            crate::finding::orderly_io("writing to what is left", &error)?;
-                        }
+                    {
+                        crate::finding::orderly_io("writing to what is left", &error)?;
                     }
                 }
             }

@@ -73,11 +73,8 @@ pub(super) fn set_up_twice(task: &Task) -> Verdict {
     let subject = Subject::new(&Task { scheme: Some(scheme.clone()), ..task.clone() })?;
     // Each side that it has, once the first instance is gone.
     for made in [subject.server().map(drop), subject.client_alone(&Subject::inner("x", "")).map(drop)] {
-        match made {
-            Err(Finding::Fails(message)) => {
-                return fails(format!("after one of its instances was dropped: {message}"));
-            }
-            Ok(()) | Err(_) => {}
+        if let Err(Finding::Fails(message)) = made {
+            return fails(format!("after one of its instances was dropped: {message}"));
         }
     }
     Ok(())
