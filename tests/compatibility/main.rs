@@ -1,0 +1,4 @@
+//! Plugins and hosts that were not built together: other compilers, other profiles, other versions of the boundary.
+
+mod checked;
+mod matrix;
