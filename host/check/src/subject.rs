@@ -159,7 +159,8 @@ impl Subject {
         let name = self.fresh_name();
         let listener = self.listen_around(&Self::inner(&name, server)).await?;
         let inner = Self::inner(&name, client);
-        let inner = self.is_around().then_some(&*inner);
+        let is_in_memory = self.is_around() && self.task.server.is_none();
+        let inner = is_in_memory.then_some(&*inner);
         let client = self.client_around(&listener, inner)?;
         let (near, far) = connect(&client, &listener).await?;
         Ok(Pair { near, far, listener, client })
