@@ -1,0 +1,3 @@
+//! Plugins in C: the header for their authors, and plugins that are built with it.
+
+mod header;
