@@ -87,9 +87,8 @@ fn symbol<T>(library: &Library, entry: &str) -> Result<NonNull<T>, Refusal> {
         Refusal::new(RefusalKind::NoEntry, format!("its entry {entry} is not found: {reason}"))
     };
     // SAFETY: what it points to is the caller's affair; here it is a pointer.
-    let found = unsafe { library.get::<*mut T>(entry.as_bytes()) }.map_err(|error| {
-        no_entry(&error.source().map_or_else(|| error.to_string(), ToString::to_string))
-    })?;
+    let found = unsafe { library.get::<*mut T>(entry.as_bytes()) }
+        .map_err(|error| no_entry(&error.source().map_or_else(|| error.to_string(), ToString::to_string)))?;
     NonNull::new(*found).filter(|table| table.is_aligned()).ok_or_else(|| no_entry("it leads nowhere"))
 }
 
@@ -119,11 +118,15 @@ unsafe fn from_header(header: NonNull<LibHeader>, text: &str) -> Result<Construc
 /// # Safety
 /// `entry` points to a constant of a loaded image that begins with its size in bytes.
 unsafe fn from_table(entry: NonNull<REntry>, text: &str) -> Result<Constructor, Refusal> {
-    let refuse = |what: String| Refusal::new(RefusalKind::AbiHeader, format!("its entry is of no use: {what}"));
+    let refuse =
+        |what: String| Refusal::new(RefusalKind::AbiHeader, format!("its entry is of no use: {what}"));
     // SAFETY: every entry begins with its size, and of what it says there is all.
     let size = unsafe { entry.cast::<usize>().read() };
     if size < size_of::<REntry>() {
-        return Err(refuse(format!("it has {size} bytes, and the first version has {}", size_of::<REntry>())));
+        return Err(refuse(format!(
+            "it has {size} bytes, and the first version has {}",
+            size_of::<REntry>()
+        )));
     }
     // SAFETY: it has the fields of the first version, which stay as they are.
     let entry: &'static REntry = unsafe { entry.as_ref() };

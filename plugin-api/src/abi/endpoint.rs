@@ -31,7 +31,7 @@ pub struct EndpointVt {
     pub connect: unsafe extern "C" fn(data: *mut (), context: *const RConnectContext) -> RFuture,
     /// A future of an [`RListen`]; fails as unsupported on a client endpoint. The context is lent for the call.
     pub listen: unsafe extern "C" fn(data: *mut (), context: *const RListenContext) -> RFuture,
-    /// Arguments whose final value only the plugin knows, in the form of [facts](crate::Facts).
+    /// Arguments whose final value only the plugin knows, as [facts](crate::Facts).
     pub describe: unsafe extern "C" fn(data: *mut ()) -> RBytes,
     /// Frees it; what it has connected or listens on lives on.
     pub drop: unsafe extern "C" fn(data: *mut ()),

@@ -93,7 +93,7 @@ impl IoPoll {
     }
 }
 
-/// A piece of a vectored write; laid out as `struct iovec`, and as [`io::IoSlice`] on Unix.
+/// A piece of a vectored write; laid out as `struct iovec`, and in Rust as [`io::IoSlice`].
 pub type RIoSlice = RSlice;
 
 /// What sort of error it is, where the operating system has no number for it.

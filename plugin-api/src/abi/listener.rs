@@ -32,8 +32,9 @@ impl RListener {
 pub struct ListenerVt {
     /// Bytes in this table.
     pub size: usize,
-    /// Waits for a connection without waiting for a peer's bytes: 0 pending, 1 written (an [`RConn`], which may be an
-    /// error or a handshake), 2 panicked. Dropping the caller's task loses no connection: the next call goes on.
+    /// Waits for a connection, never for a peer's bytes. Answers as the poll of a future, with an [`RConn`] written to
+    /// `out`, which may be an error or a handshake. When the caller stops polling no connection is lost: the next call
+    /// goes on.
     pub poll_accept: unsafe extern "C" fn(data: *mut (), cx: *const RContext, out: *mut RConn) -> u32,
     /// The addresses that are listened on, as [facts](crate::Facts).
     pub addresses: unsafe extern "C" fn(data: *mut ()) -> RBytes,
