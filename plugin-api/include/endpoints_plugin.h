@@ -215,8 +215,9 @@ struct endpoints_future_vt {
   /** Bytes in this table. */
   size_t size;
   /**
-   * Polls it: `ENDPOINTS_FUTURE_PENDING`, `ENDPOINTS_FUTURE_READY` with the result written to `out`, or `ENDPOINTS_FUTURE_PANICKED`. After either of the latter it
-   * may be polled again, and answers `ENDPOINTS_FUTURE_PANICKED`.
+   * Polls it: `ENDPOINTS_FUTURE_PENDING`; `ENDPOINTS_FUTURE_READY`, with the result written to `out`;
+   * or `ENDPOINTS_FUTURE_PANICKED`. After either of the latter it may be polled again,
+   * and answers `ENDPOINTS_FUTURE_PANICKED`.
    */
   uint32_t (*poll)(void *data, const struct endpoints_context *cx, void *out);
   /** Cancels and frees it. */
@@ -388,10 +389,11 @@ struct endpoints_readiness_vt {
   /** Bytes in this table. */
   size_t size;
   /**
-   * Waits until the descriptor is ready for reading (`ENDPOINTS_READABLE`) or writing (`ENDPOINTS_WRITABLE`), then calls `operation`
-   * with the pointer; where that answers `ENDPOINTS_IO_POLL_PENDING` (it would block), waits again. Its other answers count
-   * as done: it leaves what came of it behind the pointer. May be called several times at once; in each direction the
-   * last waker to wait may be the only one that is woken.
+   * Waits until the descriptor is ready for reading (`ENDPOINTS_READABLE`)
+   * or writing (`ENDPOINTS_WRITABLE`), then calls `operation` with the pointer;
+   * where that answers `ENDPOINTS_IO_POLL_PENDING` (it would block), waits again. Its other answers count as done: it leaves
+   * what came of it behind the pointer. May be called several times at once; in each direction the last waker to wait
+   * may be the only one that is woken.
    */
   struct endpoints_io_poll (*poll_io)(const void *data,
                            const struct endpoints_context *cx,
@@ -499,9 +501,9 @@ struct endpoints_plugin_vt {
   /** Bytes in this table. */
   size_t size;
   /**
-   * Makes an endpoint of a role (`ENDPOINTS_CLIENT` or `ENDPOINTS_SERVER`) from arguments,
-   * out of which it takes the nested endpoints that it wants. May read the files that arguments name; opens no socket.
-   * May be called several times at once.
+   * Makes an endpoint of a role (`ENDPOINTS_CLIENT` or `ENDPOINTS_SERVER`).
+   * Takes the nested endpoints that it wants out of the arguments. May read the files that arguments name; opens no
+   * socket. May be called several times at once.
    */
   void (*endpoint)(void *data,
                    uint32_t role,

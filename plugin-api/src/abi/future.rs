@@ -26,8 +26,9 @@ pub struct RFuture {
 pub struct FutureVt {
     /// Bytes in this table.
     pub size: usize,
-    /// Polls it: [`PENDING`], [`READY`] with the result written to `out`, or [`PANICKED`]. After either of the latter it
-    /// may be polled again, and answers [`PANICKED`].
+    /// Polls it: [`PENDING`]; [`READY`], with the result written to `out`;
+    /// or [`PANICKED`]. After either of the latter it may be polled again,
+    /// and answers [`PANICKED`].
     pub poll: unsafe extern "C" fn(data: *mut (), cx: *const RContext, out: *mut ()) -> u32,
     /// Cancels and frees it.
     pub drop: unsafe extern "C" fn(data: *mut ()),

@@ -88,10 +88,11 @@ pub struct RReadiness {
 pub struct ReadinessVt {
     /// Bytes in this table.
     pub size: usize,
-    /// Waits until the descriptor is ready for reading ([`READABLE`]) or writing ([`WRITABLE`]), then calls `operation`
-    /// with the pointer; where that answers [`IoPoll::PENDING`] (it would block), waits again. Its other answers count
-    /// as done: it leaves what came of it behind the pointer. May be called several times at once; in each direction the
-    /// last waker to wait may be the only one that is woken.
+    /// Waits until the descriptor is ready for reading ([`READABLE`])
+    /// or writing ([`WRITABLE`]), then calls `operation` with the pointer;
+    /// where that answers [`IoPoll::PENDING`] (it would block), waits again. Its other answers count as done: it leaves
+    /// what came of it behind the pointer. May be called several times at once; in each direction the last waker to wait
+    /// may be the only one that is woken.
     pub poll_io: unsafe extern "C" fn(
         data: *const (),
         cx: *const RContext,

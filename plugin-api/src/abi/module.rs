@@ -73,9 +73,9 @@ unsafe impl Sized0 for RCreated {}
 pub struct PluginVt {
     /// Bytes in this table.
     pub size: usize,
-    /// Makes an endpoint of a role ([`CLIENT`](super::host::CLIENT) or [`SERVER`](super::host::SERVER)) from arguments,
-    /// out of which it takes the nested endpoints that it wants. May read the files that arguments name; opens no socket.
-    /// May be called several times at once.
+    /// Makes an endpoint of a role ([`CLIENT`](super::host::CLIENT) or [`SERVER`](super::host::SERVER)).
+    /// Takes the nested endpoints that it wants out of the arguments. May read the files that arguments name; opens no
+    /// socket. May be called several times at once.
     pub endpoint: unsafe extern "C" fn(
         data: *mut (),
         role: u32,
