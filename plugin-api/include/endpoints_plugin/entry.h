@@ -30,14 +30,23 @@
 /**
  * Makes the file a plugin; once, at file scope, with a semicolon after it.
  *
- * name: the plugin's name, an identifier. version: its version, a text such as "0.1.0" (three numbers, as Semantic Versioning
- * has them). manifest: the path of plugin.json, a text; the assembler looks for it in the working directory and where -I
- * says. create: the function of the entry.
- *
- * Makes two symbols: endpoints_manifest_NAME, the record that hosts read from the file without running any of it, and
- * endpoints_plugin_c1_NAME, which they look for when they have loaded it.
+ * name: the plugin's name, an identifier. version: its version, a text such as "0.1.0" (three numbers, as Semantic
+ * Versioning has them). manifest: the path of plugin.json, a text; the assembler looks for it in the working directory and
+ * where -I says. create: the function of the entry.
  */
 #define ENDPOINTS_PLUGIN(name, version, manifest, create)                                                              \
+    ENDPOINTS_RECORD(name, version, manifest);                                                                         \
+    ENDPOINTS_EXTERN const struct endpoints_entry endpoints_plugin_c1_##name __attribute__((visibility("default")));   \
+    const struct endpoints_entry endpoints_plugin_c1_##name = {sizeof(struct endpoints_entry), ENDPOINTS_ENTRY_ABI, 0, \
+                                                               endpoints_record_##name, create}
+
+/**
+ * The manifest record alone; a part of ENDPOINTS_PLUGIN.
+ *
+ * endpoints_manifest_NAME is exported, so that no linker drops what hosts read from the file. endpoints_record_NAME is the
+ * same record for this file's own use, hidden: nobody else's symbol of that name can come between.
+ */
+#define ENDPOINTS_RECORD(name, version, manifest)                                                                      \
     __asm__(".pushsection .epplugin,\"a\",%progbits\n"                                                                 \
             ".globl endpoints_manifest_" #name "\n"                                                                    \
             ".globl endpoints_record_" #name "\n"                                                                      \
@@ -63,9 +72,6 @@
             "2:\n"                                                                                                     \
             ".size endpoints_manifest_" #name ", . - endpoints_manifest_" #name "\n"                                   \
             ".popsection\n");                                                                                          \
-    ENDPOINTS_EXTERN const uint8_t endpoints_record_##name[] __attribute__((visibility("hidden")));                    \
-    ENDPOINTS_EXTERN const struct endpoints_entry endpoints_plugin_c1_##name __attribute__((visibility("default")));   \
-    const struct endpoints_entry endpoints_plugin_c1_##name = {sizeof(struct endpoints_entry), ENDPOINTS_ENTRY_ABI, 0,  \
-                                                               endpoints_record_##name, create}
+    ENDPOINTS_EXTERN const uint8_t endpoints_record_##name[] __attribute__((visibility("hidden")))
 
 #endif /* ENDPOINTS_PLUGIN_ENTRY_H */
