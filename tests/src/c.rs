@@ -20,7 +20,10 @@ pub fn headers() -> PathBuf {
 /// The C compiler: `$CC`, or `gcc`.
 #[must_use]
 pub fn compiler() -> Command {
-    Command::new(env::var_os("CC").unwrap_or_else(|| OsString::from("gcc")))
+    let mut command = Command::new(env::var_os("CC").unwrap_or_else(|| OsString::from("gcc")));
+    // What a test has put before the plugins is not for the compiler.
+    command.env_remove("LD_PRELOAD");
+    command
 }
 
 /// How plugins in C are compiled, but for the optimisation.
