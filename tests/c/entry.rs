@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use endpoints::{ErrorKind, Origin, PluginState, Refusal, RefusalKind, Registry};
-use endpoints_tests::c::build_folder;
+use endpoints_tests::c::{build_folder, cpp_compiler, headers};
 
 use crate::support::exchange;
 use crate::world::World;
@@ -189,6 +189,30 @@ async fn a_file_may_hold_several_plugins() {
         let error = registry.client(scheme).expect_err("there is no instance");
         assert!(error.message().contains("it was called"), "{scheme}: {error}");
     }
+}
+
+#[test]
+fn plugins_can_be_in_cpp() {
+    let Some(mut compiler) = cpp_compiler("a plugin in C++") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("plugin.json"), MANIFEST).expect("a manifest");
+    let code = BEGIN.replace("ENDPOINTS_RECORD(odd, \"1.2.3\", \"plugin.json\");", "");
+    let code = format!("{code}ENDPOINTS_PLUGIN(odd, \"1.2.3\", \"plugin.json\", create);\n");
+    fs::write(folder.path().join("odd.cc"), code).expect("code");
+    compiler.current_dir(folder.path()).args([
+        "-std=c++17",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-fPIC",
+        "-shared",
+    ]);
+    compiler.args(["-fvisibility=hidden", "odd.cc", "-o", "odd.so", "-I"]).arg(headers());
+    let built = compiler.output().expect("a compiler");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let registry = Registry::builder().no_built_in().default_plugin_path(false).plugin_path(folder.path());
+    let error = registry.build().expect("a registry").client("odd").expect_err("there is no instance");
+    assert!(error.message().contains("it was called"), "{error}");
 }
 
 /// Two registries have two instances of one image.

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -24,6 +25,24 @@ pub fn compiler() -> Command {
     // What a test has put before the plugins is not for the compiler.
     command.env_remove("LD_PRELOAD");
     command
+}
+
+/// The C++ compiler; none, and said on screen, where there is none.
+///
+/// # Panics
+/// If there is none, and the environment says that what tests need must be there.
+#[must_use]
+pub fn cpp_compiler(what: &str) -> Option<Command> {
+    if Command::new("g++").arg("--version").output().is_ok() {
+        let mut command = Command::new("g++");
+        command.env_remove("LD_PRELOAD");
+        return Some(command);
+    }
+    let required = env::var_os("ENDPOINTS_TEST_REQUIRE_PEERS").is_some_and(|value| value == "1");
+    assert!(!required, "g++ is not installed: run tests/install-peers");
+    // Past the test harness, which keeps what is printed.
+    let _ = writeln!(std::io::stderr(), "not tested: {what}: g++ is not installed");
+    None
 }
 
 /// How plugins in C are compiled, but for the optimisation.
