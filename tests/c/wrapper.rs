@@ -80,7 +80,7 @@ async fn awkward_streams_are_as_good() {
         let (mut connected, accepted) =
             in_time(async { tokio::join!(world.connect(&client), accepting) }).await;
         let echoing = tokio::spawn(crate::support::echo(accepted));
-        let bytes: Vec<u8> = (0..40_000_u32).map(|at| (at * at / 7) as u8).collect();
+        let bytes: Vec<u8> = (0..8000_u32).map(|at| (at * at / 7) as u8).collect();
         let (mut reading, mut writing) = tokio::io::split(&mut connected);
         let write = async {
             let (first, second) = bytes.split_at(bytes.len() / 2);
