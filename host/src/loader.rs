@@ -181,6 +181,9 @@ fn check_record(record: record::Record, policy: &Policy, seen: Option<&Seen>) ->
             let message = "it is built with panic=abort, so that a panic in it would end this process";
             return Some(Refusal::new(RefusalKind::PanicPolicy, message));
         }
+        if open::EntryForm::of(&build.entry).is_none() {
+            return Some(open::unknown_entry(&build.entry));
+        }
         (!record.symbols.contains(&build.entry)).then(|| {
             let message = format!("it has no symbol {}, which its manifest names as its entry", build.entry);
             Refusal::new(RefusalKind::NoEntry, message)

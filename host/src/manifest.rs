@@ -31,13 +31,16 @@ pub struct Build {
     pub api: Version,
     /// The oldest version of the plugin API whose hosts it can run in.
     pub requires: Version,
-    /// The compiler, for information.
+    /// The Rust compiler, for information; empty where the plugin is in another language.
     #[serde(default)]
     pub rustc: String,
+    /// The compiler of another language, for information.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub compiler: String,
     /// The target that it was built for.
     #[serde(default)]
     pub target: String,
-    /// What a panic in it does: `unwind`, or `abort`, which would end the host.
+    /// What a panic in it does: `unwind`, or `abort`, which would end the host; empty where its language has none.
     #[serde(default)]
     pub panic: String,
     /// The name of its entry symbol.

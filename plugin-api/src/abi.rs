@@ -15,6 +15,7 @@ pub mod bytes;
 pub mod conn;
 pub mod context;
 pub mod endpoint;
+pub mod entry;
 pub mod error;
 pub mod future;
 pub mod host;

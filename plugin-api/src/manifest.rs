@@ -26,8 +26,11 @@ pub const HEAD: usize = 24;
 /// The longest text that a host reads.
 pub const MAX_TEXT: usize = 1 << 20;
 
-/// What the name of an entry symbol begins with; the crate's name follows.
+/// What the name of the entry symbol of a plugin in Rust begins with; the crate's name follows.
 pub const ENTRY_PREFIX: &str = "endpoints_plugin_v1_";
+
+/// What the name of the entry symbol of a plugin in C begins with: the constant is an [`REntry`](crate::abi::entry::REntry).
+pub const C_ENTRY_PREFIX: &str = "endpoints_plugin_c1_";
 
 /// The oldest version of the API whose hosts can run plugins built with this one, unless they say otherwise.
 pub const REQUIRES: &str = "1.0.0";

@@ -327,9 +327,9 @@ pub enum LogLevel {
 #[repr(u32)]
 pub enum Interest {
     /// Something can be read, or accepted.
-    Read = 1,
+    Read = crate::abi::host::READABLE,
     /// Something can be written, or a connect has ended.
-    Write = 2,
+    Write = crate::abi::host::WRITABLE,
 }
 
 /// A descriptor that the host's reactor watches; made by [`Host::watch`].

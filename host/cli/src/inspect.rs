@@ -68,11 +68,13 @@ fn text(manifest: &Manifest, origin: &Origin) -> String {
     text.push_str(&format!("{}\n", manifest.plugin.summary));
     let facts = [
         ("plugin API", format!("{}, runs in hosts from {}", build.api, build.requires)),
-        ("built with", build.rustc.clone()),
+        ("built with", if build.rustc.is_empty() { &build.compiler } else { &build.rustc }.clone()),
         ("target", build.target.clone()),
         ("panics", build.panic.clone()),
     ];
-    let rows: Vec<_> = facts.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
+    // A plugin in another language tells less about itself.
+    let told = facts.into_iter().filter(|(_, value)| !value.is_empty());
+    let rows: Vec<_> = told.map(|(name, value)| vec![name.to_owned(), value]).collect();
     text.push_str(&table(&rows));
     for scheme in &manifest.plugin.schemes {
         let kind = json!(scheme.kind);

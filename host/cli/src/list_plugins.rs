@@ -116,7 +116,7 @@ fn as_json(plugin: &PluginReport) -> Value {
         "name": bytes_json(&name(plugin)),
         "version": build.map(|build| build.version.to_string()),
         "abi": build.map(|build| major_minor(&build.api.to_string())),
-        "rustc": build.map(|build| build.rustc.as_str()),
+        "rustc": build.map(|build| build.rustc.as_str()).filter(|rustc| !rustc.is_empty()),
         "origin": origin_json(&plugin.origin),
         "state": state(plugin),
         "reason": reason(plugin).map(|(kind, message)| json!({ "kind": kind, "message": message })),

@@ -4,29 +4,54 @@
 use std::error::Error as _;
 use std::fs::File;
 use std::os::fd::{AsRawFd, IntoRawFd};
+use std::ptr::NonNull;
 
 use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
 use abi_stable::library::{AbiHeaderRef, LibHeader};
+use endpoints_plugin_api::abi::entry::{ENTRY_ABI, REntry};
 use endpoints_plugin_api::abi::instance::Constructor;
 use endpoints_plugin_api::abi::module::PluginModRef;
+use endpoints_plugin_api::manifest::{C_ENTRY_PREFIX, ENTRY_PREFIX, FORMAT, HEAD, MAGIC};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 use super::{Refusal, RefusalKind};
 
 /// A loaded plugin's module, checked. It stays loaded for the life of the process.
 #[derive(Clone, Copy)]
-pub(crate) struct Module(PluginModRef);
+pub(crate) struct Module(Constructor);
 
 impl Module {
     /// What makes instances of it.
     pub(crate) fn constructor(self) -> Constructor {
-        // SAFETY: `load` has checked the module.
-        unsafe { Constructor::new(self.0.create()) }
+        self.0
+    }
+}
+
+/// The two sorts of entries, told by the name of their symbol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EntryForm {
+    /// A library header of `abi_stable`, which leads to the module of a plugin in Rust.
+    Rust,
+    /// A plain table, which plugins in other languages have.
+    C,
+}
+
+impl EntryForm {
+    /// The form of the entry of that name, if it is one that this host knows.
+    pub(super) fn of(entry: &str) -> Option<Self> {
+        if entry.starts_with(ENTRY_PREFIX) {
+            Some(Self::Rust)
+        } else if entry.starts_with(C_ENTRY_PREFIX) {
+            Some(Self::C)
+        } else {
+            None
+        }
     }
 }
 
 /// Loads the file that `file` has open, and checks what it gives; `text` is the manifest that was read from it.
 pub(super) fn load(file: File, entry: &str, text: &str) -> Result<Module, Refusal> {
+    let form = EntryForm::of(entry).ok_or_else(|| unknown_entry(entry))?;
     // Through the descriptor, so that it is the very file that was checked. The dynamic loader knows images by their
     // path: the descriptor stays open for ever, so that its number never comes to mean another file.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -39,12 +64,41 @@ pub(super) fn load(file: File, entry: &str, text: &str) -> Result<Module, Refusa
     let _ = file.into_raw_fd();
     // Never unloaded, whatever comes now: threads and thread-locals of it may live on.
     let library = std::mem::ManuallyDrop::new(library);
-    // SAFETY: a symbol of that name with the documented prefix is a `LibHeader`; `upgrade` tests that by its magic.
-    let header: AbiHeaderRef =
-        *unsafe { library.get::<AbiHeaderRef>(entry.as_bytes()) }.map_err(|error| {
-            let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-            Refusal::new(RefusalKind::NoEntry, format!("its entry {entry} is not found: {reason}"))
-        })?;
+    let constructor = match form {
+        // SAFETY: a symbol of that name with the documented prefix is a `LibHeader`, which is tested by its magic.
+        EntryForm::Rust => unsafe { from_header(symbol(&library, entry)?, text)? },
+        // SAFETY: a symbol of that name with the documented prefix is an `REntry`.
+        EntryForm::C => unsafe { from_table(symbol(&library, entry)?, text)? },
+    };
+    Ok(Module(constructor))
+}
+
+/// Why an entry of that name is of no use.
+pub(super) fn unknown_entry(entry: &str) -> Refusal {
+    let message = format!(
+        "its manifest names {entry} as its entry, which this host cannot call: it must begin with {ENTRY_PREFIX} or {C_ENTRY_PREFIX}"
+    );
+    Refusal::new(RefusalKind::BadManifest, message)
+}
+
+/// Finds an entry.
+fn symbol<T>(library: &Library, entry: &str) -> Result<NonNull<T>, Refusal> {
+    let no_entry = |reason: &str| {
+        Refusal::new(RefusalKind::NoEntry, format!("its entry {entry} is not found: {reason}"))
+    };
+    // SAFETY: what it points to is the caller's affair; here it is a pointer.
+    let found = unsafe { library.get::<*mut T>(entry.as_bytes()) }
+        .map_err(|error| no_entry(&error.source().map_or_else(|| error.to_string(), ToString::to_string)))?;
+    NonNull::new(*found).filter(|table| table.is_aligned()).ok_or_else(|| no_entry("it leads nowhere"))
+}
+
+/// The constructor of a plugin in Rust, whose module is checked by `abi_stable`.
+///
+/// # Safety
+/// `header` points to a constant of a loaded image, as long as a library header.
+unsafe fn from_header(header: NonNull<LibHeader>, text: &str) -> Result<Constructor, Refusal> {
+    // SAFETY: a reference to a header is the pointer to it; `upgrade` tests that it is one by its magic.
+    let header: AbiHeaderRef = unsafe { std::mem::transmute(header) };
     let header: &'static LibHeader = header.upgrade().map_err(|error| {
         Refusal::new(RefusalKind::AbiHeader, format!("its foundation (abi_stable) is incompatible: {error}"))
     })?;
@@ -53,11 +107,74 @@ pub(super) fn load(file: File, entry: &str, text: &str) -> Result<Module, Refusa
     let module = unsafe { header.init_root_module_with_unchecked_layout::<PluginModRef>() }
         .map_err(|error| Refusal::new(RefusalKind::Root, format!("it could not be set up: {error}")))?;
     if module.manifest().as_str() != text {
-        let message =
-            "what is loaded carries another manifest than the file: an older image of the same file";
-        return Err(Refusal::new(RefusalKind::StaleImage, message));
+        return Err(stale());
     }
-    Ok(Module(module))
+    // SAFETY: the module was checked.
+    Ok(unsafe { Constructor::new(module.create()) })
+}
+
+/// The constructor of a plugin in another language, whose entry is a plain table.
+///
+/// # Safety
+/// `entry` points to a constant of a loaded image that begins with its size in bytes.
+unsafe fn from_table(entry: NonNull<REntry>, text: &str) -> Result<Constructor, Refusal> {
+    let refuse =
+        |what: String| Refusal::new(RefusalKind::AbiHeader, format!("its entry is of no use: {what}"));
+    // SAFETY: every entry begins with its size, and of what it says there is all.
+    let size = unsafe { entry.cast::<usize>().read() };
+    if size < size_of::<REntry>() {
+        return Err(refuse(format!(
+            "it has {size} bytes, and the first version has {}",
+            size_of::<REntry>()
+        )));
+    }
+    // SAFETY: it has the fields of the first version, which stay as they are.
+    let entry: &'static REntry = unsafe { entry.as_ref() };
+    if entry.abi != ENTRY_ABI {
+        return Err(refuse(format!("it is of version {}, and this host knows {ENTRY_ABI}", entry.abi)));
+    }
+    let Some(create) = entry.create else {
+        return Err(refuse("it has no function to make an instance".into()));
+    };
+    // SAFETY: a record, or null.
+    if !unsafe { is_record(entry.record, text) } {
+        return Err(stale());
+    }
+    // SAFETY: the version says that it is a `Create`.
+    Ok(unsafe { Constructor::new(create) })
+}
+
+/// Whether the record in memory is the one with that text.
+///
+/// # Safety
+/// `record` points to a constant, or is null; where the constant begins as a record, there are as many bytes as it says.
+unsafe fn is_record(record: *const u8, text: &str) -> bool {
+    if record.is_null() {
+        return false;
+    }
+    let begins = |at: usize, bytes: &[u8]| {
+        bytes.iter().enumerate().all(|(place, byte)| {
+            // SAFETY: by contract; a byte is looked at only where all those before it were those of a record.
+            let found = unsafe { record.add(at + place).read() };
+            found == *byte
+        })
+    };
+    if !begins(0, &MAGIC) || !begins(MAGIC.len(), &FORMAT.to_le_bytes()) {
+        return false;
+    }
+    // SAFETY: the head of a record has this many bytes.
+    let length = unsafe { record.add(HEAD - 4).cast::<[u8; 4]>().read() };
+    let length = u32::from_le_bytes(length) as usize;
+    // A text may have a NUL at its end, which is no part of it.
+    let has_nul = text.len().checked_add(1) == Some(length);
+    (length == text.len() || has_nul)
+        && begins(HEAD, text.as_bytes())
+        && (!has_nul || begins(HEAD + text.len(), b"\0"))
+}
+
+fn stale() -> Refusal {
+    let message = "what is loaded carries another manifest than the file: an older image of the same file";
+    Refusal::new(RefusalKind::StaleImage, message)
 }
 
 /// Compares the module's layout both ways round: the newer side knows more fields, and either may be the newer.

@@ -37,11 +37,14 @@ impl RSlice {
 #[repr(C)]
 #[derive(Debug, StableAbi)]
 pub struct RBytes {
+    /// Where they begin; may be null where `len` is 0.
     ptr: *mut u8,
+    /// How many they are.
     len: usize,
+    /// The maker's own: the size of its allocation, say.
     capacity: usize,
-    /// Frees the three words above; absent where there is nothing to free.
-    free: Option<extern "C" fn(*mut u8, usize, usize)>,
+    /// Frees them; called once, with the three words above. Null where there is nothing to free.
+    free: Option<extern "C" fn(ptr: *mut u8, len: usize, capacity: usize)>,
 }
 
 // SAFETY: owned plain bytes; `free` may be called from any thread.

@@ -12,7 +12,7 @@ use super::future::{Foreign as ForeignFuture, RFuture};
 use super::stream::{Foreign as ForeignStream, RStream};
 use crate::error::{Error, ErrorKind};
 
-/// What `connect` and `accept` come to. `kind` says which fields count; the receiver owns them.
+/// What `connect`, `accept` and a handshake come to. `kind` says which fields count; the receiver owns them.
 #[repr(C)]
 #[derive(Debug)]
 pub struct RConn {
@@ -26,7 +26,8 @@ pub struct RConn {
     pub fd: [i32; 2],
     /// Why there is no connection.
     pub error: RError,
-    /// What is known about it, in the form of [`Facts`](crate::Facts).
+    /// What this layer knows about it, as [facts](crate::Facts); the layers further inside too, where the stream is the
+    /// maker's own.
     pub facts: RBytes,
     /// Bytes that were read already and belong to the reader of the stream.
     pub leftover: RBytes,
@@ -42,7 +43,7 @@ unsafe impl Sized0 for RConn {}
 impl RConn {
     /// There is none; see `error`.
     pub const ERROR: u32 = 1;
-    /// A connected stream socket, in `fd[0]`.
+    /// A connected stream socket, in `fd[0]`. The receiver makes it non-blocking and close-on-exec.
     pub const FD: u32 = 2;
     /// A descriptor to read from and one to write to.
     pub const FD_PAIR: u32 = 3;

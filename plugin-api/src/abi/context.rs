@@ -30,11 +30,11 @@ pub struct RWakerVTable {
     /// Bytes in this table.
     pub size: usize,
     /// Another handle to the same waker, which the caller must drop.
-    pub clone: unsafe extern "C" fn(*const RWaker) -> RWaker,
+    pub clone: unsafe extern "C" fn(waker: *const RWaker) -> RWaker,
     /// Wakes the task and leaves the handle as it is.
-    pub wake_by_ref: unsafe extern "C" fn(*const RWaker),
+    pub wake_by_ref: unsafe extern "C" fn(waker: *const RWaker),
     /// Gives the handle back.
-    pub drop: unsafe extern "C" fn(*mut RWaker),
+    pub drop: unsafe extern "C" fn(waker: *mut RWaker),
 }
 
 /// What a poll is given: the task to wake. Lent for the length of the call.

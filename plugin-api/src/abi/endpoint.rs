@@ -27,14 +27,14 @@ pub struct REndpoint {
 pub struct EndpointVt {
     /// Bytes in this table.
     pub size: usize,
-    /// A future of an [`RConn`]; fails with `Unsupported` on a server endpoint. The context is lent for the call.
-    pub connect: unsafe extern "C" fn(*mut (), *const RConnectContext) -> RFuture,
-    /// A future of an [`RListen`]; fails with `Unsupported` on a client endpoint. The context is lent for the call.
-    pub listen: unsafe extern "C" fn(*mut (), *const RListenContext) -> RFuture,
-    /// Arguments whose final value only the plugin knows, in the form of [`Facts`](crate::Facts).
-    pub describe: unsafe extern "C" fn(*mut ()) -> RBytes,
+    /// A future of an [`RConn`]; fails as unsupported on a server endpoint. The context is lent for the call.
+    pub connect: unsafe extern "C" fn(data: *mut (), context: *const RConnectContext) -> RFuture,
+    /// A future of an [`RListen`]; fails as unsupported on a client endpoint. The context is lent for the call.
+    pub listen: unsafe extern "C" fn(data: *mut (), context: *const RListenContext) -> RFuture,
+    /// Arguments whose final value only the plugin knows, as [facts](crate::Facts).
+    pub describe: unsafe extern "C" fn(data: *mut ()) -> RBytes,
     /// Frees it; what it has connected or listens on lives on.
-    pub drop: unsafe extern "C" fn(*mut ()),
+    pub drop: unsafe extern "C" fn(data: *mut ()),
 }
 
 /// What one attempt to connect is about.
@@ -43,7 +43,8 @@ pub struct EndpointVt {
 pub struct RConnectContext {
     /// Bytes in this structure.
     pub size: usize,
-    /// Nanoseconds that are left for the attempt, [`u64::MAX`] where the caller set no limit.
+    /// Nanoseconds that are left for the attempt, the largest number where the caller set no limit. The caller
+    /// enforces it.
     pub time_left: u64,
     /// Facts of the connection that is being relayed, where one is.
     pub origin: RSlice,

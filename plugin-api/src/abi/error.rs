@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind};
 #[repr(C)]
 #[derive(Debug, StableAbi)]
 pub struct RError {
-    /// The number of the [`ErrorKind`]; 0: no error. A number that the reader does not know reads as `Other`.
+    /// The number of the [`ErrorKind`]; 0: no error. A number that the reader does not know reads as other.
     pub kind: u32,
     /// The operating system's error number, 0 where there is none.
     pub os: i32,

@@ -26,11 +26,12 @@ pub struct RFuture {
 pub struct FutureVt {
     /// Bytes in this table.
     pub size: usize,
-    /// Polls it: [`PENDING`], [`READY`] with the result written to the second pointer, or [`PANICKED`]. After either
-    /// of the latter it may be polled again, and answers [`PANICKED`].
-    pub poll: unsafe extern "C" fn(*mut (), *const RContext, *mut ()) -> u32,
+    /// Polls it: [`PENDING`]; [`READY`], with the result written to `out`;
+    /// or [`PANICKED`]. After either of the latter it may be polled again,
+    /// and answers [`PANICKED`].
+    pub poll: unsafe extern "C" fn(data: *mut (), cx: *const RContext, out: *mut ()) -> u32,
     /// Cancels and frees it.
-    pub drop: unsafe extern "C" fn(*mut ()),
+    pub drop: unsafe extern "C" fn(data: *mut ()),
 }
 
 /// Not done; the context's waker will be called.

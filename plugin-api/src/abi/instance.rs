@@ -4,7 +4,7 @@ use super::Sized0;
 use super::bytes::RSlice;
 use super::endpoint::{Foreign as ForeignEndpoint, REndpoint, REndpointResult};
 use super::host::RHost;
-use super::module::{PluginVt, RArgument, RCreated};
+use super::module::{Create, PluginVt, RArgument, RCreated};
 use crate::error::{Error, ErrorKind};
 use crate::plugin::Plugin;
 
@@ -22,7 +22,7 @@ unsafe impl Sync for Instance {}
 
 /// The function that makes instances of a plugin.
 #[derive(Clone, Copy, Debug)]
-pub struct Constructor(extern "C" fn(RHost) -> RCreated);
+pub struct Constructor(Create);
 
 impl Constructor {
     /// That of a plugin that is compiled in.
@@ -34,9 +34,9 @@ impl Constructor {
     /// The function that a plugin gives.
     ///
     /// # Safety
-    /// It keeps the contract of [`PluginMod::create`](super::module::PluginMod): it is of a module whose layout was checked.
+    /// It keeps the contract of [`Create`]: it is of a module whose layout, or of an entry whose version, was checked.
     #[must_use]
-    pub const unsafe fn new(create: extern "C" fn(RHost) -> RCreated) -> Self {
+    pub const unsafe fn new(create: Create) -> Self {
         Self(create)
     }
 }
@@ -62,7 +62,9 @@ impl Instance {
     /// # Errors
     /// What the plugin says against it.
     pub fn create(constructor: Constructor, host: RHost) -> Result<Self, Error> {
-        let created = (constructor.0)(host);
+        let mut created = RCreated::absent();
+        // SAFETY: by the contract of `Constructor`; the handle is given up, and `created` is absent.
+        unsafe { (constructor.0)(host, &raw mut created) };
         if let Some(error) = created.error.into_error() {
             return Err(error);
         }

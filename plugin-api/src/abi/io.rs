@@ -22,11 +22,11 @@ impl IoPoll {
     pub const PENDING: u64 = 1;
     /// Failed; `val` is the operating system's error number.
     pub const OS: u64 = 2;
-    /// Failed; `val` is one of the numbers below.
+    /// Failed; `val` is the number of an [`IoKind`].
     pub const KIND: u64 = 3;
-    /// Failed; the text waits in `take_error`, and `val` is as for [`Self::KIND`].
+    /// Failed; the text waits in `take_error`, and `val` is the number of an [`IoKind`].
     pub const MESSAGE: u64 = 4;
-    /// The plugin panicked; the object answers nothing else from now on.
+    /// It panicked; the object answers nothing else from now on.
     pub const PANICKED: u64 = 5;
 
     /// A panic.
@@ -93,37 +93,74 @@ impl IoPoll {
     }
 }
 
-/// A piece of a vectored write; laid out as `struct iovec`, and as [`io::IoSlice`] on Unix.
+/// A piece of a vectored write; laid out as `struct iovec`, and in Rust as [`io::IoSlice`].
 pub type RIoSlice = RSlice;
 
-/// The kinds that have a number, which is their place here plus one; 0 is every other.
-const KINDS: [io::ErrorKind; 16] = [
-    io::ErrorKind::NotFound,
-    io::ErrorKind::PermissionDenied,
-    io::ErrorKind::ConnectionRefused,
-    io::ErrorKind::ConnectionReset,
-    io::ErrorKind::ConnectionAborted,
-    io::ErrorKind::NotConnected,
-    io::ErrorKind::AddrInUse,
-    io::ErrorKind::AddrNotAvailable,
-    io::ErrorKind::BrokenPipe,
-    io::ErrorKind::InvalidInput,
-    io::ErrorKind::InvalidData,
-    io::ErrorKind::TimedOut,
-    io::ErrorKind::WriteZero,
-    io::ErrorKind::Interrupted,
-    io::ErrorKind::Unsupported,
-    io::ErrorKind::UnexpectedEof,
+/// What sort of error it is, where the operating system has no number for it.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoKind {
+    /// None of the others.
+    Other = 0,
+    /// Something is not there.
+    NotFound = 1,
+    /// It is forbidden.
+    PermissionDenied = 2,
+    /// Nobody listens there.
+    ConnectionRefused = 3,
+    /// The peer cut the connection.
+    ConnectionReset = 4,
+    /// The connection was given up.
+    ConnectionAborted = 5,
+    /// There is no connection yet, or no more.
+    NotConnected = 6,
+    /// Somebody else has the address.
+    AddrInUse = 7,
+    /// This machine has no such address.
+    AddrNotAvailable = 8,
+    /// The peer does not read any more.
+    BrokenPipe = 9,
+    /// A caller asked for what makes no sense.
+    InvalidInput = 10,
+    /// What was read makes no sense.
+    InvalidData = 11,
+    /// It took too long.
+    TimedOut = 12,
+    /// A write took no byte.
+    WriteZero = 13,
+    /// It was interrupted, and can be tried again.
+    Interrupted = 14,
+    /// It is not possible here.
+    Unsupported = 15,
+    /// The stream ended too early.
+    UnexpectedEof = 16,
+}
+
+const KINDS: [(IoKind, io::ErrorKind); 16] = [
+    (IoKind::NotFound, io::ErrorKind::NotFound),
+    (IoKind::PermissionDenied, io::ErrorKind::PermissionDenied),
+    (IoKind::ConnectionRefused, io::ErrorKind::ConnectionRefused),
+    (IoKind::ConnectionReset, io::ErrorKind::ConnectionReset),
+    (IoKind::ConnectionAborted, io::ErrorKind::ConnectionAborted),
+    (IoKind::NotConnected, io::ErrorKind::NotConnected),
+    (IoKind::AddrInUse, io::ErrorKind::AddrInUse),
+    (IoKind::AddrNotAvailable, io::ErrorKind::AddrNotAvailable),
+    (IoKind::BrokenPipe, io::ErrorKind::BrokenPipe),
+    (IoKind::InvalidInput, io::ErrorKind::InvalidInput),
+    (IoKind::InvalidData, io::ErrorKind::InvalidData),
+    (IoKind::TimedOut, io::ErrorKind::TimedOut),
+    (IoKind::WriteZero, io::ErrorKind::WriteZero),
+    (IoKind::Interrupted, io::ErrorKind::Interrupted),
+    (IoKind::Unsupported, io::ErrorKind::Unsupported),
+    (IoKind::UnexpectedEof, io::ErrorKind::UnexpectedEof),
 ];
 
 fn code_of(kind: io::ErrorKind) -> u64 {
-    KINDS.iter().position(|known| *known == kind).map_or(0, |place| place as u64 + 1)
+    let known = KINDS.into_iter().find(|(_, known)| *known == kind);
+    known.map_or(IoKind::Other, |(code, _)| code) as u64
 }
 
 fn kind_of(code: u64) -> io::ErrorKind {
-    usize::try_from(code)
-        .ok()
-        .and_then(|code| code.checked_sub(1))
-        .and_then(|place| KINDS.get(place).copied())
-        .unwrap_or(io::ErrorKind::Other)
+    let known = KINDS.into_iter().find(|(known, _)| *known as u64 == code);
+    known.map_or(io::ErrorKind::Other, |(_, kind)| kind)
 }

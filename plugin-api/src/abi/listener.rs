@@ -32,20 +32,23 @@ impl RListener {
 pub struct ListenerVt {
     /// Bytes in this table.
     pub size: usize,
-    /// Waits for a connection without waiting for a peer's bytes: 0 pending, 1 written (an [`RConn`], which may be an
-    /// error or a handshake), 2 panicked. Dropping the caller's task loses no connection: the next call goes on.
-    pub poll_accept: unsafe extern "C" fn(*mut (), *const RContext, *mut RConn) -> u32,
-    /// The addresses that are listened on, in the form of [`Facts`](crate::Facts).
-    pub addresses: unsafe extern "C" fn(*mut ()) -> RBytes,
-    /// The client descriptions by which it is reached, each a record of [`Facts`](crate::Facts) per argument.
-    pub reachable: unsafe extern "C" fn(*mut ()) -> RBytes,
+    /// Waits for a connection, never for a peer's bytes. Answers as the poll of a future, with an [`RConn`] written to
+    /// `out`, which may be an error or a handshake. When the caller stops polling no connection is lost: the next call
+    /// goes on.
+    pub poll_accept: unsafe extern "C" fn(data: *mut (), cx: *const RContext, out: *mut RConn) -> u32,
+    /// The addresses that are listened on, as [facts](crate::Facts).
+    pub addresses: unsafe extern "C" fn(data: *mut ()) -> RBytes,
+    /// The client descriptions by which it is reached, as [facts](crate::Facts): one with an empty name begins a
+    /// description and has its scheme as the value, the others are its arguments; a name with `@` before it has a
+    /// nested description, in the same form, as its value.
+    pub reachable: unsafe extern "C" fn(data: *mut ()) -> RBytes,
     /// Gives up the listening stream socket, from which the host then accepts by itself; -1: there is none, use
-    /// `poll_accept`. The listener stays, and is dropped when listening ends.
-    pub take_socket: unsafe extern "C" fn(*mut ()) -> i32,
+    /// `poll_accept`. Asked once, before the first accept. The listener stays, and is dropped when listening ends.
+    pub take_socket: unsafe extern "C" fn(data: *mut ()) -> i32,
     /// A future of an [`RUnit`] that ends when listening has stopped; no future: dropping is all there is to do.
-    pub close: unsafe extern "C" fn(*mut ()) -> RFuture,
+    pub close: unsafe extern "C" fn(data: *mut ()) -> RFuture,
     /// Stops listening and frees it.
-    pub drop: unsafe extern "C" fn(*mut ()),
+    pub drop: unsafe extern "C" fn(data: *mut ()),
 }
 
 /// What a listener is when it is sent across.

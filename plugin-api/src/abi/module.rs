@@ -1,4 +1,4 @@
-//! The module: what a host finds behind a plugin's one symbol.
+//! The module: what a host finds behind the entry symbol of a plugin in Rust, and what both entries lead to.
 //!
 //! The module is checked by `abi_stable`: the header of its own, then the layout, both ways round, so that a newer host
 //! takes an older plugin and the other way about. What it leads to are plain C tables that begin with their size.
@@ -12,23 +12,32 @@ use abi_stable::std_types::RStr;
 use super::bytes::{RBytes, RSlice};
 use super::endpoint::{REndpoint, REndpointResult};
 use super::error::RError;
-use super::guard;
 use super::host::RHost;
+use super::{Sized0, guard};
 use crate::arguments::Arguments;
 use crate::plugin::Plugin;
 use crate::services::Host;
 
 /// A plugin's root: grows at the end.
+///
+/// What it leads to grows too, and says by its size how much there is of it, so the comparison of layouts must not look
+/// at that. It looks at the plain values, which stay as they are for a major version: that is what the phantom fields,
+/// which are there for the comparison alone, are for.
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = PluginModRef)))]
 #[sabi(missing_field(panic))]
+#[sabi(phantom_field(host: RHost))]
+#[sabi(phantom_field(slice: RSlice))]
+#[sabi(phantom_field(bytes: RBytes))]
+#[sabi(phantom_field(error: RError))]
 pub struct PluginMod {
     /// The manifest record's text, the same as in the file's section.
     pub manifest: RStr<'static>,
-    /// Makes an instance for a host; the plugin keeps `host` counted.
+    /// Makes an instance for a host.
+    #[sabi(unsafe_opaque_field)]
     #[sabi(last_prefix_field)]
-    pub create: extern "C" fn(host: RHost) -> RCreated,
+    pub create: Create,
 }
 
 impl RootModule for PluginModRef {
@@ -38,31 +47,25 @@ impl RootModule for PluginModRef {
     const VERSION_STRINGS: VersionStrings = package_version_strings!();
 }
 
-/// An instance of a plugin, or why there is none.
+/// Makes an instance for a host. The plugin owns the handle to the host, also where it fails, and writes the result.
+pub type Create = unsafe extern "C" fn(host: RHost, out: *mut RCreated);
+
+/// What making an instance of a plugin comes to.
 #[repr(C)]
-#[derive(StableAbi)]
+#[derive(Debug)]
 pub struct RCreated {
+    /// Bytes in this structure.
+    pub size: usize,
     /// Set where it failed.
     pub error: RError,
     /// The plugin's own.
     pub data: *mut (),
-    /// The plugin's functions: a table that grows, so its layout is not compared.
-    #[sabi(unsafe_opaque_field)]
+    /// The plugin's functions, where it did not fail.
     pub vt: *const PluginVt,
-    /// For the comparison of layouts: the plain values that the tables carry.
-    pub values: RValues,
 }
 
-/// The plain values of the boundary, which stay as they are for a major version; here so that the comparison of layouts
-/// looks at them.
-#[repr(C)]
-#[derive(StableAbi)]
-pub struct RValues {
-    /// Bytes, lent.
-    pub slice: RSlice,
-    /// Bytes, owned.
-    pub bytes: RBytes,
-}
+// SAFETY: `repr(C)`, size first; zeroes are no error and no instance.
+unsafe impl Sized0 for RCreated {}
 
 /// The functions of a plugin's instance.
 #[repr(C)]
@@ -70,10 +73,19 @@ pub struct RValues {
 pub struct PluginVt {
     /// Bytes in this table.
     pub size: usize,
-    /// Makes an endpoint: role, scheme, arguments (the plugin takes the endpoints it wants out of them), result.
-    pub endpoint: unsafe extern "C" fn(*mut (), u32, RSlice, *mut RArgument, usize, *mut REndpointResult),
+    /// Makes an endpoint of a role ([`CLIENT`](super::host::CLIENT) or [`SERVER`](super::host::SERVER)).
+    /// Takes the nested endpoints that it wants out of the arguments. May read the files that arguments name; opens no
+    /// socket. May be called several times at once.
+    pub endpoint: unsafe extern "C" fn(
+        data: *mut (),
+        role: u32,
+        scheme: RSlice,
+        arguments: *mut RArgument,
+        count: usize,
+        out: *mut REndpointResult,
+    ),
     /// Frees the instance; its endpoints live on.
-    pub drop: unsafe extern "C" fn(*mut ()),
+    pub drop: unsafe extern "C" fn(data: *mut ()),
 }
 
 /// One argument, checked against the manifest; lent, but for the endpoint.
@@ -92,25 +104,28 @@ pub struct RArgument {
     pub given: u32,
     /// Zero, for later use.
     pub reserved: u32,
-    /// A nested description, made by the host; taken by writing [`REndpoint::NONE`] in its place.
+    /// A nested description, made by the host; taken by writing a null handle in its place. What is left, the host drops.
     pub endpoint: REndpoint,
 }
 
-/// Makes an instance of `P`; what the `create` of its module calls.
-#[must_use]
-pub extern "C" fn create<P: Plugin>(host: RHost) -> RCreated {
-    // SAFETY: the host hands over a counted handle.
+/// Makes an instance of `P`: the [`Create`] of its module.
+///
+/// # Safety
+/// `host` is a counted handle that the caller gives up; `out` is absent, and lent for the call.
+pub unsafe extern "C" fn create<P: Plugin>(host: RHost, out: *mut RCreated) {
+    // SAFETY: by contract.
     let host = unsafe { Host::from_raw(host) };
     let made = guard(Err(panicked("while it was set up")), || P::new(host).map(Box::new));
-    let values = RValues { slice: RSlice { ptr: std::ptr::null(), len: 0 }, bytes: RBytes::EMPTY };
+    let mut created = RCreated::absent();
     match made {
         Ok(plugin) => {
-            RCreated { error: RError::NONE, data: Box::into_raw(plugin).cast(), vt: &Table::<P>::VT, values }
+            created.data = Box::into_raw(plugin).cast();
+            created.vt = &Table::<P>::VT;
         }
-        Err(error) => {
-            RCreated { error: error.into(), data: std::ptr::null_mut(), vt: std::ptr::null(), values }
-        }
+        Err(error) => created.error = error.into(),
     }
+    // SAFETY: by contract.
+    unsafe { created.write_to(out) };
 }
 
 struct Table<P>(std::marker::PhantomData<P>);
@@ -128,7 +143,6 @@ unsafe extern "C" fn endpoint<P: Plugin>(
     count: usize,
     out: *mut REndpointResult,
 ) {
-    use super::Sized0 as _;
     // SAFETY: a live instance, which may be used by several threads at once (`Plugin: Sync`).
     let plugin = unsafe { &*data.cast_const().cast::<P>() };
     // SAFETY: lent for the call.

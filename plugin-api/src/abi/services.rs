@@ -267,7 +267,7 @@ unsafe extern "C" fn poll_io<W: Watched>(
 ) -> IoPoll {
     // SAFETY: a live readiness, by the table's contract.
     let this = unsafe { &*data.cast::<WatchBox<W>>() };
-    let write = interest == crate::services::Interest::Write as u32;
+    let write = interest == super::host::WRITABLE;
     let cache = if write { &this.write } else { &this.read };
     let mut operation = || {
         // SAFETY: the caller lends the function and its argument for the call.

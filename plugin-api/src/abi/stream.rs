@@ -35,21 +35,28 @@ pub struct StreamVt {
     /// 1 where `poll_write_vectored` is better than several writes.
     pub vectored: u64,
     /// Reads into memory that need not be initialised. 0 bytes: the end of the stream, or no room was given.
-    pub poll_read: unsafe extern "C" fn(*mut (), *const RContext, *mut u8, usize) -> IoPoll,
+    pub poll_read:
+        unsafe extern "C" fn(data: *mut (), cx: *const RContext, into: *mut u8, len: usize) -> IoPoll,
     /// Writes some of the bytes.
-    pub poll_write: unsafe extern "C" fn(*mut (), *const RContext, *const u8, usize) -> IoPoll,
+    pub poll_write:
+        unsafe extern "C" fn(data: *mut (), cx: *const RContext, from: *const u8, len: usize) -> IoPoll,
     /// Writes some of the bytes of several pieces.
-    pub poll_write_vectored: unsafe extern "C" fn(*mut (), *const RContext, *const RIoSlice, usize) -> IoPoll,
+    pub poll_write_vectored: unsafe extern "C" fn(
+        data: *mut (),
+        cx: *const RContext,
+        pieces: *const RIoSlice,
+        count: usize,
+    ) -> IoPoll,
     /// Passes on what is buffered.
-    pub poll_flush: unsafe extern "C" fn(*mut (), *const RContext) -> IoPoll,
+    pub poll_flush: unsafe extern "C" fn(data: *mut (), cx: *const RContext) -> IoPoll,
     /// Ends the sending direction: the peer reads the end of the stream, and can still send.
-    pub poll_shutdown: unsafe extern "C" fn(*mut (), *const RContext) -> IoPoll,
-    /// What is known about the connection, in the form of [`Facts`](crate::Facts).
-    pub facts: unsafe extern "C" fn(*mut ()) -> RBytes,
+    pub poll_shutdown: unsafe extern "C" fn(data: *mut (), cx: *const RContext) -> IoPoll,
+    /// What is known about the connection, as [facts](crate::Facts).
+    pub facts: unsafe extern "C" fn(data: *mut ()) -> RBytes,
     /// The words of the error that the last poll answered with.
-    pub take_error: unsafe extern "C" fn(*mut ()) -> RError,
+    pub take_error: unsafe extern "C" fn(data: *mut ()) -> RError,
     /// Closes and frees it.
-    pub drop: unsafe extern "C" fn(*mut ()),
+    pub drop: unsafe extern "C" fn(data: *mut ()),
 }
 
 /// What a stream is when it is sent across.

@@ -16,7 +16,7 @@ use endpoints_plugin_api::abi::conn::Taken;
 use endpoints_plugin_api::abi::endpoint::{Foreign, REndpoint, REndpointResult};
 use endpoints_plugin_api::abi::host::{CLIENT, RHost, SERVER};
 use endpoints_plugin_api::abi::instance::{Constructor, Given, Instance};
-use endpoints_plugin_api::abi::module::{RArgument, create};
+use endpoints_plugin_api::abi::module::{RArgument, RCreated, create};
 use endpoints_plugin_api::abi::services::{Services, Watched};
 use endpoints_plugin_api::{
     Arguments, Client, Connect, ConnectContext, Connection, Error, ErrorKind, Host, Plugin,
@@ -201,10 +201,10 @@ fn arguments_of_a_newer_host_are_longer() {
             unknown: [u64::MAX; 2],
         })
         .collect();
-    let created = create::<Checker>(RHost::new(Arc::new(Nothing)));
-    let mut out = REndpointResult::absent();
-    // SAFETY: a live instance, freed at the end; everything is lent for the call.
+    let (mut created, mut out) = (RCreated::absent(), REndpointResult::absent());
+    // SAFETY: the host is given up, and the instance freed at the end; everything else is lent for the call.
     unsafe {
+        create::<Checker>(RHost::new(Arc::new(Nothing)), &raw mut created);
         let scheme = RSlice::new(b"getters");
         ((*created.vt).endpoint)(
             created.data,

@@ -1,0 +1,14 @@
+//! Plugins in C: the header for their authors, and plugins that are built with it.
+
+#[path = "../behaviour/support.rs"]
+#[allow(dead_code, unused_imports, unused_macros, reason = "the bodies here use a part of it")]
+mod support;
+
+mod alone;
+mod entry;
+mod header;
+mod layout;
+mod streams;
+mod transport;
+mod world;
+mod wrapper;
