@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use endpoints_plugin_api::manifest::ENTRY_PREFIX;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -42,6 +43,22 @@ pub struct Build {
     pub panic: String,
     /// The name of its entry symbol.
     pub entry: String,
+}
+
+impl Build {
+    fn check(&self) -> Result<(), String> {
+        if !is_plain(&self.name, b"-_.") {
+            return Err(format!(
+                "{:?} cannot be a plugin's name: ASCII letters, digits, '-', '_' and '.'",
+                self.name
+            ));
+        }
+        // What has that prefix was made to be an entry; anything else would be taken for what it is not.
+        if !self.entry.starts_with(ENTRY_PREFIX) || !is_plain(&self.entry, b"_") {
+            return Err(format!("{:?} cannot be an entry: {ENTRY_PREFIX} and the crate's name", self.entry));
+        }
+        Ok(())
+    }
 }
 
 /// What a plugin provides.
@@ -280,9 +297,7 @@ impl Manifest {
     }
 
     fn check(&mut self) -> Result<(), String> {
-        if self.build.name.is_empty() {
-            return Err("the plugin has no name".into());
-        }
+        self.build.check()?;
         if self.plugin.schemes.is_empty() {
             return Err("no scheme is declared".into());
         }
@@ -309,6 +324,11 @@ impl Manifest {
     }
 }
 
+/// Whether a name is of ASCII letters, digits and these bytes, and not empty.
+fn is_plain(name: &str, others: &[u8]) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || others.contains(&byte))
+}
+
 fn is_scheme_name(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_lowercase())
         && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'+' | b'-' | b'.'))
@@ -320,9 +340,7 @@ impl Role {
         for parameter in &mut self.parameters {
             let name = &parameter.name;
             for name in std::iter::once(name).chain(&parameter.aliases) {
-                if name.is_empty()
-                    || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-                {
+                if !is_plain(name, b"-_") {
                     return Err(format!(
                         "{name:?} cannot be a parameter: ASCII letters, digits, '-' and '_'"
                     ));

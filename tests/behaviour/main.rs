@@ -13,6 +13,7 @@ mod forward;
 mod haproxy;
 mod incoming;
 mod loader;
+mod lying;
 mod object;
 mod policy;
 mod racing;

@@ -53,8 +53,7 @@ pub(super) fn load(file: File, entry: &str, text: &str) -> Result<Module, Refusa
     let module = unsafe { header.init_root_module_with_unchecked_layout::<PluginModRef>() }
         .map_err(|error| Refusal::new(RefusalKind::Root, format!("it could not be set up: {error}")))?;
     if module.manifest().as_str() != text {
-        let message =
-            "what is loaded carries another manifest than the file: an older image of the same file";
+        let message = "what is loaded carries another manifest than the file: restart the process, or build the plugin anew";
         return Err(Refusal::new(RefusalKind::StaleImage, message));
     }
     Ok(Module(module))
@@ -75,7 +74,10 @@ fn check_layout(header: &'static LibHeader) -> Result<(), Refusal> {
             let reason: Vec<&str> = last.split_whitespace().take(40).collect();
             Refusal::new(
                 RefusalKind::Layout,
-                format!("its tables are laid out otherwise than its version says: {}", reason.join(" ")),
+                format!(
+                    "its tables are laid out otherwise than its version says: build it with the released plugin API ({})",
+                    reason.join(" ")
+                ),
             )
         }),
     }
