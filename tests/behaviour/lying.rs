@@ -6,23 +6,13 @@ use endpoints::{Address, Connection, Error, ErrorKind, Registry};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{assert_kind, exchange, folder_with, in_time, port};
+use crate::support::{assert_kind, assert_tcp_works, folder_with, in_time};
 
 /// A registry that has the fixture from its file, and everything else compiled in.
 fn world() -> (Registry, TempDir) {
     let folder = folder_with(&["endpoints_fixture_lying"]);
     let builder = Registry::builder().default_plugin_path(false).plugin_path(folder.path());
     (builder.build().expect("a registry"), folder)
-}
-
-/// Another scheme of the same registry carries bytes.
-async fn others_work(registry: &Registry) {
-    let server = registry.server("tcp:0:interface=127.0.0.1").expect("tcp");
-    let listener = server.listen().await.expect("listen");
-    let client = registry.client(format!("tcp:127.0.0.1:{}", port(&listener))).expect("tcp");
-    let accepting = async { listener.accept().await.expect("accept").await.expect("handshake") };
-    let (client, mut accepted) = tokio::join!(client.connect(), accepting);
-    exchange(&mut client.expect("connect"), &mut accepted).await;
 }
 
 #[track_caller]
@@ -51,7 +41,7 @@ async fn endpoints_that_are_none() {
     // What the plugin says of its arguments ends where it cannot be read.
     let described = registry.client("lying:describe").expect("lying").to_string();
     assert!(!described.contains("absurd"), "{described}");
-    others_work(&registry).await;
+    assert_tcp_works(&registry).await;
 }
 
 #[tokio::test]
@@ -83,7 +73,7 @@ async fn connections_that_are_none() {
         assert_said(&error, kind, mention);
         assert_eq!(error.scheme(), Some("lying"), "{mode}: {error}");
     }
-    others_work(&registry).await;
+    assert_tcp_works(&registry).await;
 }
 
 #[tokio::test]
@@ -93,7 +83,7 @@ async fn facts_that_end_too_early() {
     assert_eq!(told(&connection), ["sound", "peer.ip"]);
     assert!(!matches!(connection.info().peer_addr(), Some(Address::Ip(_))), "it is no address");
     assert_eq!(connection.read(&mut [0; 8]).await.expect("its other end is closed"), 0);
-    others_work(&registry).await;
+    assert_tcp_works(&registry).await;
 }
 
 /// The names of the facts that the plugin told, without those that the host knows of a socket.
@@ -148,7 +138,7 @@ async fn streams_that_claim_what_cannot_be() {
         }
     }
     connected(&registry, "sound").await.expect("a stream");
-    others_work(&registry).await;
+    assert_tcp_works(&registry).await;
 }
 
 #[tokio::test]
@@ -199,7 +189,7 @@ async fn listeners_that_are_none() {
         let listener = in_time(server(mode).listen()).await.expect(mode);
         assert_said(&in_time(listener.close()).await.expect_err(mode), kind, mention);
     }
-    others_work(&registry).await;
+    assert_tcp_works(&registry).await;
 }
 
 #[tokio::test]
@@ -222,7 +212,7 @@ async fn plugins_that_cannot_be_set_up() {
     }
     // Others in the same file can be used.
     connected(&registry, "sound").await.expect("a stream");
-    others_work(&registry).await;
+    assert_tcp_works(&registry).await;
 }
 
 #[tokio::test]
@@ -236,5 +226,5 @@ async fn manifests_that_contradict_the_code() {
     assert_said(&error, ErrorKind::Unsupported, "server");
     // And a parameter that the code does not look at is what it is declared as.
     assert_said(&client("contrary:known=1"), ErrorKind::Internal, "forgotten");
-    others_work(&registry).await;
+    assert_tcp_works(&registry).await;
 }

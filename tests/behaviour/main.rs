@@ -14,6 +14,7 @@ mod haproxy;
 mod incoming;
 mod loader;
 mod lying;
+mod manifests;
 mod object;
 mod policy;
 mod racing;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use crate::support::built;
 
@@ -35,6 +36,60 @@ pub(crate) fn in_record(mut bytes: Vec<u8>, at: usize, new: &[u8]) -> Vec<u8> {
     let record = records.into_iter().find(|place| bytes[place + 24..].starts_with(text)).expect("a record");
     bytes[record + at..record + at + new.len()].copy_from_slice(new);
     bytes
+}
+
+/// The manifest record of a text.
+pub(crate) fn record(text: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(text.len()).expect("a short text");
+    [b"endpoints-plugin", &1_u32.to_le_bytes()[..], &length.to_le_bytes(), text].concat()
+}
+
+/// The text of a record: how the plugin `name` was built, and what it declares.
+pub(crate) fn manifest(name: &str, plugin: &str) -> String {
+    format!(
+        r#"{{"build":{{"name":"{name}","version":"1.0.0","api":"1.0.0","requires":"1.0.0","panic":"unwind","entry":"endpoints_plugin_v1_made"}},"plugin":{plugin}}}"#
+    )
+}
+
+/// Compiles C source to a shared object with these bytes as its manifest section. It has the symbol that [`manifest`]
+/// names as the entry, with nothing behind it.
+pub(crate) fn compiled(to: &Path, section: &[u8], source: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("section"), section).expect("a file");
+    let all = format!(
+        "__asm__(\".pushsection .epplugin,\\\"a\\\"\\n.incbin \\\"section\\\"\\n.popsection\");\n\
+         const char endpoints_plugin_v1_made[64];\n{source}"
+    );
+    fs::write(folder.path().join("made.c"), all).expect("a file");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o", "made.so", "made.c"]).current_dir(folder.path());
+    let made = compiler.output().expect("a C compiler, which linking needs too");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    write(to, &fs::read(folder.path().join("made.so")).expect("what was made"));
+}
+
+/// Writes another size into the header of a section (of a 64-bit ELF file), and makes the file as long, with a hole.
+pub(crate) fn enlarged(file: &Path, section: &str, size: u64) {
+    let mut bytes = fs::read(file).expect("a file");
+    let number = |bytes: &[u8], at: usize, len: usize| {
+        let mut word = [0; 8];
+        word[..len].copy_from_slice(&bytes[at..at + len]);
+        usize::try_from(u64::from_le_bytes(word)).expect("a small number")
+    };
+    // Fields of Elf64_Ehdr and Elf64_Shdr, see elf(5).
+    let (headers, count) = (number(&bytes, 0x28, 8), number(&bytes, 0x3c, 2));
+    let header = |place: usize| headers + 64 * place;
+    let names = number(&bytes, header(number(&bytes, 0x3e, 2)) + 0x18, 8);
+    let wanted = (0..count).map(header).find(|header| {
+        let name = names + number(&bytes, *header, 4);
+        bytes[name..].starts_with(format!("{section}\0").as_bytes())
+    });
+    let wanted = wanted.expect("the section");
+    let offset = number(&bytes, wanted + 0x18, 8);
+    bytes[wanted + 0x20..wanted + 0x28].copy_from_slice(&size.to_le_bytes());
+    write(file, &bytes);
+    let opened = fs::OpenOptions::new().write(true).open(file).expect("the file");
+    opened.set_len(offset as u64 + size).expect("a hole");
 }
 
 fn places(bytes: &[u8], what: &[u8]) -> Vec<usize> {

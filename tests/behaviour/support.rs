@@ -90,10 +90,18 @@ impl World {
 
     /// Sees to it that TCP still works.
     pub(crate) async fn assert_tcp_works(&self) {
-        let listener = self.listen("tcp:0:interface=127.0.0.1").await;
-        let (mut one, mut other) = self.pair(&listener).await;
-        exchange(&mut one, &mut other).await;
+        assert_tcp_works(&self.registry).await;
     }
+}
+
+/// Sees to it that a registry still serves TCP, there and back.
+pub(crate) async fn assert_tcp_works(registry: &Registry) {
+    let server = registry.server("tcp:0:interface=127.0.0.1").expect("tcp");
+    let listener = server.listen().await.expect("listen");
+    let client = registry.client(format!("tcp:127.0.0.1:{}", port(&listener))).expect("tcp");
+    let accepting = async { listener.accept().await.expect("accept").await.expect("handshake") };
+    let (client, mut accepted) = tokio::join!(client.connect(), accepting);
+    exchange(&mut client.expect("connect"), &mut accepted).await;
 }
 
 /// Runs bodies that take a [`World`], each in both forms.
