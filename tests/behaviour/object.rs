@@ -38,6 +38,20 @@ pub(crate) fn in_record(mut bytes: Vec<u8>, at: usize, new: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Writes the fixture `edition` as a build of another version, which its manifest and its code say.
+pub(crate) fn edition(version: &str, to: &Path) {
+    const BUILT: &[u8] = b"1.0.0-first.build";
+    assert_eq!(version.len(), BUILT.len(), "{version}");
+    patched("endpoints_fixture_edition", to, |mut bytes| {
+        let places = places(&bytes, BUILT);
+        assert!(places.len() > 2, "the record, the module's manifest, and what the code says: {places:?}");
+        for place in places {
+            bytes[place..place + BUILT.len()].copy_from_slice(version.as_bytes());
+        }
+        bytes
+    });
+}
+
 /// The manifest record of a text.
 pub(crate) fn record(text: &[u8]) -> Vec<u8> {
     let length = u32::try_from(text.len()).expect("a short text");

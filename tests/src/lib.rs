@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+pub mod build;
 pub mod laws;
 
 /// Makes throw-away certificates in a folder, by way of openssl.
