@@ -6,6 +6,7 @@
 mod bad_files;
 mod bare;
 mod builder;
+mod built;
 mod dispatch;
 mod exec;
 mod faults;

@@ -10,7 +10,8 @@ use std::process::Command;
 pub fn cargo(folder: &Path, arguments: &[&str], target: &Path) {
     let run = |offline: &[&str]| {
         let mut command = Command::new(env!("CARGO"));
-        command.current_dir(folder).args(arguments).args(offline).arg("--target-dir").arg(target);
+        let (subcommand, more) = arguments.split_first().expect("a subcommand");
+        command.current_dir(folder).arg(subcommand).args(offline).arg("--target-dir").arg(target).args(more);
         command.output().expect("cargo runs")
     };
     // What the lock file names is there already, as a rule; else let cargo get it.
