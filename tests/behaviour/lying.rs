@@ -216,6 +216,17 @@ async fn plugins_that_cannot_be_set_up() {
 }
 
 #[tokio::test]
+async fn a_plugin_that_panics_when_it_is_let_go() {
+    let (registry, folder) = world();
+    assert_said(&registry.client("mortal:").expect_err("it has no client"), ErrorKind::Unsupported, "client");
+    drop(registry);
+    let builder = Registry::builder().default_plugin_path(false).plugin_path(folder.path());
+    let registry = builder.build().expect("a registry");
+    registry.client("mortal:").expect_err("it is as it was");
+    assert_tcp_works(&registry).await;
+}
+
+#[tokio::test]
 async fn manifests_that_contradict_the_code() {
     let (registry, _folder) = world();
     let client = |text: &str| registry.client(text).expect_err(text);
