@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use endpoints::{ErrorKind, PluginState, Refusal, RefusalKind, Registry};
 
-use crate::object::{in_record, patched, replaced, write};
 use crate::support::{built, copy, file_name, files, folder_with, is_root, skip};
+use endpoints_tests::object::{in_record, patched, replaced, write};
 
 const TCP: &str = "endpoints_plugin_tcp";
 const PASS: &str = "endpoints_fixture_pass";

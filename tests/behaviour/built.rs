@@ -8,8 +8,8 @@ use endpoints::{ErrorKind, PluginState, RefusalKind, Registry, RegistryBuilder};
 use endpoints_tests::build::cargo;
 use tempfile::TempDir;
 
-use crate::object::write;
 use crate::support::{assert_tcp_works, exchange, file_name, folder_with, port};
+use endpoints_tests::object::write;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository")

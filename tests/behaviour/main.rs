@@ -16,7 +16,6 @@ mod incoming;
 mod loader;
 mod lying;
 mod manifests;
-mod object;
 mod policy;
 mod racing;
 mod reachable;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use endpoints::{ErrorKind, PluginReport, PluginState, Refusal, RefusalKind, Registry};
 use tempfile::TempDir;
 
-use crate::object::{compiled, enlarged, manifest, record};
 use crate::support::{assert_tcp_works, folder_with};
+use endpoints_tests::object::{compiled, enlarged, manifest, record};
 
 const SCHEMES: &str = r#"{"schemes":[{"scheme":"made","kind":"transport","client":{"parameters":[]}}]}"#;
 

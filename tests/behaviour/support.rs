@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use endpoints::{Connection, Description, ErrorKind, Listener, Registry, RegistryBuilder};
 use endpoints_tests::make_certificates;
+pub(crate) use endpoints_tests::object::{built, file_name};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -277,19 +278,6 @@ pub(crate) fn folder_with(plugins: &[&str]) -> TempDir {
 pub(crate) fn copy(plugin: &str, to: &Path) {
     fs::copy(built(plugin), to).expect("a copy of the plugin");
     fs::set_permissions(to, fs::Permissions::from_mode(0o755)).expect("its mode");
-}
-
-pub(crate) fn file_name(plugin: &str) -> String {
-    format!("lib{plugin}.so")
-}
-
-/// The shared object of a plugin's crate, built beside this test.
-pub(crate) fn built(plugin: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the test's own file");
-    let profile = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
-    let file = profile.join(file_name(plugin));
-    assert!(file.is_file(), "there is no {}: run `cargo build --workspace` first", file.display());
-    file
 }
 
 /// A registry of files alone, from these folders in order.

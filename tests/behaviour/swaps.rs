@@ -12,8 +12,8 @@ use endpoints::{ErrorKind, PluginState, RefusalKind, Registry};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
-use crate::object::{edition, write};
 use crate::support::{built, echo, folder_with, in_time, port};
+use endpoints_tests::object::{edition, write};
 
 /// The versions of the two builds.
 const FIRST: &str = "1.0.0-first.build";

@@ -5,6 +5,7 @@ use std::process::Command;
 
 pub mod build;
 pub mod laws;
+pub mod object;
 
 /// Makes throw-away certificates in a folder, by way of openssl.
 ///

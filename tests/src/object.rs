@@ -1,25 +1,41 @@
-//! Shared objects with something wrong in them, made from sound ones.
+//! Plugins in files as tests need them: what the workspace built, and what is made from that, sound or not. Everything
+//! here panics where it fails, as tests do.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::built;
+/// The shared object of a plugin's crate, built beside the test that runs.
+#[must_use]
+pub fn built(plugin: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own file");
+    let profile = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
+    let file = profile.join(file_name(plugin));
+    assert!(file.is_file(), "there is no {}: run `cargo build --workspace` first", file.display());
+    file
+}
+
+/// What the shared object of a crate is called.
+#[must_use]
+pub fn file_name(plugin: &str) -> String {
+    format!("lib{plugin}.so")
+}
 
 /// Writes a changed copy of a plugin.
-pub(crate) fn patched(plugin: &str, to: &Path, change: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+pub fn patched(plugin: &str, to: &Path, change: impl FnOnce(Vec<u8>) -> Vec<u8>) {
     write(to, &change(fs::read(built(plugin)).expect("the plugin")));
 }
 
 /// Writes a file with the rights of a plugin.
-pub(crate) fn write(to: &Path, bytes: &[u8]) {
+pub fn write(to: &Path, bytes: &[u8]) {
     fs::write(to, bytes).expect("a file");
     fs::set_permissions(to, fs::Permissions::from_mode(0o755)).expect("its mode");
 }
 
 /// Puts `new` in the place of all `count` occurrences of `old`, which must be as long.
-pub(crate) fn replaced(mut bytes: Vec<u8>, old: &str, new: &str, count: usize) -> Vec<u8> {
+#[must_use]
+pub fn replaced(mut bytes: Vec<u8>, old: &str, new: &str, count: usize) -> Vec<u8> {
     assert_eq!(old.len(), new.len(), "{old} and {new}");
     let places = places(&bytes, old.as_bytes());
     assert_eq!(places.len(), count, "occurrences of {old}");
@@ -30,7 +46,8 @@ pub(crate) fn replaced(mut bytes: Vec<u8>, old: &str, new: &str, count: usize) -
 }
 
 /// Writes bytes into the head of the manifest record, so many bytes after its beginning.
-pub(crate) fn in_record(mut bytes: Vec<u8>, at: usize, new: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn in_record(mut bytes: Vec<u8>, at: usize, new: &[u8]) -> Vec<u8> {
     let text = b"{\"build\":{\"name\":";
     let records = places(&bytes, b"endpoints-plugin");
     let record = records.into_iter().find(|place| bytes[place + 24..].starts_with(text)).expect("a record");
@@ -39,7 +56,7 @@ pub(crate) fn in_record(mut bytes: Vec<u8>, at: usize, new: &[u8]) -> Vec<u8> {
 }
 
 /// Writes the fixture `edition` as a build of another version, which its manifest and its code say.
-pub(crate) fn edition(version: &str, to: &Path) {
+pub fn edition(version: &str, to: &Path) {
     const BUILT: &[u8] = b"1.0.0-first.build";
     assert_eq!(version.len(), BUILT.len(), "{version}");
     patched("endpoints_fixture_edition", to, |mut bytes| {
@@ -53,13 +70,15 @@ pub(crate) fn edition(version: &str, to: &Path) {
 }
 
 /// The manifest record of a text.
-pub(crate) fn record(text: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn record(text: &[u8]) -> Vec<u8> {
     let length = u32::try_from(text.len()).expect("a short text");
     [b"endpoints-plugin", &1_u32.to_le_bytes()[..], &length.to_le_bytes(), text].concat()
 }
 
 /// The text of a record: how the plugin `name` was built, and what it declares.
-pub(crate) fn manifest(name: &str, plugin: &str) -> String {
+#[must_use]
+pub fn manifest(name: &str, plugin: &str) -> String {
     format!(
         r#"{{"build":{{"name":"{name}","version":"1.0.0","api":"1.0.0","requires":"1.0.0","panic":"unwind","entry":"endpoints_plugin_v1_made"}},"plugin":{plugin}}}"#
     )
@@ -67,7 +86,7 @@ pub(crate) fn manifest(name: &str, plugin: &str) -> String {
 
 /// Compiles C source to a shared object with these bytes as its manifest section. It has the symbol that [`manifest`]
 /// names as the entry, with nothing behind it.
-pub(crate) fn compiled(to: &Path, section: &[u8], source: &str) {
+pub fn compiled(to: &Path, section: &[u8], source: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("section"), section).expect("a file");
     let all = format!(
@@ -83,7 +102,7 @@ pub(crate) fn compiled(to: &Path, section: &[u8], source: &str) {
 }
 
 /// Writes another size into the header of a section (of a 64-bit ELF file), and makes the file as long, with a hole.
-pub(crate) fn enlarged(file: &Path, section: &str, size: u64) {
+pub fn enlarged(file: &Path, section: &str, size: u64) {
     let mut bytes = fs::read(file).expect("a file");
     let number = |bytes: &[u8], at: usize, len: usize| {
         let mut word = [0; 8];
