@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use endpoints_plugin_api as api;
+use endpoints_plugin_api::manifest::ENTRY_PREFIX;
 use semver::Version;
 
 use crate::manifest::Manifest;
@@ -163,7 +164,11 @@ pub(crate) fn check_file(path: &Path, policy: &Policy) -> Result<CheckedFile, Re
 }
 
 fn check_record(record: record::Record, policy: &Policy, seen: Option<&Seen>) -> FoundPlugin {
-    let manifest = match Manifest::parse(&record.text) {
+    let parsed = Manifest::parse(&record.text).and_then(|manifest| {
+        check_entry(&manifest.build.entry)?;
+        Ok(manifest)
+    });
+    let manifest = match parsed {
         Ok(manifest) => manifest,
         Err(problem) => {
             // A plugin of a later API may declare what this version cannot read: say that, where it is so.
@@ -193,6 +198,15 @@ fn check_record(record: record::Record, policy: &Policy, seen: Option<&Seen>) ->
         })
     });
     FoundPlugin { text: record.text, manifest: Some(manifest), refusal }
+}
+
+/// What has the prefix was made to be an entry; anything else would be taken for what it is not.
+fn check_entry(entry: &str) -> Result<(), String> {
+    let is_symbol = entry.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if entry.starts_with(ENTRY_PREFIX) && is_symbol {
+        return Ok(());
+    }
+    Err(format!("{entry:?} cannot be an entry: {ENTRY_PREFIX} and the crate's name"))
 }
 
 /// Where an open file really lies, whatever links led to it.

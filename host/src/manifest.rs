@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use endpoints_plugin_api::manifest::ENTRY_PREFIX;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -43,22 +42,6 @@ pub struct Build {
     pub panic: String,
     /// The name of its entry symbol.
     pub entry: String,
-}
-
-impl Build {
-    fn check(&self) -> Result<(), String> {
-        if !is_plain(&self.name, b"-_.") {
-            return Err(format!(
-                "{:?} cannot be a plugin's name: ASCII letters, digits, '-', '_' and '.'",
-                self.name
-            ));
-        }
-        // What has that prefix was made to be an entry; anything else would be taken for what it is not.
-        if !self.entry.starts_with(ENTRY_PREFIX) || !is_plain(&self.entry, b"_") {
-            return Err(format!("{:?} cannot be an entry: {ENTRY_PREFIX} and the crate's name", self.entry));
-        }
-        Ok(())
-    }
 }
 
 /// What a plugin provides.
@@ -297,7 +280,12 @@ impl Manifest {
     }
 
     fn check(&mut self) -> Result<(), String> {
-        self.build.check()?;
+        let name = &self.build.name;
+        if !is_plain(name, b"-_.") {
+            return Err(format!(
+                "{name:?} cannot be a plugin's name: ASCII letters, digits, '-', '_' and '.'"
+            ));
+        }
         if self.plugin.schemes.is_empty() {
             return Err("no scheme is declared".into());
         }

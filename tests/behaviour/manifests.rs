@@ -9,7 +9,7 @@ use endpoints::{ErrorKind, PluginReport, PluginState, Refusal, RefusalKind, Regi
 use tempfile::TempDir;
 
 use crate::support::{assert_tcp_works, folder_with};
-use endpoints_tests::object::{compiled, enlarged, manifest, record};
+use endpoints_tests::object::{compiled, enlarged, linked, manifest, record};
 
 const SCHEMES: &str = r#"{"schemes":[{"scheme":"made","kind":"transport","client":{"parameters":[]}}]}"#;
 
@@ -65,7 +65,8 @@ async fn a_sound_one_is_taken() {
     let error = registry.client("made:").expect_err("no module");
     assert_eq!(error.kind(), ErrorKind::PluginRefused, "{error}");
     assert!(error.message().contains("abi_stable"), "{error}");
-    assert!(!error.message().contains('\n'), "{error}");
+    assert!(error.message().contains("build it with the released plugin API"), "{error}");
+    assert!(error.message().len() < 300 && !error.message().contains('\n'), "{error}");
     assert_tcp_works(&registry).await;
 }
 
@@ -182,4 +183,28 @@ async fn symbols_that_nobody_has() {
         assert!(error.message().contains("nobody_has_this"), "{error}");
     }
     assert_tcp_works(&registry).await;
+}
+
+#[tokio::test]
+async fn libraries_are_found_by_an_absolute_runpath_and_not_beside_the_plugin() {
+    for (library, absolute) in [("needed1", true), ("needed2", false)] {
+        let libraries = folder_with(&[]);
+        let file = format!("lib{library}.so");
+        compiled(&libraries.path().join(&file), b"", "int needed(void) { return 1; }");
+        let place = libraries.path().to_str().expect("text");
+        let (registry, folder) = with(|plugin| {
+            let section = record(manifest("made", SCHEMES).as_bytes());
+            let source = "extern int needed(void);\nint (*at_once)(void) = needed;";
+            let runpath = format!("-Wl,-rpath,{}", if absolute { place } else { "$ORIGIN" });
+            linked(plugin, &section, source, &["-L", place, &format!("-l{library}"), &runpath]);
+        });
+        if !absolute {
+            fs::copy(libraries.path().join(&file), folder.path().join(&file)).expect("a copy");
+        }
+        // When the library is found, it shows that there is no module behind the entry.
+        let expected = if absolute { "abi_stable" } else { &file };
+        let error = registry.client("made:").expect_err("it is no plugin");
+        assert!(error.message().contains(expected), "{library}: {error}");
+        assert_tcp_works(&registry).await;
+    }
 }

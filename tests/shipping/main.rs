@@ -2,10 +2,13 @@
 //! packages, and upgrades beside a running host.
 
 mod deadly;
+mod debian;
 #[expect(dead_code, reason = "shared with the tests of the command, which need all of it")]
 #[path = "../command/harness.rs"]
 mod harness;
+mod page;
 mod privileges;
+mod upgrade;
 
 use std::io::{self, Write as _};
 

@@ -87,6 +87,11 @@ pub fn manifest(name: &str, plugin: &str) -> String {
 /// Compiles C source to a shared object with these bytes as its manifest section. It has the symbol that [`manifest`]
 /// names as the entry, with nothing behind it.
 pub fn compiled(to: &Path, section: &[u8], source: &str) {
+    linked(to, section, source, &[]);
+}
+
+/// As [`compiled`], with more arguments for the compiler.
+pub fn linked(to: &Path, section: &[u8], source: &str, arguments: &[&str]) {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("section"), section).expect("a file");
     let all = format!(
@@ -95,7 +100,7 @@ pub fn compiled(to: &Path, section: &[u8], source: &str) {
     );
     fs::write(folder.path().join("made.c"), all).expect("a file");
     let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-o", "made.so", "made.c"]).current_dir(folder.path());
+    compiler.args(["-shared", "-fPIC", "-o", "made.so", "made.c"]).args(arguments).current_dir(folder.path());
     let made = compiler.output().expect("a C compiler, which linking needs too");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     write(to, &fs::read(folder.path().join("made.so")).expect("what was made"));

@@ -45,8 +45,10 @@ pub(super) fn load(file: File, entry: &str, text: &str) -> Result<Module, Refusa
             let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
             Refusal::new(RefusalKind::NoEntry, format!("its entry {entry} is not found: {reason}"))
         })?;
-    let header: &'static LibHeader = header.upgrade().map_err(|error| {
-        Refusal::new(RefusalKind::AbiHeader, format!("its foundation (abi_stable) is incompatible: {error}"))
+    let header: &'static LibHeader = header.upgrade().map_err(|_| {
+        let message = "its foundation (abi_stable) is none, or another than this host's: build it with the released \
+                       plugin API";
+        Refusal::new(RefusalKind::AbiHeader, message)
     })?;
     check_layout(header)?;
     // SAFETY: the layout was checked, in both directions, just now.
