@@ -168,7 +168,7 @@ async fn panics_in_what_the_host_does_for_a_plugin_are_errors(world: &World) {
     let error = world.connect_error(&faulty("panic-watch", &plain)).await;
     assert!(error.message().contains("the operation panicked"), "{error}");
     for _ in 0..2 {
-        listener.accept().await.expect("accept");
+        drop(listener.accept().await.expect("accept"));
     }
     // A task in the background is nobody's: the connection goes on.
     let mut client = world.connect(&faulty("panic-task", &plain)).await;

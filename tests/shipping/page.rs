@@ -38,6 +38,9 @@ fn is_like(message: &str, page: &str) -> bool {
     rest.is_empty() || page.ends_with('…')
 }
 
+/// What makes a file for a row of the table, and the rules that deny and allow.
+type Row = (Box<dyn Fn(&Path)>, &'static [&'static str], &'static [&'static str]);
+
 /// The refusal of what `make` puts in place of a plugin, with a rule that denies or allows.
 fn refusal(make: &dyn Fn(&Path), deny: &[&str], allow: &[&str]) -> Refusal {
     let folder = tempfile::tempdir().expect("a folder");
@@ -75,7 +78,7 @@ fn messages_are_those_of_the_page() {
         });
     };
     let schemes = r#"{"schemes":[]}"#;
-    let made: Vec<(Box<dyn Fn(&Path)>, &[&str], &[&str])> = vec![
+    let made: Vec<Row> = vec![
         (Box::new(|file: &Path| fs::create_dir(file).expect("a folder")), &[], &[]),
         (Box::new(|file: &Path| write(file, b"text")), &[], &[]),
         (Box::new(half), &[], &[]),
@@ -85,7 +88,7 @@ fn messages_are_those_of_the_page() {
                     // The machine, in Elf64_Ehdr.
                     bytes[18] = 8;
                     bytes
-                })
+                });
             }),
             &[],
             &[],
