@@ -7,6 +7,7 @@ mod bad_files;
 mod bare;
 mod builder;
 mod built;
+mod claims;
 mod dispatch;
 mod exec;
 mod faults;

@@ -9,6 +9,7 @@ use endpoints::{PluginRule, PluginState, Refusal, Registry};
 use endpoints_tests::build::files;
 use endpoints_tests::object::{built, compiled, manifest, patched, record, replaced, write};
 
+use crate::harness::run;
 use crate::{is_root, skip};
 
 const PAGE: &str = include_str!("../../docs/src/security.md");
@@ -144,6 +145,20 @@ fn messages_are_those_of_the_page() {
         let refusal = refusal(&*make, deny, allow);
         assert_eq!(refusal.kind.name(), kind, "{refusal}");
         assert!(is_like(&refusal.message, page), "the page says: {page}\nand the host: {refusal}");
+    }
+}
+
+#[test]
+fn what_plugins_write_forges_no_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(&folder.path().join("lying.so"), &fs::read(built("endpoints_fixture_lying")).expect("the fixture"));
+    let place = ["--no-default-plugin-path", "--plugin-path", folder.path().to_str().expect("text")];
+    for more in [&[][..], &["--json"], &["--json", "--log-format", "json"]] {
+        // It logs a line and gives an error, both with a line break and a sequence for a terminal.
+        let ran = run(["explain", "--client", "talkative:"].iter().chain(&place).chain(more));
+        assert_eq!(ran.status, Some(1), "{ran:?}");
+        assert_eq!(ran.stderr.matches("told to lie  [31m\u{fffd}  at length").count(), 2, "{ran:?}");
+        assert_eq!(ran.stderr.lines().count(), 2, "{ran:?}");
     }
 }
 
