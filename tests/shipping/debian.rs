@@ -13,7 +13,7 @@ use endpoints_tests::build::files;
 use endpoints_tests::object::edition;
 use tempfile::TempDir;
 
-use crate::{is_root, skip};
+use crate::{is_root, missing};
 
 /// Whether packages can be built here.
 pub(crate) fn can_package() -> bool {
@@ -30,7 +30,7 @@ impl System {
     /// None, and said, where there cannot be one.
     pub(crate) fn new() -> Option<Self> {
         if !is_root() || !can_package() {
-            skip("installing Debian packages", "that takes root, on Debian, with dpkg-dev");
+            missing("installing Debian packages", "that takes root, on Debian, with dpkg-dev");
             return None;
         }
         let script = r#"
@@ -45,15 +45,16 @@ impl System {
             umount --lazy "$changes"
             rmdir "$changes"
             echo ready
-            exec sleep infinity
+            # Until the test has ended, in whatever way.
+            exec cat
         "#;
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "--kill-child", "sh", "-c", script]);
-        let made = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let made = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut holder = match made {
             Ok(holder) => holder,
             Err(error) => {
-                skip("Debian packages", &format!("unshare: {error}"));
+                missing("Debian packages", &format!("unshare: {error}"));
                 return None;
             }
         };
@@ -62,7 +63,7 @@ impl System {
         BufReader::new(stdout).read_line(&mut line).expect("it can be read");
         if line.trim() != "ready" {
             let words = holder.wait_with_output().expect("its end").stderr;
-            skip("Debian packages", &format!("no namespace: {}", String::from_utf8_lossy(&words)));
+            missing("Debian packages", &format!("no namespace: {}", String::from_utf8_lossy(&words)));
             return None;
         }
         Some(Self { holder })

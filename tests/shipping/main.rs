@@ -12,11 +12,16 @@ mod upgrade;
 
 use std::io::{self, Write as _};
 
-/// Whether a test that needs this goes without it: said on screen, and a failure where nothing may be missing.
+/// Says on screen, past the test harness, that something was not tested.
 fn skip(what: &str, why: &str) {
+    let _ = writeln!(io::stderr(), "not tested: {what}: {why}");
+}
+
+/// The same where something is not installed: a failure where nothing may be missing.
+fn missing(what: &str, why: &str) {
     let required = std::env::var_os("ENDPOINTS_TEST_REQUIRE_PEERS").is_some_and(|value| value == "1");
     assert!(!required, "{what} cannot be tested: {why}");
-    let _ = writeln!(io::stderr(), "not tested: {what}: {why}");
+    skip(what, why);
 }
 
 fn is_root() -> bool {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::debian::{PACKAGE, Source, System, can_package};
 use crate::harness::{LIMIT, Service, built, wait};
-use crate::skip;
+use crate::missing;
 
 const FIRST: &str = "1.0.0-first.build";
 const OTHER: &str = "1.0.0-other.build";
@@ -99,7 +99,7 @@ impl Traffic {
 #[test]
 fn a_package_is_built_as_the_book_says() {
     if !can_package() {
-        return skip("Debian packages", "there is no dpkg-dev");
+        return missing("Debian packages", "there is no dpkg-dev");
     }
     let source = Source::new();
     let package = source.package(FIRST);

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{File, Metadata, OpenOptions};
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use endpoints_plugin_api::manifest::{FORMAT, HEAD, MAGIC, MAX_TEXT, SECTION};
 use object::{
     Architecture, Object as _, ObjectKind, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _, ReadRef,
 };
+use rustix::fs::OFlags;
 use semver::Version;
 
 use super::{Refusal, RefusalKind};
@@ -21,18 +23,19 @@ pub(super) struct Record {
     pub(super) symbols: HashSet<String>,
 }
 
-/// Opens a regular file, without waiting for the other end of a FIFO.
+/// Opens a regular file. What is none is not opened at all: that waits for the other end of a FIFO, and for some devices
+/// has effects.
 pub(super) fn open(path: &Path) -> Result<(File, Metadata), Refusal> {
     let io = |error: std::io::Error| {
         Refusal::new(RefusalKind::Io, format!("it cannot be read: {error}; mend it or take it away"))
     };
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    let flags = i32::try_from(flags.bits()).unwrap_or(0);
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(io)?;
-    let metadata = file.metadata().map_err(io)?;
-    if !metadata.is_file() {
+    let flags = i32::try_from(OFlags::PATH.bits()).unwrap_or(0);
+    let place = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(io)?;
+    if !place.metadata().map_err(io)?.is_file() {
         return Err(Refusal::new(RefusalKind::Io, "it is not a regular file: take it away"));
     }
+    let file = File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).map_err(io)?;
+    let metadata = file.metadata().map_err(io)?;
     Ok((file, metadata))
 }
 
