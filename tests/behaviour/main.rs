@@ -6,7 +6,6 @@
 mod bad_files;
 mod bare;
 mod builder;
-mod built;
 mod claims;
 mod dispatch;
 mod exec;
@@ -26,7 +25,6 @@ mod runtime;
 mod secrets;
 mod socks;
 mod support;
-mod swaps;
 mod tls;
 mod tls_arguments;
 mod tls_reload;

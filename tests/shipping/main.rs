@@ -1,6 +1,9 @@
-//! What operators rely on: rights that the environment must not borrow, files that end the process that loads them,
-//! packages, and upgrades beside a running host.
+//! What operators rely on: rights that the environment must not borrow, files that end the process that loads them, files
+//! that are swapped while they are loaded, packages, and upgrades beside a running host.
+//!
+//! Much of this builds, or keeps a processor busy; tests in which time matters are in other programs.
 
+mod built;
 mod deadly;
 mod debian;
 #[expect(dead_code, reason = "shared with the tests of the command, which need all of it")]
@@ -8,6 +11,15 @@ mod debian;
 mod harness;
 mod page;
 mod privileges;
+#[expect(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "shared with the tests of behaviour, which need all of it"
+)]
+#[path = "../behaviour/support.rs"]
+mod support;
+mod swaps;
 mod upgrade;
 
 use std::io::{self, Write as _};
