@@ -48,7 +48,7 @@ async fn two_files_claim_a_scheme() {
     assert_eq!(registry.manifest("tcp").expect("tcp").1, Origin::File(folder.path().join("a.so")));
 
     let builder = looking_at(&folder).no_built_in().prefer("tcp", "endpoints-plugin-tcq");
-    let registry = builder.prefer("tcp6", &file("b.so")).build().expect("a registry");
+    let registry = builder.prefer("tcp6", file("b.so")).build().expect("a registry");
     let reports = files(&registry);
     assert_lost(&reports[0], &format!("endpoints-plugin-tcq ({})", file("b.so")));
     assert_eq!(reports[1].state, PluginState::Available);

@@ -92,18 +92,21 @@ pub fn compiled(to: &Path, section: &[u8], source: &str) {
 
 /// As [`compiled`], with more arguments for the compiler.
 pub fn linked(to: &Path, section: &[u8], source: &str, arguments: &[&str]) {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("section"), section).expect("a file");
+    // Beside the result, by a name that is no plugin's.
+    let folder = to.with_extension("build");
+    fs::create_dir(&folder).expect("a folder");
+    fs::write(folder.join("section"), section).expect("a file");
     let all = format!(
         "__asm__(\".pushsection .epplugin,\\\"a\\\"\\n.incbin \\\"section\\\"\\n.popsection\");\n\
          const char endpoints_plugin_v1_made[64];\n{source}"
     );
-    fs::write(folder.path().join("made.c"), all).expect("a file");
+    fs::write(folder.join("made.c"), all).expect("a file");
     let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-o", "made.so", "made.c"]).args(arguments).current_dir(folder.path());
+    compiler.args(["-shared", "-fPIC", "-o", "made.so", "made.c"]).args(arguments).current_dir(&folder);
     let made = compiler.output().expect("a C compiler, which linking needs too");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    write(to, &fs::read(folder.path().join("made.so")).expect("what was made"));
+    write(to, &fs::read(folder.join("made.so")).expect("what was made"));
+    fs::remove_dir_all(folder).expect("it is not needed any more");
 }
 
 /// Writes another size into the header of a section (of a 64-bit ELF file), and makes the file as long, with a hole.
