@@ -48,7 +48,7 @@ enum Acceptor {
 impl Listener {
     pub(crate) fn new(mut foreign: Foreign, endpoint: Arc<Endpoint>) -> Result<Self, Error> {
         let reachable = Reachable::decode(&Facts::from_bytes(foreign.reachable().as_slice().to_vec()));
-        let Some(socket) = foreign.take_socket() else {
+        let Some(socket) = foreign.take_socket()? else {
             let facts = Facts::from_bytes(foreign.addresses().as_slice().to_vec());
             let addresses =
                 facts.iter().filter_map(|(name, value)| Address::from_fact(name, value)).collect();
@@ -209,6 +209,10 @@ fn listening(socket: OwnedFd) -> Result<(Acceptor, Address), Error> {
         Error::from(api::Error::from_io("the plugin's socket cannot be listened on", &error))
     };
     prepare_socket(&socket)?;
+    // Accepting from one that is connected, or nothing yet, would fail for ever.
+    if !rustix::net::sockopt::socket_acceptconn(&socket).map_err(|error| io(error.into()))? {
+        return Err(Error::new(ErrorKind::Internal, "a plugin handed over a socket that does not listen"));
+    }
     let domain = rustix::net::sockopt::socket_domain(&socket).map_err(|error| io(error.into()))?;
     if domain == rustix::net::AddressFamily::UNIX {
         let listener = UnixListener::from_std(socket.into()).map_err(io)?;

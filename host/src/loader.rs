@@ -18,12 +18,13 @@ mod record;
 mod search;
 mod trust;
 
+use open::EntryForm;
 pub(crate) use open::Module;
 pub use policy::PluginRule;
 pub(crate) use policy::Policy;
 use policy::Seen;
 pub use search::{Place, PlaceOutcome, PlaceSource};
-pub(crate) use search::{SearchPath, plugin_files};
+pub(crate) use search::{SearchPath, look};
 
 /// Why a file, or a plugin in it, is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +36,9 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+    /// Much of a message may come from the file itself, so it is made one line.
+    pub(crate) fn new(kind: RefusalKind, message: impl AsRef<str>) -> Self {
+        Self { kind, message: api::abi::bytes::line(message.as_ref().as_bytes()) }
     }
 }
 
@@ -162,14 +164,19 @@ pub(crate) fn check_file(path: &Path, policy: &Policy) -> Result<CheckedFile, Re
 }
 
 fn check_record(record: record::Record, policy: &Policy, seen: Option<&Seen>) -> FoundPlugin {
-    let manifest = match Manifest::parse(&record.text) {
+    let parsed = Manifest::parse(&record.text).and_then(|manifest| {
+        EntryForm::of(&manifest.build.entry)?;
+        Ok(manifest)
+    });
+    let manifest = match parsed {
         Ok(manifest) => manifest,
         Err(problem) => {
             // A plugin of a later API may declare what this version cannot read: say that, where it is so.
             let refusal = record::api_of(&record.text)
                 .and_then(|(api, requires)| check_api(&api, &requires).err())
                 .unwrap_or_else(|| {
-                    Refusal::new(RefusalKind::BadManifest, format!("its manifest is unsound: {problem}"))
+                    let message = format!("its manifest is unsound: {problem}; it has to be built anew");
+                    Refusal::new(RefusalKind::BadManifest, message)
                 });
             return FoundPlugin { text: record.text, manifest: None, refusal: Some(refusal) };
         }
@@ -178,14 +185,15 @@ fn check_record(record: record::Record, policy: &Policy, seen: Option<&Seen>) ->
     let allowed = seen.map_or(Ok(()), |seen| policy.judge(&build.name, seen));
     let refusal = allowed.and_then(|()| check_api(&build.api, &build.requires)).err().or_else(|| {
         if build.panic == "abort" && !policy.allow_abort {
-            let message = "it is built with panic=abort, so that a panic in it would end this process";
+            let message = "it is built with panic=abort, so that a panic in it would end this process: \
+                           build it with panic=unwind, or allow that";
             return Some(Refusal::new(RefusalKind::PanicPolicy, message));
         }
-        if open::EntryForm::of(&build.entry).is_none() {
-            return Some(open::unknown_entry(&build.entry));
-        }
         (!record.symbols.contains(&build.entry)).then(|| {
-            let message = format!("it has no symbol {}, which its manifest names as its entry", build.entry);
+            let message = format!(
+                "it has no symbol {}, which its manifest names as its entry: build it anew, and keep its symbols",
+                build.entry
+            );
             Refusal::new(RefusalKind::NoEntry, message)
         })
     });
@@ -207,11 +215,12 @@ fn check_api(api: &Version, requires: &Version) -> Result<(), Refusal> {
     if api.major == host.major && requires.major == host.major && *requires <= host {
         return Ok(());
     }
-    let message = if api.major == host.major {
+    let message = if api.major == host.major && requires.major == host.major {
         format!("it needs version {requires} of the plugin API, and this host has {host}: use a newer host")
     } else {
         format!(
-            "it is built for version {api} of the plugin API, and this host has {host}: another major version"
+            "it is built for version {api} of the plugin API and needs {requires}, and this host has {host}, another \
+             major version: build it for that"
         )
     };
     Err(Refusal::new(RefusalKind::ApiVersion, message))

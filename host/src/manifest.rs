@@ -283,8 +283,11 @@ impl Manifest {
     }
 
     fn check(&mut self) -> Result<(), String> {
-        if self.build.name.is_empty() {
-            return Err("the plugin has no name".into());
+        let name = &self.build.name;
+        if !is_plain(name, b"-_.") {
+            return Err(format!(
+                "{name:?} cannot be a plugin's name: ASCII letters, digits, '-', '_' and '.'"
+            ));
         }
         if self.plugin.schemes.is_empty() {
             return Err("no scheme is declared".into());
@@ -312,6 +315,11 @@ impl Manifest {
     }
 }
 
+/// Whether a name is of ASCII letters, digits and these bytes, and not empty.
+fn is_plain(name: &str, others: &[u8]) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || others.contains(&byte))
+}
+
 fn is_scheme_name(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_lowercase())
         && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'+' | b'-' | b'.'))
@@ -323,9 +331,7 @@ impl Role {
         for parameter in &mut self.parameters {
             let name = &parameter.name;
             for name in std::iter::once(name).chain(&parameter.aliases) {
-                if name.is_empty()
-                    || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-                {
+                if !is_plain(name, b"-_") {
                     return Err(format!(
                         "{name:?} cannot be a parameter: ASCII letters, digits, '-' and '_'"
                     ));

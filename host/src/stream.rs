@@ -99,6 +99,11 @@ impl Stream {
     /// Takes over a stream socket: its type is looked at, and it is made non-blocking and closed on exec.
     pub(crate) fn from_socket(socket: OwnedFd) -> Result<Self, Error> {
         prepare_socket(&socket)?;
+        // Reading from one would wait for ever.
+        if rustix::net::sockopt::socket_acceptconn(&socket) == Ok(true) {
+            let message = "a plugin handed over a listening socket in place of a connection";
+            return Err(Error::new(ErrorKind::Internal, message));
+        }
         Self::from_nonblocking(socket)
     }
 

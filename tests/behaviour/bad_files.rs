@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use endpoints::{ErrorKind, PluginState, Refusal, RefusalKind, Registry};
 
-use crate::object::{in_record, patched, replaced, write};
 use crate::support::{built, copy, file_name, files, folder_with, is_root, skip};
+use endpoints_tests::object::{in_record, patched, replaced, write};
 
 const TCP: &str = "endpoints_plugin_tcp";
 const PASS: &str = "endpoints_fixture_pass";
@@ -100,6 +100,27 @@ async fn what_is_no_file() {
     assert_refused(&refused, RefusalKind::Io, "regular file");
     let socket = |file: &Path| drop(std::os::unix::net::UnixListener::bind(file).expect("a socket"));
     assert_eq!(refusal(socket).await.kind, RefusalKind::Io);
+}
+
+#[test]
+fn what_is_no_file_is_not_even_opened() {
+    let folder = folder_with(&[]);
+    let fifo = folder.path().join("bad.so");
+    let mode = rustix::fs::Mode::from_raw_mode(0o644);
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).expect("a FIFO");
+    let (opened, hears) = mpsc::channel();
+    let place = fifo.clone();
+    // Who opens a FIFO to write to it waits until somebody opens it to read from it.
+    let writer = thread::spawn(move || {
+        let file = fs::OpenOptions::new().write(true).open(place);
+        let _ = opened.send(());
+        file
+    });
+    thread::sleep(Duration::from_millis(50));
+    assert_eq!(files(&[folder.path()]).plugins().len(), 1, "it is listed");
+    hears.recv_timeout(Duration::from_millis(200)).expect_err("the writer still waits");
+    drop(fs::File::open(&fifo).expect("its other end"));
+    writer.join().expect("no panic").expect("it is opened");
 }
 
 #[tokio::test]

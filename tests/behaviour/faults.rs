@@ -1,6 +1,7 @@
 //! Plugins that panic, fail and hang: the program lives on, and so do the other schemes.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::time::Duration;
 
 use endpoints::ErrorKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,6 +12,11 @@ both_forms!(
     panics_while_connecting_are_errors,
     panics_while_listening_are_errors,
     panics_in_streams_are_errors,
+    panics_in_every_operation_of_a_stream_are_errors,
+    panics_before_the_first_poll_are_errors,
+    panics_in_what_a_listener_tells_leave_it_usable,
+    panics_in_what_the_host_does_for_a_plugin_are_errors,
+    panics_of_what_is_dropped_are_kept_in,
     panics_at_the_end_are_kept_in,
     errors_of_plugins_keep_their_words,
     every_kind_of_error_crosses_the_boundary,
@@ -89,6 +95,115 @@ async fn panics_in_streams_are_errors(world: &World) {
         assert!(accepted.read_u8().await.is_err(), "what is inside is closed");
         world.assert_tcp_works().await;
     }
+}
+
+async fn panics_in_every_operation_of_a_stream_are_errors(world: &World) {
+    let listener = world.listen(LOCAL).await;
+    let plain = format!("tcp:127.0.0.1:{}", port(&listener));
+    for mode in ["panic-vectored", "panic-flush", "panic-shutdown", "panic-error"] {
+        let mut client = world.connect(&faulty(mode, &plain)).await;
+        let mut accepted = listener.accept().await.expect("accept").await.expect("handshake");
+        let mut said = Vec::new();
+        for _ in 0..2 {
+            let operation = match mode {
+                "panic-vectored" => {
+                    client.write_vectored(&[IoSlice::new(b"x"), IoSlice::new(b"y")]).await.map(drop)
+                }
+                "panic-flush" => client.flush().await,
+                "panic-shutdown" => client.shutdown().await,
+                _ => client.read_u8().await.map(drop),
+            };
+            let error = operation.expect_err(mode);
+            assert_ne!(error.kind(), io::ErrorKind::UnexpectedEof, "{mode}: {error}");
+            said.push(error.to_string());
+        }
+        match mode {
+            // The error stands, without its words.
+            "panic-error" => assert_eq!(said[0], io::Error::from(io::ErrorKind::InvalidData).to_string()),
+            _ => assert!(said.iter().all(|said| said.contains("panicked")), "{mode}: {said:?}"),
+        }
+        drop(client);
+        assert_eq!(rest(&mut accepted).await, b"", "{mode}: what is inside is closed");
+        world.assert_tcp_works().await;
+    }
+    // It is asked while the connection is handed over.
+    let error = world.connect_error(&faulty("panic-is-vectored", &plain)).await;
+    assert_kind(&error, ErrorKind::PluginPanicked);
+    world.assert_tcp_works().await;
+}
+
+async fn panics_before_the_first_poll_are_errors(world: &World) {
+    let listener = world.listen(LOCAL).await;
+    let plain = format!("tcp:127.0.0.1:{}", port(&listener));
+    for client in [faulty("panic-build", &plain), around("pass", &faulty("panic-build", &plain))] {
+        assert_kind(&world.connect_error(&client).await, ErrorKind::PluginPanicked);
+    }
+    assert_kind(&world.listen_error(&faulty("panic-build", LOCAL)).await, ErrorKind::PluginPanicked);
+    // What an endpoint tells of itself goes without, and it works.
+    let client = world.registry.client(faulty("panic-describe", &plain)).expect("it is made");
+    assert!(client.to_string().starts_with("faulty:panic-describe:"), "{client}");
+    let _ = client.explain();
+    client.connect().await.expect("connect");
+    world.assert_tcp_works().await;
+}
+
+async fn panics_in_what_a_listener_tells_leave_it_usable(world: &World) {
+    for (mode, tells) in [("panic-addresses", (false, true)), ("panic-reachable", (true, false))] {
+        let listener = world.listen(&faulty(mode, LOCAL)).await;
+        let told = (!listener.addresses().is_empty(), !listener.reachable().is_empty());
+        assert_eq!(told, tells, "{mode}");
+        let waiting = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+        waiting.map(drop).expect_err("it waits for a connection");
+        listener.close().await.expect(mode);
+    }
+    world.assert_tcp_works().await;
+}
+
+async fn panics_in_what_the_host_does_for_a_plugin_are_errors(world: &World) {
+    let listener = world.listen(LOCAL).await;
+    let plain = format!("tcp:127.0.0.1:{}", port(&listener));
+    let error = world.connect_error(&faulty("panic-blocking", &plain)).await;
+    assert_kind(&error, ErrorKind::PluginPanicked);
+    assert!(error.message().contains("blocking work"), "{error}");
+    let error = world.connect_error(&faulty("panic-watch", &plain)).await;
+    assert!(error.message().contains("the operation panicked"), "{error}");
+    for _ in 0..2 {
+        drop(listener.accept().await.expect("accept"));
+    }
+    // A task in the background is nobody's: the connection goes on.
+    let mut client = world.connect(&faulty("panic-task", &plain)).await;
+    let mut accepted = listener.accept().await.expect("accept").await.expect("handshake");
+    tokio::task::yield_now().await;
+    exchange(&mut client, &mut accepted).await;
+    world.assert_tcp_works().await;
+}
+
+async fn panics_of_what_is_dropped_are_kept_in(world: &World) {
+    let plain = world.listen(LOCAL).await;
+    let client = format!("tcp:127.0.0.1:{}", port(&plain));
+    drop(world.registry.client(faulty("panic-drop-endpoint", &client)).expect("it is made"));
+    drop(world.registry.server(faulty("panic-drop-endpoint", LOCAL)).expect("it is made"));
+    // One around it has it to drop.
+    drop(world.registry.client(around("pass", &faulty("panic-drop-endpoint", &client))).expect("it is made"));
+
+    let listener = world.listen(&faulty("panic-drop-listener", LOCAL)).await;
+    let place = format!("tcp:127.0.0.1:{}", listener.addresses()[0].port().expect("a port"));
+    listener.close().await.expect("close");
+    world.connect_error(&place).await;
+
+    // A future that is given up in the middle, on either side.
+    let registry = &world.registry;
+    let connecting = registry.client(faulty("panic-drop-handshake", &client)).expect("it is made");
+    let given_up = tokio::time::timeout(Duration::from_millis(50), connecting.connect()).await;
+    given_up.map(drop).expect_err("it never ends");
+    let mut accepted = plain.accept().await.expect("accept").await.expect("handshake");
+    assert_eq!(rest(&mut accepted).await, b"", "what it had opened is closed");
+    let listener = world.listen(&faulty("panic-drop-handshake", LOCAL)).await;
+    let mut client = world.connect(&format!("tcp:127.0.0.1:{}", port(&listener))).await;
+    let handshake = async { listener.accept().await.expect("accept").await };
+    tokio::time::timeout(Duration::from_millis(50), handshake).await.map(drop).expect_err("it never ends");
+    assert_eq!(rest(&mut client).await, b"", "the connection is closed");
+    world.assert_tcp_works().await;
 }
 
 async fn panics_at_the_end_are_kept_in(world: &World) {

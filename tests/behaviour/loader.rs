@@ -8,8 +8,8 @@ use std::process::Command;
 
 use endpoints::{ErrorKind, Origin, PlaceOutcome, PlaceSource, PluginState, RefusalKind, Registry};
 
-use crate::object::{patched, replaced};
 use crate::support::{assert_kind, built, copy, exchange, file_name, files, folder_with, port};
+use endpoints_tests::object::{patched, replaced};
 
 const TCP: &str = "endpoints_plugin_tcp";
 const UNIX: &str = "endpoints_plugin_unix";

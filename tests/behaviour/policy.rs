@@ -7,8 +7,8 @@ use std::process::Command;
 
 use endpoints::{ErrorKind, PluginRule, PluginState, RefusalKind, Registry};
 
-use crate::object::{in_record, patched};
 use crate::support::{copy, file_name, folder_with};
+use endpoints_tests::object::{in_record, patched};
 
 const TCP: &str = "endpoints_plugin_tcp";
 const UNIX: &str = "endpoints_plugin_unix";

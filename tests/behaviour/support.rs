@@ -5,13 +5,14 @@ use std::future::Future;
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use endpoints::{Connection, Description, ErrorKind, Listener, Registry, RegistryBuilder};
 use endpoints_tests::make_certificates;
+pub(crate) use endpoints_tests::object::{built, file_name};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -90,10 +91,18 @@ impl World {
 
     /// Sees to it that TCP still works.
     pub(crate) async fn assert_tcp_works(&self) {
-        let listener = self.listen("tcp:0:interface=127.0.0.1").await;
-        let (mut one, mut other) = self.pair(&listener).await;
-        exchange(&mut one, &mut other).await;
+        assert_tcp_works(&self.registry).await;
     }
+}
+
+/// Sees to it that a registry still serves TCP, there and back.
+pub(crate) async fn assert_tcp_works(registry: &Registry) {
+    let server = registry.server("tcp:0:interface=127.0.0.1").expect("tcp");
+    let listener = server.listen().await.expect("listen");
+    let client = registry.client(format!("tcp:127.0.0.1:{}", port(&listener))).expect("tcp");
+    let accepting = async { listener.accept().await.expect("accept").await.expect("handshake") };
+    let (client, mut accepted) = tokio::join!(client.connect(), accepting);
+    exchange(&mut client.expect("connect"), &mut accepted).await;
 }
 
 /// Runs bodies that take a [`World`], each in both forms.
@@ -269,19 +278,6 @@ pub(crate) fn folder_with(plugins: &[&str]) -> TempDir {
 pub(crate) fn copy(plugin: &str, to: &Path) {
     fs::copy(built(plugin), to).expect("a copy of the plugin");
     fs::set_permissions(to, fs::Permissions::from_mode(0o755)).expect("its mode");
-}
-
-pub(crate) fn file_name(plugin: &str) -> String {
-    format!("lib{plugin}.so")
-}
-
-/// The shared object of a plugin's crate, built beside this test.
-pub(crate) fn built(plugin: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the test's own file");
-    let profile = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
-    let file = profile.join(file_name(plugin));
-    assert!(file.is_file(), "there is no {}: run `cargo build --workspace` first", file.display());
-    file
 }
 
 /// A registry of files alone, from these folders in order.

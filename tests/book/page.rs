@@ -3,7 +3,8 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+
+pub(crate) use endpoints_tests::build::{cargo, files};
 
 /// The repository.
 pub(crate) fn root() -> &'static Path {
@@ -24,20 +25,6 @@ pub(crate) fn profile_folder() -> PathBuf {
 /// Cargo's target folder.
 pub(crate) fn target_folder() -> PathBuf {
     profile_folder().parent().expect("target/PROFILE").to_owned()
-}
-
-/// Runs cargo, which must succeed.
-pub(crate) fn cargo(folder: &Path, arguments: &[&str], target: &Path) {
-    let run = |offline: &[&str]| {
-        let mut command = Command::new(env!("CARGO"));
-        command.current_dir(folder).args(arguments).args(offline).arg("--target-dir").arg(target);
-        command.output().expect("cargo runs")
-    };
-    // What the lock file names is there already, as a rule; else let cargo get it.
-    let output =
-        Some(run(&["--offline"])).filter(|output| output.status.success()).unwrap_or_else(|| run(&[]));
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "cargo {arguments:?} in {}:\n{words}", folder.display());
 }
 
 /// The rows of the table after the mark `test: NAME`, without its head. Each cell is the values in it: its code spans,
@@ -85,22 +72,6 @@ fn cells(row: &str) -> Vec<Vec<String>> {
 fn code(span: &str) -> &str {
     let inner = span.strip_prefix(' ').and_then(|inner| inner.strip_suffix(' '));
     inner.filter(|_| !span.trim().is_empty()).unwrap_or(span)
-}
-
-/// The files that a page holds, with their paths.
-pub(crate) fn files(page: &str) -> Vec<(String, String)> {
-    let mut files = Vec::new();
-    let mut lines = page.lines();
-    while let Some(line) = lines.next() {
-        let Some(path) = line.strip_prefix("<!-- file: ").and_then(|rest| rest.strip_suffix(" -->")) else {
-            continue;
-        };
-        let fence = lines.next().unwrap_or_default();
-        assert!(fence.starts_with("```"), "{path}: {fence:?} is no block");
-        let content: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
-        files.push((path.to_owned(), content.join("\n") + "\n"));
-    }
-    files
 }
 
 #[test]

@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
+pub mod build;
 pub mod c;
 pub mod laws;
+pub mod object;
 
 /// Makes throw-away certificates in a folder, by way of openssl.
 ///

@@ -37,21 +37,28 @@ pub(super) enum EntryForm {
 }
 
 impl EntryForm {
-    /// The form of the entry of that name, if it is one that this host knows.
-    pub(super) fn of(entry: &str) -> Option<Self> {
-        if entry.starts_with(ENTRY_PREFIX) {
-            Some(Self::Rust)
-        } else if entry.starts_with(C_ENTRY_PREFIX) {
-            Some(Self::C)
+    /// The form of the entry of that name. What has the prefix was made to be an entry; anything else would be taken for
+    /// what it is not.
+    ///
+    /// # Errors
+    /// What is wrong with the name.
+    pub(super) fn of(entry: &str) -> Result<Self, String> {
+        let is_symbol = entry.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if is_symbol && entry.starts_with(ENTRY_PREFIX) {
+            Ok(Self::Rust)
+        } else if is_symbol && entry.starts_with(C_ENTRY_PREFIX) {
+            Ok(Self::C)
         } else {
-            None
+            Err(format!(
+                "{entry:?} cannot be an entry: {ENTRY_PREFIX} or {C_ENTRY_PREFIX}, and the plugin's name"
+            ))
         }
     }
 }
 
 /// Loads the file that `file` has open, and checks what it gives; `text` is the manifest that was read from it.
 pub(super) fn load(file: File, entry: &str, text: &str) -> Result<Module, Refusal> {
-    let form = EntryForm::of(entry).ok_or_else(|| unknown_entry(entry))?;
+    let form = EntryForm::of(entry).map_err(|problem| Refusal::new(RefusalKind::BadManifest, problem))?;
     // Through the descriptor, so that it is the very file that was checked. The dynamic loader knows images by their
     // path: the descriptor stays open for ever, so that its number never comes to mean another file.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -73,14 +80,6 @@ pub(super) fn load(file: File, entry: &str, text: &str) -> Result<Module, Refusa
     Ok(Module(constructor))
 }
 
-/// Why an entry of that name is of no use.
-pub(super) fn unknown_entry(entry: &str) -> Refusal {
-    let message = format!(
-        "its manifest names {entry} as its entry, which this host cannot call: it must begin with {ENTRY_PREFIX} or {C_ENTRY_PREFIX}"
-    );
-    Refusal::new(RefusalKind::BadManifest, message)
-}
-
 /// Finds an entry.
 fn symbol<T>(library: &Library, entry: &str) -> Result<NonNull<T>, Refusal> {
     let no_entry = |reason: &str| {
@@ -99,8 +98,10 @@ fn symbol<T>(library: &Library, entry: &str) -> Result<NonNull<T>, Refusal> {
 unsafe fn from_header(header: NonNull<LibHeader>, text: &str) -> Result<Constructor, Refusal> {
     // SAFETY: a reference to a header is the pointer to it; `upgrade` tests that it is one by its magic.
     let header: AbiHeaderRef = unsafe { std::mem::transmute(header) };
-    let header: &'static LibHeader = header.upgrade().map_err(|error| {
-        Refusal::new(RefusalKind::AbiHeader, format!("its foundation (abi_stable) is incompatible: {error}"))
+    let header: &'static LibHeader = header.upgrade().map_err(|_| {
+        let message = "its foundation (abi_stable) is none, or another than this host's: build it with the released \
+                       plugin API";
+        Refusal::new(RefusalKind::AbiHeader, message)
     })?;
     check_layout(header)?;
     // SAFETY: the layout was checked, in both directions, just now.
@@ -173,7 +174,7 @@ unsafe fn is_record(record: *const u8, text: &str) -> bool {
 }
 
 fn stale() -> Refusal {
-    let message = "what is loaded carries another manifest than the file: an older image of the same file";
+    let message = "what is loaded carries another manifest than the file: restart the process, or build the plugin anew";
     Refusal::new(RefusalKind::StaleImage, message)
 }
 
@@ -192,7 +193,10 @@ fn check_layout(header: &'static LibHeader) -> Result<(), Refusal> {
             let reason: Vec<&str> = last.split_whitespace().take(40).collect();
             Refusal::new(
                 RefusalKind::Layout,
-                format!("its tables are laid out otherwise than its version says: {}", reason.join(" ")),
+                format!(
+                    "its tables are laid out otherwise than its version says: build it with the released plugin API ({})",
+                    reason.join(" ")
+                ),
             )
         }),
     }

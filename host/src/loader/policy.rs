@@ -94,7 +94,9 @@ impl Policy {
         if !self.has_rules() {
             return Ok(None);
         }
-        let io = |error: io::Error| Refusal::new(RefusalKind::Io, format!("it cannot be read: {error}"));
+        let io = |error: io::Error| {
+            Refusal::new(RefusalKind::Io, format!("it cannot be read: {error}; mend it or take it away"))
+        };
         let by_digest = |rule: &PluginRule| matches!(rule, PluginRule::Sha256(_));
         let digest = if self.allow.iter().chain(&self.deny).any(by_digest) {
             Some(digest(file).map_err(io)?)
@@ -105,7 +107,10 @@ impl Policy {
         let place = place(&file.metadata().map_err(io)?);
         // Where it lies cannot be told once it has been renamed or removed.
         if std::fs::symlink_metadata(&path).map_or(true, |there| self::place(&there) != place) {
-            return Err(Refusal::new(RefusalKind::Io, "it was removed or replaced while it was looked at"));
+            return Err(Refusal::new(
+                RefusalKind::Io,
+                "it was removed or replaced while it was looked at: try again",
+            ));
         }
         Ok(Some(Seen { path, place, digest }))
     }

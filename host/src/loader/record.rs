@@ -2,13 +2,16 @@
 
 use std::collections::HashSet;
 use std::fs::{File, Metadata, OpenOptions};
+use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use endpoints_plugin_api::manifest::{FORMAT, HEAD, MAGIC, MAX_TEXT, SECTION};
 use object::{
-    Architecture, Object as _, ObjectKind, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _,
+    Architecture, Object as _, ObjectKind, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _, ReadRef,
 };
+use rustix::fs::OFlags;
 use semver::Version;
 
 use super::{Refusal, RefusalKind};
@@ -20,34 +23,44 @@ pub(super) struct Record {
     pub(super) symbols: HashSet<String>,
 }
 
-/// Opens a regular file, without waiting for the other end of a FIFO.
+/// Opens a regular file. What is none is not opened at all: that waits for the other end of a FIFO, and for some devices
+/// has effects.
 pub(super) fn open(path: &Path) -> Result<(File, Metadata), Refusal> {
-    let io = |error: std::io::Error| Refusal::new(RefusalKind::Io, format!("it cannot be read: {error}"));
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    let flags = i32::try_from(flags.bits()).unwrap_or(0);
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(io)?;
-    let metadata = file.metadata().map_err(io)?;
-    if !metadata.is_file() {
-        return Err(Refusal::new(RefusalKind::Io, "it is not a regular file"));
+    let io = |error: std::io::Error| {
+        Refusal::new(RefusalKind::Io, format!("it cannot be read: {error}; mend it or take it away"))
+    };
+    let flags = i32::try_from(OFlags::PATH.bits()).unwrap_or(0);
+    let place = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(io)?;
+    if !place.metadata().map_err(io)?.is_file() {
+        return Err(Refusal::new(RefusalKind::Io, "it is not a regular file: take it away"));
     }
+    let file = File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).map_err(io)?;
+    let metadata = file.metadata().map_err(io)?;
     Ok((file, metadata))
 }
 
 /// Reads all records of a shared object for this machine.
 pub(super) fn read(file: &File, len: u64) -> Result<Vec<Record>, Refusal> {
     let damaged = |error: object::Error| {
-        Refusal::new(RefusalKind::NotAnObject, format!("it is no shared object: {error}"))
+        let message = format!("it is no shared object, or a damaged one: {error}; install it anew");
+        Refusal::new(RefusalKind::NotAnObject, message)
     };
     let cache = object::ReadCache::new(file);
-    let object = object::File::parse(&cache).map_err(damaged)?;
-    if object.architecture() != architecture() || object.is_64() != cfg!(target_pointer_width = "64") {
-        let message = format!("it is for another machine: {:?}", object.architecture());
+    let object = object::File::parse(Limited(&cache)).map_err(damaged)?;
+    let machine = (object.architecture(), object.is_64(), object.is_little_endian());
+    let ours = (architecture(), cfg!(target_pointer_width = "64"), cfg!(target_endian = "little"));
+    if machine != ours {
+        let message = format!(
+            "it is for another machine, {}: install the build for {}",
+            machine_name(machine),
+            machine_name(ours)
+        );
         return Err(Refusal::new(RefusalKind::WrongTarget, message));
     }
     if object.kind() != ObjectKind::Dynamic {
         return Err(Refusal::new(
             RefusalKind::NotAnObject,
-            "it is no shared object but another kind of ELF file",
+            "it is no shared object but another kind of ELF file: build it as a cdylib",
         ));
     }
     // The dynamic loader maps segments beyond the end of a truncated file, and dies of it later.
@@ -56,16 +69,24 @@ pub(super) fn read(file: &File, len: u64) -> Result<Vec<Record>, Refusal> {
         if start.checked_add(size).is_none_or(|end| end > len) {
             return Err(Refusal::new(
                 RefusalKind::NotAnObject,
-                "it is truncated: a segment lies beyond its end",
+                "it is truncated: a segment lies beyond its end; install it anew",
             ));
         }
     }
     let Some(section) = object.section_by_name(SECTION) else {
         return Err(Refusal::new(
             RefusalKind::NoManifest,
-            format!("it is no endpoint plugin: no section {SECTION}"),
+            format!(
+                "it is no endpoint plugin, or one that has lost its section headers: no section {SECTION}; \
+                 take it away, or build it anew"
+            ),
         ));
     };
+    if section.size() > LARGEST_READ {
+        let message =
+            format!("its manifest section has {} bytes; {LARGEST_READ} are the most", section.size());
+        return Err(Refusal::new(RefusalKind::BadManifest, message));
+    }
     let data = section.data().map_err(damaged)?;
     let symbols: HashSet<String> = object
         .dynamic_symbols()
@@ -77,9 +98,40 @@ pub(super) fn read(file: &File, len: u64) -> Result<Vec<Record>, Refusal> {
         records.push(Record { text, symbols: symbols.clone() });
     }
     if records.is_empty() {
-        return Err(Refusal::new(RefusalKind::NoManifest, "its manifest section holds no record"));
+        return Err(Refusal::new(
+            RefusalKind::NoManifest,
+            "its manifest section holds no record: build it anew",
+        ));
     }
     Ok(records)
+}
+
+/// The most bytes that are read at once, for a table of sections or symbols, or for the manifests. A file can claim as many
+/// as it has, and one with holes has as many as it likes; memory would be filled before anything was looked at.
+const LARGEST_READ: u64 = 64 << 20;
+
+/// A file of which no more than [`LARGEST_READ`] is read at once.
+#[derive(Clone, Copy)]
+struct Limited<R>(R);
+
+impl<'a, R: ReadRef<'a>> ReadRef<'a> for Limited<R> {
+    fn len(self) -> Result<u64, ()> {
+        self.0.len()
+    }
+
+    fn read_bytes_at(self, offset: u64, size: u64) -> Result<&'a [u8], ()> {
+        if size > LARGEST_READ { Err(()) } else { self.0.read_bytes_at(offset, size) }
+    }
+
+    fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'a [u8], ()> {
+        self.0.read_bytes_at_until(range, delimiter)
+    }
+}
+
+fn machine_name((architecture, is_64, is_little_endian): (Architecture, bool, bool)) -> String {
+    let bits = if is_64 { 64 } else { 32 };
+    let order = if is_little_endian { "little" } else { "big" };
+    format!("{architecture:?} ({bits} bits, {order}-endian)")
 }
 
 fn architecture() -> Architecture {
@@ -104,7 +156,9 @@ fn architecture() -> Architecture {
 
 /// The texts of the records in a section, which may have padding between them.
 pub(super) fn texts(data: &[u8]) -> Result<Vec<String>, Refusal> {
-    let bad = |message: String| Refusal::new(RefusalKind::BadManifest, message);
+    let bad = |message: String| {
+        Refusal::new(RefusalKind::BadManifest, format!("{message}; build or install the plugin anew"))
+    };
     let mut texts = Vec::new();
     let mut at = 0;
     while let Some(found) =

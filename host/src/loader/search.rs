@@ -53,6 +53,8 @@ pub enum PlaceOutcome {
     Absent,
     /// It could not be read, for this reason.
     Unreadable(String),
+    /// The environment names it, and counts for nothing: the process has rights that its user has not.
+    Ignored,
 }
 
 /// Where to look, in order.
@@ -69,11 +71,29 @@ impl SearchPath {
     pub(crate) fn places(&self) -> Vec<(PathBuf, PlaceSource)> {
         let mut places: Vec<_> = self.given.iter().map(|path| (path.clone(), PlaceSource::Given)).collect();
         if self.defaults {
-            let environment = if raised_privileges() { None } else { Some(Environment::of_process()) };
-            places.extend(default_places(environment.as_ref()));
+            places.extend(default_places(&Environment::of_process()));
         }
         places
     }
+}
+
+impl PlaceSource {
+    /// Whether whoever starts the process says where it is.
+    fn is_from_environment(self) -> bool {
+        matches!(self, Self::Environment | Self::UserData)
+    }
+}
+
+/// The files of a place that could be plugins, by name.
+pub(crate) fn look(directory: &Path, source: PlaceSource) -> (Vec<PathBuf>, PlaceOutcome) {
+    look_as(raised_privileges(), directory, source)
+}
+
+fn look_as(raised: bool, directory: &Path, source: PlaceSource) -> (Vec<PathBuf>, PlaceOutcome) {
+    if raised && source.is_from_environment() {
+        return (Vec::new(), PlaceOutcome::Ignored);
+    }
+    plugin_files(directory)
 }
 
 /// Whether the process runs with rights that its user does not have (set-user-ID, set-group-ID or file capabilities), so
@@ -82,13 +102,11 @@ fn raised_privileges() -> bool {
     // The kernel says so in the auxiliary vector: pairs of words, see getauxval(3).
     const AT_SECURE: usize = 23;
     const WORD: usize = size_of::<usize>();
-    if let Ok(vector) = std::fs::read("/proc/self/auxv") {
-        let word = |bytes: &[u8]| bytes.try_into().map_or(0, usize::from_ne_bytes);
-        let secure = vector.chunks_exact(2 * WORD).find(|pair| word(&pair[..WORD]) == AT_SECURE);
-        return secure.is_none_or(|pair| word(&pair[WORD..]) != 0);
-    }
-    let users = rustix::process::getuid() != rustix::process::geteuid();
-    users || rustix::process::getgid() != rustix::process::getegid()
+    // It is unreadable for the very processes that it is about: after gaining capabilities, they are root's in /proc.
+    let Ok(vector) = std::fs::read("/proc/self/auxv") else { return true };
+    let word = |bytes: &[u8]| bytes.try_into().map_or(0, usize::from_ne_bytes);
+    let secure = vector.chunks_exact(2 * WORD).find(|pair| word(&pair[..WORD]) == AT_SECURE);
+    secure.is_none_or(|pair| word(&pair[WORD..]) != 0)
 }
 
 struct Environment {
@@ -109,17 +127,15 @@ fn data_home(xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
     absolute(xdg).or_else(|| absolute(home).map(|home| home.join(".local/share")))
 }
 
-fn default_places(environment: Option<&Environment>) -> Vec<(PathBuf, PlaceSource)> {
+fn default_places(environment: &Environment) -> Vec<(PathBuf, PlaceSource)> {
     let mut places = Vec::new();
-    if let Some(environment) = environment {
-        if let Some(path) = &environment.plugin_path {
-            // Any other part would mean the current directory, where no plugin is ever looked for.
-            let parts = env::split_paths(path).filter(|part| part.is_absolute());
-            places.extend(parts.map(|part| (part, PlaceSource::Environment)));
-        }
-        if let Some(data) = &environment.data_home {
-            places.push((data.join("endpoints/plugins"), PlaceSource::UserData));
-        }
+    if let Some(path) = &environment.plugin_path {
+        // Any other part would mean the current directory, where no plugin is ever looked for.
+        let parts = env::split_paths(path).filter(|part| part.is_absolute());
+        places.extend(parts.map(|part| (part, PlaceSource::Environment)));
+    }
+    if let Some(data) = &environment.data_home {
+        places.push((data.join("endpoints/plugins"), PlaceSource::UserData));
     }
     for system in ["/usr/local/lib/endpoints/plugins", "/usr/lib/endpoints/plugins"] {
         places.push((system.into(), PlaceSource::System));
@@ -127,8 +143,7 @@ fn default_places(environment: Option<&Environment>) -> Vec<(PathBuf, PlaceSourc
     places
 }
 
-/// The files of a directory that could be plugins, by name.
-pub(crate) fn plugin_files(directory: &Path) -> (Vec<PathBuf>, PlaceOutcome) {
+fn plugin_files(directory: &Path) -> (Vec<PathBuf>, PlaceOutcome) {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -156,10 +171,8 @@ mod tests {
             plugin_path: Some("/a::/b:.:c".into()),
             data_home: Some("/home/u/.local/share".into()),
         };
-        let places: Vec<_> = default_places(Some(&environment))
-            .into_iter()
-            .map(|(path, _)| path.display().to_string())
-            .collect();
+        let places: Vec<_> =
+            default_places(&environment).into_iter().map(|(path, _)| path.display().to_string()).collect();
         assert_eq!(
             places,
             [
@@ -184,8 +197,18 @@ mod tests {
 
     #[test]
     fn raised_privileges_leave_the_system_places_alone() {
-        let places = default_places(None);
-        assert!(places.iter().all(|(_, source)| *source == PlaceSource::System));
-        assert_eq!(places.len(), 2);
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.so"), "").unwrap();
+        for (source, counts) in [
+            (PlaceSource::Given, true),
+            (PlaceSource::Environment, false),
+            (PlaceSource::UserData, false),
+            (PlaceSource::System, true),
+        ] {
+            assert_eq!(look_as(false, folder.path(), source).1, PlaceOutcome::Read(1));
+            let expected = if counts { PlaceOutcome::Read(1) } else { PlaceOutcome::Ignored };
+            let (files, outcome) = look_as(true, folder.path(), source);
+            assert_eq!((outcome, files.len()), (expected, usize::from(counts)), "{source:?}");
+        }
     }
 }

@@ -50,7 +50,9 @@ fn check_one(
     let shown = shown.display();
     let (owner, mode) = (metadata.uid(), metadata.mode());
     if owner != 0 && owner != user {
-        let message = format!("{shown} belongs to user {owner}, who is neither root nor the running user");
+        let message = format!(
+            "{shown} belongs to user {owner}, who is neither root nor the running user: give it to one of them"
+        );
         return Err(Refusal::new(RefusalKind::Untrusted, message));
     }
     let (by_group, by_others) = (mode & group == group, mode & others == others);

@@ -63,7 +63,7 @@ impl Index {
             list_file(path, settings, &mut plugins);
         }
         for (directory, source) in settings.search.places() {
-            let (files, outcome) = loader::plugin_files(&directory);
+            let (files, outcome) = loader::look(&directory, source);
             for path in files {
                 list_file(&path, settings, &mut plugins);
             }

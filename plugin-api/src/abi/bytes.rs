@@ -68,6 +68,13 @@ impl RBytes {
     pub fn to_text(&self) -> String {
         String::from_utf8_lossy(self.as_slice()).into_owned()
     }
+
+    /// The bytes as a line for a person, whatever the other side wrote: control characters become spaces, and what is
+    /// longer than 4 KiB is cut.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        line(self.as_slice())
+    }
 }
 
 impl Default for RBytes {
@@ -100,7 +107,37 @@ impl Drop for RBytes {
     }
 }
 
+/// The most bytes that a line of the other side's has here.
+const LONGEST_LINE: usize = 4096;
+
+/// What the other side wrote for people, as one line that can be shown and logged: a line break or a sequence for a
+/// terminal would tell of things that never happened. Control characters become spaces, what is not UTF-8 replacement
+/// characters, and what is longer than 4 KiB is cut.
+#[must_use]
+pub fn line(bytes: &[u8]) -> String {
+    let kept = &bytes[..bytes.len().min(LONGEST_LINE)];
+    let text = String::from_utf8_lossy(kept);
+    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if kept.len() < bytes.len() {
+        line.push('…');
+    }
+    line
+}
+
 extern "C" fn free_vec(ptr: *mut u8, len: usize, capacity: usize) {
     // SAFETY: called once, with the words of the vector that `From<Vec<u8>>` took apart in this same image.
     drop(unsafe { Vec::from_raw_parts(ptr, len, capacity) });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_harmless_and_short() {
+        assert_eq!(line("fünf words".as_bytes()), "fünf words");
+        assert_eq!(line(b"one\ntwo\r\x1b[31m\xff\0"), "one two  [31m\u{fffd} ");
+        let long = line(&[b'x'; 10_000]);
+        assert!(long.len() < 5000 && long.ends_with('…'), "{}", long.len());
+    }
 }

@@ -1,7 +1,7 @@
 //! Connections as they are handed over: descriptors, streams, or a handshake still to be done.
 
 use std::future::Future;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -108,10 +108,13 @@ impl RConn {
 }
 
 /// # Safety
-/// `fd` is owned by the caller, or negative.
+/// `fd` is owned by the caller, or not open.
 pub(super) unsafe fn owned(fd: i32) -> Result<OwnedFd, Error> {
-    if fd < 0 {
-        return Err(Error::new(ErrorKind::Internal, format!("{fd} was handed over as a descriptor")));
+    // One that is closed would be closed once more, by then perhaps as another's.
+    // SAFETY: borrowed for one call that asks whether it is open.
+    if fd < 0 || rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(fd) }).is_err() {
+        let message = format!("{fd} was handed over as a descriptor, and is not open");
+        return Err(Error::new(ErrorKind::Internal, message));
     }
     // SAFETY: by contract.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

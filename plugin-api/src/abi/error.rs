@@ -17,7 +17,7 @@ pub struct RError {
     pub retry: u32,
     /// Zero, for later use.
     pub reserved: u32,
-    /// One line for a person, UTF-8.
+    /// One line for a person, UTF-8. A reader makes one of whatever is there.
     pub message: RBytes,
     /// The argument that is at fault, empty where none is.
     pub argument: RBytes,
@@ -34,7 +34,7 @@ impl RError {
         if self.kind == 0 {
             return None;
         }
-        let mut error = Error::new(ErrorKind::from_code(self.kind), self.message.to_text());
+        let mut error = Error::new(ErrorKind::from_code(self.kind), self.message.to_line());
         error.os = (self.os != 0).then_some(self.os);
         error.retryable = match self.retry {
             1 => Some(true),
@@ -42,7 +42,7 @@ impl RError {
             _ => None,
         };
         if !self.argument.as_slice().is_empty() {
-            error.argument = Some(self.argument.to_text());
+            error.argument = Some(self.argument.to_line());
         }
         Some(error)
     }

@@ -1,10 +1,10 @@
 //! Listeners across the boundary.
 
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::task::{Context, Poll};
 
 use super::bytes::RBytes;
-use super::conn::{RConn, Taken};
+use super::conn::{RConn, Taken, owned};
 use super::context::{RContext, WakerCache, enter, lend};
 use super::error::RError;
 use super::future::{Foreign as ForeignFuture, RFuture, RUnit};
@@ -195,11 +195,14 @@ impl Foreign {
     }
 
     /// The listening socket, where the listener gives it up.
-    pub fn take_socket(&mut self) -> Option<OwnedFd> {
+    ///
+    /// # Errors
+    /// `Internal`, where what it gives up is no open descriptor.
+    pub fn take_socket(&mut self) -> Result<Option<OwnedFd>, Error> {
         // SAFETY: valid by the contract of `new`.
         let fd = unsafe { (self.vt().take_socket)(self.0.data) };
         // SAFETY: given up by the other side.
-        (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+        (fd >= 0).then(|| unsafe { owned(fd) }).transpose()
     }
 
     /// Stops listening and waits until it has.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::bytes::RSlice;
+use super::bytes::{RSlice, line};
 use super::conn::{RConn, Taken, owned};
 use super::context::{RContext, WakerCache, enter};
 use super::endpoint::{REndpoint, REndpointResult};
@@ -240,7 +240,7 @@ unsafe extern "C" fn log_enabled<S: Services>(data: *const (), level: u32) -> u3
 unsafe extern "C" fn log<S: Services>(data: *const (), level: u32, message: RSlice) {
     // SAFETY: a live handle; the text is lent for the call.
     let (services, message) = unsafe { (services::<S>(data), message.bytes()) };
-    guard((), || services.log(level, &String::from_utf8_lossy(message)));
+    guard((), || services.log(level, &line(message)));
 }
 
 fn panicked() -> Error {
