@@ -78,7 +78,7 @@ fn plugins() -> Arc<TempDir> {
 }
 
 fn build(flags: &[&str], folder: &Path) {
-    for name in ["ctcp", "cxor"] {
+    for name in ["ctcp", "cxor", "cchop"] {
         build_plugin(name, flags, &folder.join(file_name(name)))
             .unwrap_or_else(|words| panic!("{name}:\n{words}"));
     }

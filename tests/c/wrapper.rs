@@ -65,6 +65,42 @@ async fn the_protocol_is_as_described() {
     assert_eq!(read, combined(words, &theirs[4..]));
 }
 
+/// Few bytes at a time, and not ready at every other poll, in the handshake too; beneath and around it.
+#[tokio::test]
+async fn awkward_streams_are_as_good() {
+    let world = World::new();
+    let listener = server(&world, "").await;
+    let port = port(&listener);
+    for client in [
+        format!(r"cxor:k3y:cchop\:tcp\\\:127.0.0.1\\\:{port}"),
+        format!(r"cchop:cxor\:k3y\:tcp\\\:127.0.0.1\\\:{port}"),
+        format!(r"cxor:k3y:cchop\:cchop\\\:ctcp\\\\\\\:127.0.0.1\\\\\\\:{port}"),
+    ] {
+        let accepting = async { listener.accept().await.expect("accept").await.expect("handshake") };
+        let (mut connected, accepted) =
+            in_time(async { tokio::join!(world.connect(&client), accepting) }).await;
+        let echoing = tokio::spawn(crate::support::echo(accepted));
+        let bytes: Vec<u8> = (0..8000_u32).map(|at| (at * at / 7) as u8).collect();
+        let (mut reading, mut writing) = tokio::io::split(&mut connected);
+        let write = async {
+            let (first, second) = bytes.split_at(bytes.len() / 2);
+            writing.write_all(first).await.expect("write");
+            let mut pieces: Vec<_> = second.chunks(3).map(std::io::IoSlice::new).collect();
+            let mut left = &mut pieces[..];
+            while !left.is_empty() {
+                let count = writing.write_vectored(left).await.expect("write");
+                std::io::IoSlice::advance_slices(&mut left, count);
+            }
+            writing.shutdown().await.expect("shut down");
+        };
+        let mut read = Vec::new();
+        let (count, ()) = in_time(async { tokio::join!(reading.read_to_end(&mut read), write) }).await;
+        assert_eq!(count.expect("read"), bytes.len());
+        assert!(read == bytes, "{client}");
+        echoing.await.expect("the echo");
+    }
+}
+
 #[tokio::test]
 async fn wrong_greetings_are_refused() {
     let world = World::new();
