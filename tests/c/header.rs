@@ -191,10 +191,8 @@ fn c_name(word: &str, structures: &[String], enums: &[String]) -> String {
     if is_type(word) {
         return format!("endpoints_{}", snake(word));
     }
-    if let Some((owner, constant)) = word.split_once('_') {
-        if is_type(owner) {
-            return format!("ENDPOINTS_{}_{constant}", snake(owner).to_uppercase());
-        }
+    if let Some((owner, constant)) = word.split_once('_').filter(|(owner, _)| is_type(owner)) {
+        return format!("ENDPOINTS_{}_{constant}", snake(owner).to_uppercase());
     }
     if enums.iter().any(|name| word.starts_with(&(snake(name).to_uppercase() + "_"))) {
         return format!("ENDPOINTS_{word}");

@@ -152,9 +152,12 @@ unsafe fn is_record(record: *const u8, text: &str) -> bool {
     if record.is_null() {
         return false;
     }
-    // SAFETY: by contract; a byte further is looked at only where those before it were those of a record.
     let begins = |at: usize, bytes: &[u8]| {
-        bytes.iter().enumerate().all(|(place, byte)| unsafe { record.add(at + place).read() } == *byte)
+        bytes.iter().enumerate().all(|(place, byte)| {
+            // SAFETY: by contract; a byte is looked at only where all those before it were those of a record.
+            let found = unsafe { record.add(at + place).read() };
+            found == *byte
+        })
     };
     if !begins(0, &MAGIC) || !begins(MAGIC.len(), &FORMAT.to_le_bytes()) {
         return false;
