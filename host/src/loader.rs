@@ -76,7 +76,7 @@ pub enum RefusalKind {
     Denied,
     /// The dynamic loader refuses it.
     Open,
-    /// It was built with another, incompatible release of the ABI's foundation.
+    /// It was built with another, incompatible release of the ABI's foundation, or its entry is of another version.
     AbiHeader,
     /// It says that it has the right version, but its tables are laid out otherwise.
     Layout,

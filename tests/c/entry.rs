@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use endpoints::{ErrorKind, Origin, PluginState, Refusal, RefusalKind, Registry};
 use endpoints_tests::c::{build_folder, cpp_compiler, headers};
 
-use crate::support::exchange;
+use crate::support::{built, exchange};
 use crate::world::World;
 
 const MANIFEST: &str = r#"{ "summary": "A test", "schemes": [ { "scheme": "odd", "kind": "transport",
@@ -168,6 +169,28 @@ async fn the_record_tells_how_it_was_built() {
     assert_eq!((build.api.to_string().as_str(), build.rustc.as_str()), (endpoints_plugin_api::VERSION, ""));
     assert!(build.compiler.starts_with("gcc ") || build.compiler.contains("lang"), "{}", build.compiler);
     assert_eq!(build.entry, "endpoints_plugin_c1_cxor");
+}
+
+#[test]
+fn the_command_tells_how_it_was_built() {
+    let (world, command) = (World::new(), built("endpoints_fixture_pass").with_file_name("endpoints"));
+    let run = |arguments: &[&str]| {
+        let mut endpoints = Command::new(&command);
+        let output =
+            endpoints.arg("--plugin-path").arg(world.folder()).args(arguments).output().expect("the command");
+        assert!(output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let text = run(&["inspect", "cxor"]);
+    assert!(
+        text.lines().any(|line| line.starts_with("built with") && line.len() > "built with  ".len()),
+        "{text}"
+    );
+    assert!(!text.contains("\npanics"), "there are none in C: {text}");
+    let document: serde_json::Value = serde_json::from_str(&run(&["list-plugins", "--json"])).expect("JSON");
+    let plugins = document["plugins"].as_array().expect("an array");
+    let plugin = plugins.iter().find(|plugin| plugin["name"] == "cxor").expect("it is listed");
+    assert!(plugin["rustc"].is_null() && plugin["state"] == "available", "{plugin}");
 }
 
 /// Two plugins in one file: each has its record and its entry.

@@ -19,7 +19,7 @@ const WRAPPERS: [&str; 2] = ["endpoints_fixture_pass", "endpoints_fixture_faulty
 /// A registry, and the folder of its plugins.
 pub(crate) struct World {
     pub(crate) registry: Registry,
-    _plugins: Arc<TempDir>,
+    plugins: Arc<TempDir>,
 }
 
 impl World {
@@ -37,7 +37,12 @@ impl World {
 
     fn of(plugins: Arc<TempDir>) -> Self {
         let registry = Registry::builder().default_plugin_path(false).plugin_path(plugins.path());
-        Self { registry: registry.build().expect("a registry"), _plugins: plugins }
+        Self { registry: registry.build().expect("a registry"), plugins }
+    }
+
+    /// Where the plugins are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.plugins.path()
     }
 
     /// Listens, as the description says.
