@@ -174,7 +174,7 @@ struct endpoints_error {
   uint32_t retry;
   /** Zero, for later use. */
   uint32_t reserved;
-  /** One line for a person, UTF-8. */
+  /** One line for a person, UTF-8. A reader makes one of whatever is there. */
   struct endpoints_bytes message;
   /** The argument that is at fault, empty where none is. */
   struct endpoints_bytes argument;

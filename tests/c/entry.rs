@@ -86,7 +86,7 @@ fn unsound_tables_are_refused() {
         ENTRY = {sizeof(struct endpoints_entry), ENDPOINTS_ENTRY_ABI, 0, other, create};"#;
     let other = |at: &str| other.replace("AT", at);
     let with = |fields: &str| format!("ENTRY = {{{fields}}};");
-    let stale = "an older image";
+    let stale = "carries another manifest than the file";
     for (code, words) in [
         (
             with("sizeof(struct endpoints_entry), 2, 0, endpoints_record_odd, create"),

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use endpoints_tests::c::build_plugin;
 use endpoints_tests::make_certificates;
 use tempfile::TempDir;
 
@@ -29,6 +30,18 @@ fn transports_pass() {
         let (passed, skipped) = passes(&built(&format!("libendpoints_plugin_{name}.so")), &[]);
         assert!(passed >= 55, "{name}: {passed}");
         assert!(skipped.iter().all(|check| check == "secrets"), "{name}: {skipped:?}");
+    }
+}
+
+#[test]
+fn plugins_in_c_pass() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["ctcp", "cxor"] {
+        let file = folder.path().join(format!("{name}.so"));
+        build_plugin(name, &["-O1"], &file).expect("the plugin is built");
+        let (passed, skipped) = passes(&file, &[]);
+        assert!(passed >= 55, "{name}: {passed}");
+        assert_eq!(skipped, ["secrets"], "{name}");
     }
 }
 

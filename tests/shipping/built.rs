@@ -76,8 +76,9 @@ fn with_another_api(file: &str, changes: &[(&str, &str)]) -> PathBuf {
     let renamed = |_: &Path, text: String| text.replace("endpoints-fixture-pass", "endpoints-fixture-other");
     copy_all(&root().join("tests/fixtures/pass"), &workspace.join("pass"), &renamed);
     let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the workspace");
-    let members = manifest.lines().find(|line| line.starts_with("members = ")).expect("its members");
-    let manifest = manifest.replace(members, r#"members = ["changed", "pass"]"#);
+    let (before, members) = manifest.split_once("members = [").expect("its members");
+    let (_, after) = members.split_once(']').expect("their end");
+    let manifest = [before, r#"members = ["changed", "pass"]"#, after].concat();
     update(&workspace.join("Cargo.toml"), &manifest.replace(r#""plugin-api""#, r#""changed""#));
     update(
         &workspace.join("Cargo.lock"),
