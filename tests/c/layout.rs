@@ -11,9 +11,9 @@ use endpoints_tests::c::{compiler, headers};
 
 /// A structure: its size, and where each field begins and how long it is.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Layout {
-    size: usize,
-    fields: Vec<(String, usize, usize)>,
+pub(crate) struct Layout {
+    pub(crate) size: usize,
+    pub(crate) fields: Vec<(String, usize, usize)>,
 }
 
 fn size_of_field<T, F>(_: fn(&T) -> &F) -> usize {
@@ -34,7 +34,8 @@ macro_rules! layouts {
     };
 }
 
-fn in_rust() -> BTreeMap<String, Layout> {
+/// The layouts in Rust.
+pub(crate) fn in_rust() -> BTreeMap<String, Layout> {
     let mut all = layouts! {
         "slice": abi::bytes::RSlice { ptr, len }
         "error": abi::error::RError { kind, os, retry, reserved, message, argument }

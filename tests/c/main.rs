@@ -8,6 +8,7 @@ mod alone;
 mod entry;
 mod header;
 mod layout;
+mod released;
 mod streams;
 mod transport;
 mod world;

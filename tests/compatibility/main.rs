@@ -1,4 +1,5 @@
 //! Plugins and hosts that were not built together: other compilers, other profiles, other versions of the boundary.
 
 mod checked;
+mod kept;
 mod matrix;
