@@ -5,7 +5,8 @@
 //! book's ABI chapter.
 //!
 //! Rules that hold for every table:
-//! - its first field is its `size` in bytes; a field beyond it is absent, and readers ask through `size`;
+//! - its first field is its `size` in bytes; a field beyond it is absent, and readers ask through `size`; they read through
+//!   the pointer, as a reference would promise all that this version knows;
 //! - a function may be called from any thread, one call at a time per object unless it says otherwise;
 //! - a panic never crosses: the shims on both sides catch it and turn it into an error;
 //! - dropping a future or stream cancels what it was doing and frees it.

@@ -15,7 +15,7 @@ use crate::abi::conn::RConn;
 use crate::abi::context::lend;
 use crate::abi::endpoint::{Foreign as ForeignEndpoint, REndpointResult};
 use crate::abi::future::{Foreign as ForeignFuture, RBytesResult, RFuture, RUnit};
-use crate::abi::host::{CLIENT, HostVt, RHost, RReadiness, RReadinessResult, SERVER};
+use crate::abi::host::{CLIENT, RHost, RReadiness, RReadinessResult, SERVER};
 use crate::abi::io::IoPoll;
 use crate::abi::{Sized0, guard};
 use crate::connection::Connection;
@@ -38,11 +38,6 @@ impl Host {
     /// `raw` is a valid, counted handle that is given to this value.
     pub(crate) unsafe fn from_raw(raw: RHost) -> Self {
         Self(raw)
-    }
-
-    fn vt(&self) -> &'static HostVt {
-        // SAFETY: valid by the contract of `from_raw`; tables are statics of the host.
-        unsafe { &*self.0.vt }
     }
 
     /// Makes a client endpoint from a description.
@@ -68,7 +63,7 @@ impl Host {
         let mut out = REndpointResult::absent();
         // SAFETY: a valid handle; the description is lent for the call, `out` is absent and written by it.
         unsafe {
-            (self.vt().endpoint)(self.0.data, role, RSlice::new(description), &raw mut out);
+            ((*self.0.vt).endpoint)(self.0.data, role, RSlice::new(description), &raw mut out);
             out.take()
         }
     }
@@ -85,7 +80,7 @@ impl Host {
     pub async fn finish_connect(&self, socket: impl Into<OwnedFd>) -> Result<Connection, Error> {
         // SAFETY: a valid handle; the descriptor is given to the host.
         let future = unsafe {
-            let raw = (self.vt().finish_connect)(self.0.data, socket.into().into_raw_fd());
+            let raw = ((*self.0.vt).finish_connect)(self.0.data, socket.into().into_raw_fd());
             ForeignFuture::<RConn>::new(raw)
         };
         // SAFETY: written by the host.
@@ -101,7 +96,7 @@ impl Host {
         let mut out = RConn::absent();
         // SAFETY: a valid handle; the descriptor is given to the host, `out` is absent and written by it.
         let taken = unsafe {
-            (self.vt().adopt)(self.0.data, socket.into().into_raw_fd(), &raw mut out);
+            ((*self.0.vt).adopt)(self.0.data, socket.into().into_raw_fd(), &raw mut out);
             out.take()?
         };
         Connection::from_taken(taken)
@@ -114,7 +109,7 @@ impl Host {
     pub fn watch<T: AsFd + Send + Sync + 'static>(&self, io: T) -> Result<Readiness<T>, Error> {
         let mut out = RReadinessResult::absent();
         // SAFETY: a valid handle; `out` is absent and written by it. `io` is dropped after the readiness.
-        unsafe { (self.vt().watch)(self.0.data, io.as_fd().as_raw_fd(), &raw mut out) };
+        unsafe { ((*self.0.vt).watch)(self.0.data, io.as_fd().as_raw_fd(), &raw mut out) };
         match out.error.into_error() {
             Some(error) => Err(error),
             None if out.readiness.vt.is_null() => Err(host_panicked()),
@@ -136,7 +131,7 @@ impl Host {
     fn begin_sleep(&self, time: Duration) -> ForeignFuture<RUnit> {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         // SAFETY: a valid handle; `sleep` gives a future of `RUnit`.
-        unsafe { ForeignFuture::new((self.vt().sleep)(self.0.data, nanos)) }
+        unsafe { ForeignFuture::new(((*self.0.vt).sleep)(self.0.data, nanos)) }
     }
 
     /// Waits for `future`, but no longer than `limit`.
@@ -158,7 +153,7 @@ impl Host {
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
         let raw = RFuture::new::<RUnit, _>(future);
         // SAFETY: a valid handle; the future is given to the host.
-        let error = unsafe { (self.vt().spawn)(self.0.data, raw) };
+        let error = unsafe { ((*self.0.vt).spawn)(self.0.data, raw) };
         error.into_error().map_or(Ok(()), Err)
     }
 
@@ -182,7 +177,7 @@ impl Host {
             });
             let data = Box::into_raw(Box::new(task)).cast();
             // SAFETY: a valid handle; the host calls one of the functions once with the pointer.
-            let error = unsafe { (self.vt().spawn_blocking)(self.0.data, run_task, discard_task, data) };
+            let error = unsafe { ((*self.0.vt).spawn_blocking)(self.0.data, run_task, discard_task, data) };
             error.into_error()
         };
         if let Some(error) = begun {
@@ -209,7 +204,7 @@ impl Host {
         }
         // SAFETY: a valid handle; the name is lent for the call, which gives a future of `RBytesResult`.
         let future = unsafe {
-            let raw = (self.vt().resolve)(self.0.data, RSlice::new(host.as_bytes()), port);
+            let raw = ((*self.0.vt).resolve)(self.0.data, RSlice::new(host.as_bytes()), port);
             ForeignFuture::<RBytesResult>::new(raw)
         };
         let result = future.await.ok_or_else(host_panicked)?;
@@ -223,7 +218,7 @@ impl Host {
     #[must_use]
     pub fn log_enabled(&self, level: LogLevel) -> bool {
         // SAFETY: a valid handle.
-        unsafe { (self.vt().log_enabled)(self.0.data, level as u32) != 0 }
+        unsafe { ((*self.0.vt).log_enabled)(self.0.data, level as u32) != 0 }
     }
 
     /// Logs a line; the host adds the plugin's name. Never log the value of a secret argument.
@@ -231,7 +226,7 @@ impl Host {
         if self.log_enabled(level) {
             let message = message.to_string();
             // SAFETY: a valid handle; the text is lent for the call.
-            unsafe { (self.vt().log)(self.0.data, level as u32, RSlice::new(message.as_bytes())) };
+            unsafe { ((*self.0.vt).log)(self.0.data, level as u32, RSlice::new(message.as_bytes())) };
         }
     }
 }
@@ -239,7 +234,7 @@ impl Host {
 impl Clone for Host {
     fn clone(&self) -> Self {
         // SAFETY: a valid handle, counted once more.
-        unsafe { (self.vt().retain)(self.0.data) };
+        unsafe { ((*self.0.vt).retain)(self.0.data) };
         Self(RHost { data: self.0.data, vt: self.0.vt })
     }
 }
@@ -247,7 +242,7 @@ impl Clone for Host {
 impl Drop for Host {
     fn drop(&mut self) {
         // SAFETY: this value's count is given back.
-        unsafe { (self.vt().release)(self.0.data) }
+        unsafe { ((*self.0.vt).release)(self.0.data) }
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::checked::{built, passes, root};
 
 /// The files that are kept, in a folder that hosts trust.
-fn kept() -> (tempfile::TempDir, Vec<PathBuf>) {
+pub(crate) fn kept() -> (tempfile::TempDir, Vec<PathBuf>) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut files = Vec::new();
     for version in fs::read_dir(root().join("tests/fixtures/abi")).expect("the released versions") {

@@ -3,3 +3,4 @@
 mod checked;
 mod kept;
 mod matrix;
+mod rehearsal;

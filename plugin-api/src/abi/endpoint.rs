@@ -181,7 +181,7 @@ impl Foreign {
         let context =
             RConnectContext { size: size_of::<RConnectContext>(), time_left, origin: RSlice::new(origin) };
         // SAFETY: valid by the contract of `new`; the context is lent for the call.
-        let future = unsafe { (self.vt().connect)(self.0.data, &raw const context) };
+        let future = unsafe { ((*self.0.vt).connect)(self.0.data, &raw const context) };
         // SAFETY: `connect` gives a future of `RConn`.
         let future = unsafe { ForeignFuture::<RConn>::new(future) };
         async move {
@@ -197,7 +197,7 @@ impl Foreign {
     pub fn listen(&self) -> impl Future<Output = Result<ForeignListener, Error>> + Send + 'static + use<> {
         let context = RListenContext { size: size_of::<RListenContext>() };
         // SAFETY: valid by the contract of `new`; the context is lent for the call.
-        let future = unsafe { (self.vt().listen)(self.0.data, &raw const context) };
+        let future = unsafe { ((*self.0.vt).listen)(self.0.data, &raw const context) };
         // SAFETY: `listen` gives a future of `RListen`.
         let future = unsafe { ForeignFuture::<RListen>::new(future) };
         async move {
@@ -213,19 +213,14 @@ impl Foreign {
     #[must_use]
     pub fn describe(&self) -> RBytes {
         // SAFETY: valid by the contract of `new`.
-        unsafe { (self.vt().describe)(self.0.data) }
-    }
-
-    fn vt(&self) -> &'static EndpointVt {
-        // SAFETY: valid by the contract of `new`; tables are statics of an image that is never unloaded.
-        unsafe { &*self.0.vt }
+        unsafe { ((*self.0.vt).describe)(self.0.data) }
     }
 }
 
 impl Drop for Foreign {
     fn drop(&mut self) {
         // SAFETY: owned, and not used again.
-        unsafe { (self.vt().drop)(self.0.data) }
+        unsafe { ((*self.0.vt).drop)(self.0.data) }
     }
 }
 

@@ -173,7 +173,7 @@ impl Foreign {
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Taken, Error>> {
         let mut out = RConn::absent();
         // SAFETY: valid by the contract of `new`; `out` is absent.
-        let state = lend(cx, |cx| unsafe { (self.vt().poll_accept)(self.0.data, cx, &raw mut out) });
+        let state = lend(cx, |cx| unsafe { ((*self.0.vt).poll_accept)(self.0.data, cx, &raw mut out) });
         match state {
             super::future::PENDING => Poll::Pending,
             // SAFETY: the other side has written it.
@@ -185,13 +185,13 @@ impl Foreign {
     /// The addresses, encoded.
     pub fn addresses(&mut self) -> RBytes {
         // SAFETY: valid by the contract of `new`.
-        unsafe { (self.vt().addresses)(self.0.data) }
+        unsafe { ((*self.0.vt).addresses)(self.0.data) }
     }
 
     /// The client descriptions, encoded.
     pub fn reachable(&mut self) -> RBytes {
         // SAFETY: valid by the contract of `new`.
-        unsafe { (self.vt().reachable)(self.0.data) }
+        unsafe { ((*self.0.vt).reachable)(self.0.data) }
     }
 
     /// The listening socket, where the listener gives it up.
@@ -200,7 +200,7 @@ impl Foreign {
     /// `Internal`, where what it gives up is no open descriptor.
     pub fn take_socket(&mut self) -> Result<Option<OwnedFd>, Error> {
         // SAFETY: valid by the contract of `new`.
-        let fd = unsafe { (self.vt().take_socket)(self.0.data) };
+        let fd = unsafe { ((*self.0.vt).take_socket)(self.0.data) };
         // SAFETY: given up by the other side.
         (fd >= 0).then(|| unsafe { owned(fd) }).transpose()
     }
@@ -220,7 +220,7 @@ impl Foreign {
     /// Begins to stop listening: a future of an [`RUnit`], or none where there is nothing to wait for.
     pub fn begin_close_raw(&mut self) -> RFuture {
         // SAFETY: valid by the contract of `new`.
-        unsafe { (self.vt().close)(self.0.data) }
+        unsafe { ((*self.0.vt).close)(self.0.data) }
     }
 
     fn begin_close(&mut self) -> Option<ForeignFuture<RUnit>> {
@@ -228,17 +228,12 @@ impl Foreign {
         // SAFETY: `close` gives a future of `RUnit`, or none.
         (!closing.is_none()).then(|| unsafe { ForeignFuture::new(closing) })
     }
-
-    fn vt(&self) -> &'static ListenerVt {
-        // SAFETY: valid by the contract of `new`; tables are statics of an image that is never unloaded.
-        unsafe { &*self.0.vt }
-    }
 }
 
 impl Drop for Foreign {
     fn drop(&mut self) {
         // SAFETY: owned, and not used again.
-        unsafe { (self.vt().drop)(self.0.data) }
+        unsafe { ((*self.0.vt).drop)(self.0.data) }
     }
 }
 

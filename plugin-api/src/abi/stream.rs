@@ -369,7 +369,7 @@ unsafe extern "C" fn take_error<S: Export>(data: *mut ()) -> RError {
     let Some(error) = this.error.take() else {
         return match this.stream.behind() {
             // SAFETY: a valid stream.
-            Some(behind) => unsafe { (behind.vt().take_error)(behind.0.data) },
+            Some(behind) => unsafe { ((*behind.0.vt).take_error)(behind.0.data) },
             None => RError::NONE,
         };
     };
@@ -412,20 +412,14 @@ impl Foreign {
     /// What the other side knows about the connection, encoded.
     pub fn facts(&mut self) -> RBytes {
         // SAFETY: valid by the contract of `new`.
-        unsafe { (self.vt().facts)(self.0.data) }
-    }
-
-    #[inline]
-    fn vt(&self) -> &'static StreamVt {
-        // SAFETY: valid by the contract of `new`; tables are statics of an image that is never unloaded.
-        unsafe { &*self.0.vt }
+        unsafe { ((*self.0.vt).facts)(self.0.data) }
     }
 
     #[inline]
     fn raise(&mut self, polled: IoPoll, most: usize) -> Poll<io::Result<usize>> {
         polled.raise(most, || {
             // SAFETY: valid by the contract of `new`.
-            let error = unsafe { (self.vt().take_error)(self.0.data) };
+            let error = unsafe { ((*self.0.vt).take_error)(self.0.data) };
             error.into_error().map(|error| error.message().to_owned())
         })
     }
@@ -434,7 +428,7 @@ impl Foreign {
 impl Drop for Foreign {
     fn drop(&mut self) {
         // SAFETY: owned, and not used again.
-        unsafe { (self.vt().drop)(self.0.data) }
+        unsafe { ((*self.0.vt).drop)(self.0.data) }
     }
 }
 
@@ -449,7 +443,7 @@ impl AsyncRead for Foreign {
         // SAFETY: only written to by the call below.
         let into = unsafe { buf.unfilled_mut() }.as_mut_ptr().cast();
         // SAFETY: valid by the contract of `new`; the memory is lent for the call.
-        let polled = lend(cx, |cx| unsafe { (self.vt().poll_read)(self.0.data, cx, into, room) });
+        let polled = lend(cx, |cx| unsafe { ((*self.0.vt).poll_read)(self.0.data, cx, into, room) });
         self.raise(polled, room).map_ok(|count| {
             // SAFETY: the other side wrote `count` bytes, which `raise` found to be at most `room`.
             unsafe { buf.assume_init(count) };
@@ -463,21 +457,21 @@ impl AsyncWrite for Foreign {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         // SAFETY: valid by the contract of `new`; the bytes are lent for the call.
         let polled =
-            lend(cx, |cx| unsafe { (self.vt().poll_write)(self.0.data, cx, buf.as_ptr(), buf.len()) });
+            lend(cx, |cx| unsafe { ((*self.0.vt).poll_write)(self.0.data, cx, buf.as_ptr(), buf.len()) });
         self.raise(polled, buf.len())
     }
 
     #[inline]
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // SAFETY: valid by the contract of `new`.
-        let polled = lend(cx, |cx| unsafe { (self.vt().poll_flush)(self.0.data, cx) });
+        let polled = lend(cx, |cx| unsafe { ((*self.0.vt).poll_flush)(self.0.data, cx) });
         self.raise(polled, usize::MAX).map_ok(drop)
     }
 
     #[inline]
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // SAFETY: valid by the contract of `new`.
-        let polled = lend(cx, |cx| unsafe { (self.vt().poll_shutdown)(self.0.data, cx) });
+        let polled = lend(cx, |cx| unsafe { ((*self.0.vt).poll_shutdown)(self.0.data, cx) });
         self.raise(polled, usize::MAX).map_ok(drop)
     }
 
@@ -490,11 +484,12 @@ impl AsyncWrite for Foreign {
         let pieces = bufs.as_ptr().cast::<RIoSlice>();
         // SAFETY: valid by the contract of `new`; `IoSlice` is laid out as `RIoSlice`, see above.
         let polled =
-            lend(cx, |cx| unsafe { (self.vt().poll_write_vectored)(self.0.data, cx, pieces, bufs.len()) });
+            lend(cx, |cx| unsafe { ((*self.0.vt).poll_write_vectored)(self.0.data, cx, pieces, bufs.len()) });
         self.raise(polled, most)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.vt().vectored != 0
+        // SAFETY: valid by the contract of `new`.
+        unsafe { (*self.0.vt).vectored != 0 }
     }
 }
