@@ -11,6 +11,7 @@ mod forward;
 mod inspect;
 mod list_plugins;
 mod listen;
+mod new_plugin;
 mod options;
 mod output;
 mod parse;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Command::Connect(with) => run(global, with, connect::run),
         Command::Listen(with) => run(global, with, listen::run),
         Command::Forward(with) => run(global, with, forward::run),
+        Command::NewPlugin(with) => run(global, with, new_plugin::run),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use endpoints::PluginRule;
 
-use crate::{connect, explain, forward, inspect, list_plugins, listen, parse, quote};
+use crate::{connect, explain, forward, inspect, list_plugins, listen, new_plugin, parse, quote};
 
 /// Listen and connect wherever the user says, by descriptions such as tcp:host=example.com:port=80
 #[derive(Debug, Parser)]
@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Listen(With<listen::Options>),
     /// Relay every connection accepted on one endpoint to another
     Forward(With<forward::Options>),
+    /// Write a crate to begin a plugin with
+    NewPlugin(With<new_plugin::Options>),
 }
 
 /// The options of a command beside those of all. They are declared for each command, not as clap's global ones, because
