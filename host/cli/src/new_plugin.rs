@@ -44,15 +44,10 @@ pub(crate) enum Kind {
 
 pub(crate) fn run(context: &Context, options: Options) -> Outcome {
     let Options { name, kind, plugin_api } = options;
-    let plugins = context.registry()?.plugins();
-    let built_in: Vec<_> = plugins
-        .iter()
-        .filter(|plugin| plugin.origin == Origin::BuiltIn)
-        .filter_map(|plugin| plugin.manifest.as_ref())
-        .flat_map(|manifest| &manifest.plugin.schemes)
-        .map(|scheme| &*scheme.name)
-        .collect();
-    name::check(&name, &built_in).map_err(|problem| Error::new(ErrorKind::InvalidSetting, problem))?;
+    let registry = context.registry()?;
+    let is_built_in =
+        |scheme: &str| registry.manifest(scheme).is_ok_and(|(_, origin)| origin == Origin::BuiltIn);
+    name::check(&name, is_built_in).map_err(|problem| Error::new(ErrorKind::InvalidSetting, problem))?;
     let is_path = plugin_api.is_some();
     let replacements = Replacements::new(&name, kind, plugin_api.as_deref().map(location).transpose()?);
     create(Path::new(&name), kind, &replacements)?;

@@ -1,19 +1,19 @@
 //! Names that a crate, a folder and a scheme can have.
 
-/// Checks a name; `schemes` are those that hosts have already.
+/// Checks a name; `is_built_in` tells of which schemes a host has already.
 ///
 /// # Errors
 /// One line: what is wrong with it, and a name that would do.
-pub(super) fn check(name: &str, schemes: &[&str]) -> Result<(), String> {
-    let Some(problem) = problem(name, schemes) else { return Ok(()) };
-    let nearest = nearest(name, schemes);
+pub(super) fn check(name: &str, is_built_in: impl Fn(&str) -> bool) -> Result<(), String> {
+    let Some(problem) = problem(name, &is_built_in) else { return Ok(()) };
+    let nearest = nearest(name, &is_built_in);
     Err(format!("{name:?} cannot be the name of a plugin: {problem}; {nearest} would do"))
 }
 
 /// The most characters that crates.io accepts.
 const LONGEST: usize = 64;
 
-fn problem(name: &str, schemes: &[&str]) -> Option<String> {
+fn problem(name: &str, is_built_in: impl Fn(&str) -> bool) -> Option<String> {
     let problem = if name.is_empty() {
         "it is empty"
     } else if name.contains('/') {
@@ -30,7 +30,7 @@ fn problem(name: &str, schemes: &[&str]) -> Option<String> {
         "it is a keyword of Rust"
     } else if TAKEN.contains(&name) {
         "a crate of that name is needed beside it"
-    } else if schemes.contains(&name) {
+    } else if is_built_in(name) {
         "the scheme is built in"
     } else {
         return None;
@@ -39,7 +39,7 @@ fn problem(name: &str, schemes: &[&str]) -> Option<String> {
 }
 
 /// The most similar name that will do.
-fn nearest(name: &str, schemes: &[&str]) -> String {
+fn nearest(name: &str, is_built_in: impl Fn(&str) -> bool) -> String {
     let last = name.rsplit('/').find(|part| !part.is_empty()).unwrap_or_default();
     let mut nearest = String::new();
     for c in last.chars().map(|c| c.to_ascii_lowercase()) {
@@ -57,7 +57,7 @@ fn nearest(name: &str, schemes: &[&str]) -> String {
         return format!("{PREFIX}scheme");
     }
     let mut nearest = nearest.to_owned();
-    while problem(&nearest, schemes).is_some() && nearest.len() < LONGEST {
+    while problem(&nearest, &is_built_in).is_some() && nearest.len() < LONGEST {
         nearest.insert_str(0, PREFIX);
     }
     nearest
@@ -82,12 +82,14 @@ const TAKEN: &[&str] =
 mod tests {
     use super::*;
 
-    const SCHEMES: &[&str] = &["tcp", "my-unix"];
+    fn check(name: &str) -> Result<(), String> {
+        super::check(name, |scheme| ["tcp", "unix", "my-unix"].contains(&scheme))
+    }
 
     #[test]
     fn names_that_all_accept() {
         for name in ["a", "my-thing", "abc2", "a--b", &"x".repeat(64)] {
-            assert_eq!(check(name, SCHEMES), Ok(()), "{name}");
+            assert_eq!(check(name), Ok(()), "{name}");
         }
     }
 
@@ -110,23 +112,24 @@ mod tests {
             ("tokio", "needed", "my-tokio"),
             ("a\nb", "in common", "a-b"),
         ] {
-            let message = check(name, SCHEMES).expect_err(name);
+            let message = check(name).expect_err(name);
             assert!(message.contains(reason), "{name}: {message}");
             assert!(message.ends_with(&format!("; {nearest} would do")), "{name}: {message}");
             assert!(!message.contains('\n'), "{message}");
-            assert_eq!(check(nearest, SCHEMES), Ok(()), "{nearest}");
+            assert_eq!(check(nearest), Ok(()), "{nearest}");
         }
-        let message = check(&"x".repeat(65), SCHEMES).expect_err("long");
+        let message = check(&"x".repeat(65)).expect_err("long");
         assert!(message.contains("longer than 64"), "{message}");
     }
 
     #[test]
     fn what_would_do_will_do() {
         // However many are taken.
-        let message = check("unix", &["unix", "my-unix"]).expect_err("taken");
+        let message = check("unix").expect_err("taken");
         assert!(message.ends_with("; my-my-unix would do"), "{message}");
         let long = "y".repeat(64);
-        let nearest = nearest(&long, &[&long[..61]]);
-        assert_eq!(check(&nearest, &[&long[..61]]), Ok(()), "{nearest}");
+        let is_built_in = |scheme: &str| long.starts_with(scheme);
+        let nearest = nearest(&long, is_built_in);
+        assert_eq!(super::check(&nearest, is_built_in), Ok(()), "{nearest}");
     }
 }
