@@ -3,6 +3,8 @@
 //! The two plugins are compiled into this test, and lie beside it as files.
 
 mod each;
+mod own_runtime;
 mod support;
 
+use endpoints_fixture_own_runtime as _;
 use endpoints_fixture_services as _;
