@@ -1,7 +1,7 @@
 //! `new-plugin`: what it writes builds, passes its own tests, and works in both forms.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -205,6 +205,18 @@ fn what_was_written_is_told() {
     let document = new_plugin(again.path(), &[&["--json"], &given[..]].concat()).json();
     assert_eq!((&document["name"], &document["files"]), (&json!("my-thing"), &json!(told)));
     assert_eq!(document["next"][0], "cd my-thing");
+}
+
+#[test]
+fn the_book_shows_what_is_printed() {
+    let folder = TempDir::new().expect("a folder");
+    symlink(root(), folder.path().join("endpoints")).expect("a link to the repository");
+    let words = "new-plugin greet --kind wrapper --plugin-api endpoints/plugin-api";
+    let arguments: Vec<_> = words.split(' ').skip(1).collect();
+    let printed = new_plugin(folder.path(), &arguments).text();
+    let page = fs::read_to_string(root().join("docs/src/plugins.md")).expect("the chapter");
+    let shown = format!("```console\n$ endpoints {words}\n{printed}```\n");
+    assert!(page.contains(&shown), "{shown}");
 }
 
 #[test]
