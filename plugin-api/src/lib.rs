@@ -54,6 +54,8 @@ mod plugin;
 mod reachable;
 mod services;
 mod stream;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod wrap;
 
 pub use arguments::Arguments;

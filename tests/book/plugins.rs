@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use endpoints::manifest::Role;
@@ -12,6 +12,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::page;
 
+/// The folder of cargo for these plugins.
+fn target() -> PathBuf {
+    page::target_folder().join("book")
+}
+
 /// A folder with the built plugins, such as hosts trust.
 pub(crate) fn folder() -> &'static Path {
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
@@ -20,7 +25,7 @@ pub(crate) fn folder() -> &'static Path {
 
 /// Builds in a fixed place, so that only what has changed is built when the tests run again.
 fn build() -> TempDir {
-    let target = page::target_folder().join("book");
+    let target = target();
     let crates = target.join("crates");
     let mut members = Vec::new();
     for (path, content) in page::files(&page::read("docs/src/plugins.md")) {
@@ -75,6 +80,12 @@ fn they_are_found_and_their_examples_are_valid() {
             }
         }
     }
+}
+
+#[test]
+fn their_own_tests_pass() {
+    folder();
+    page::cargo(&target().join("crates"), &["test", "--tests"], &target());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod connections;
 mod errors;
 mod harness;
+mod new_plugin;
 mod plugins;
 mod relay;
 mod results;

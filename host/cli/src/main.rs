@@ -12,6 +12,7 @@ mod forward;
 mod inspect;
 mod list_plugins;
 mod listen;
+mod new_plugin;
 mod options;
 mod output;
 mod parse;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Command::Forward(with) => run(global, with, forward::run),
         Command::CheckPlugin(with) => run(global, with, check_plugin::run),
         Command::CheckPluginChild => endpoints_check::serve(),
+        Command::NewPlugin(with) => run(global, with, new_plugin::run),
     }
 }
 

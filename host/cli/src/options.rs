@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use endpoints::PluginRule;
 
-use crate::{check_plugin, connect, explain, forward, inspect, list_plugins, listen, parse, quote};
+use crate::{
+    check_plugin, connect, explain, forward, inspect, list_plugins, listen, new_plugin, parse, quote,
+};
 
 /// Listen and connect wherever the user says, by descriptions such as tcp:host=example.com:port=80
 #[derive(Debug, Parser)]
@@ -41,6 +43,8 @@ pub(crate) enum Command {
     /// Does one of the checks: what check-plugin runs
     #[command(name = check_plugin::CHILD, hide = true)]
     CheckPluginChild,
+    /// Write a crate to begin a plugin with
+    NewPlugin(With<new_plugin::Options>),
 }
 
 /// The options of a command beside those of all. They are declared for each command, not as clap's global ones, because
