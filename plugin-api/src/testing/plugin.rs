@@ -99,7 +99,7 @@ impl TestServer {
     pub async fn listen(&self) -> Result<TestListener, Error> {
         let mut listener = self.server.listen(ListenContext::default()).await?;
         let socket = listener.0.take_socket();
-        let socket = socket.map(|socket| socket::listening(&self.host, socket)).transpose()?;
+        let socket = socket?.map(|socket| socket::listening(&self.host, socket)).transpose()?;
         Ok(TestListener { host: self.host.clone(), socket, listener })
     }
 
