@@ -1,5 +1,6 @@
 //! Plugins and hosts that were not built together: other compilers, other profiles, other versions of the boundary.
 
+mod api;
 mod checked;
 mod kept;
 mod matrix;
