@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use endpoints_plugin_api as api;
 use endpoints_plugin_api::abi::conn::Taken;
-use endpoints_plugin_api::abi::endpoint::{Export, Foreign, REndpoint};
+use endpoints_plugin_api::abi::endpoint::{Export, Foreign};
 use endpoints_plugin_api::abi::host::{CLIENT, SERVER};
-use endpoints_plugin_api::abi::listener::RListener;
+use endpoints_plugin_api::abi::listener::Foreign as ForeignListener;
 
 use crate::arguments::{self, Argument};
 use crate::connection::{Connection, ConnectionInfo};
@@ -193,10 +193,10 @@ impl Export for Nested {
         Ok(connection.into_taken())
     }
 
-    async fn listen(self: Arc<Self>) -> Result<RListener, api::Error> {
+    async fn listen(self: Arc<Self>) -> Result<ForeignListener, api::Error> {
         self.0.note_runtime();
         let listener = Arc::clone(&self.0).listen().await.map_err(|error| error.to_api())?;
-        Ok(RListener::new(listener))
+        Ok(ForeignListener::of(listener))
     }
 
     fn describe(&self) -> Vec<u8> {
@@ -205,8 +205,8 @@ impl Export for Nested {
 }
 
 /// An endpoint made for a plugin that brought the description itself.
-pub(crate) fn export(endpoint: Arc<Endpoint>) -> REndpoint {
-    REndpoint::new(Arc::new(Nested(endpoint)))
+pub(crate) fn export(endpoint: Arc<Endpoint>) -> Foreign {
+    Foreign::of(Arc::new(Nested(endpoint)))
 }
 
 /// What one attempt to connect is about.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use endpoints_plugin_api as api;
 use endpoints_plugin_api::abi::bytes::RBytes;
 use endpoints_plugin_api::abi::conn::{Body, Handshaking, Taken};
-use endpoints_plugin_api::abi::future::RFuture;
+use endpoints_plugin_api::abi::future::{Foreign as ForeignFuture, RUnit};
 use endpoints_plugin_api::abi::listener::{Export, Foreign};
 use endpoints_plugin_api::{Facts, Reachable};
 use tokio::net::{TcpListener, UnixListener};
@@ -265,13 +265,13 @@ impl Export for Listener {
         None
     }
 
-    fn close(&mut self) -> RFuture {
+    fn close(&mut self) -> Option<ForeignFuture<RUnit>> {
         // What listens is dropped by whoever holds this; what is to be waited for is the plugin's own closing.
         let foreign = match &mut self.acceptor {
             Acceptor::Plugin(foreign) => Some(foreign.get_mut()),
             _ => None,
         };
-        foreign.map_or(RFuture::NONE, Foreign::begin_close_raw)
+        foreign.and_then(Foreign::begin_close)
     }
 }
 

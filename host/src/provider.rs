@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
 
-use endpoints_plugin_api::abi::host::RHost;
 use endpoints_plugin_api::abi::instance::Instance;
 use endpoints_plugin_api::export::BuiltIn;
 
@@ -138,8 +137,8 @@ impl Provider {
             }
         };
         tracing::debug!(plugin = self.name(), origin = %self.origin, "set up");
-        let host = RHost::new(Arc::new(services.for_plugin(self.name())));
-        Instance::create(constructor, host).map_err(|error| {
+        let services = Arc::new(services.for_plugin(self.name()));
+        Instance::create(constructor, services).map_err(|error| {
             Error::from(error).context(format_args!("the plugin {} cannot be set up", self.name()))
         })
     }

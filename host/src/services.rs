@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use endpoints_plugin_api as api;
 use endpoints_plugin_api::abi::conn::Taken;
-use endpoints_plugin_api::abi::endpoint::REndpoint;
+use endpoints_plugin_api::abi::endpoint::Foreign as ForeignEndpoint;
 use endpoints_plugin_api::abi::services::Services;
 use tokio::runtime::Handle;
 
@@ -73,7 +73,7 @@ fn no_runtime() -> api::Error {
 impl Services for HostServices {
     type Watched = Watch;
 
-    fn endpoint(&self, role: u32, description: &[u8]) -> Result<REndpoint, api::Error> {
+    fn endpoint(&self, role: u32, description: &[u8]) -> Result<ForeignEndpoint, api::Error> {
         let internal = |message: &str| api::Error::new(api::ErrorKind::Internal, message);
         let role = RoleKind::from_code(role).ok_or_else(|| internal("there is no such role"))?;
         let inner = self.registry.upgrade().ok_or_else(|| internal("the registry is gone"))?;

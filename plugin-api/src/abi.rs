@@ -26,6 +26,7 @@ pub mod listener;
 pub mod module;
 pub mod services;
 pub mod stream;
+mod table;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

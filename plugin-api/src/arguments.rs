@@ -19,7 +19,17 @@ use crate::plugin::{Client, Server};
 /// the kind `Internal`.
 #[derive(Debug)]
 pub struct Arguments<'a> {
-    all: Vec<&'a mut RArgument>,
+    all: Vec<Argument<'a>>,
+}
+
+/// An argument as the host lends it.
+#[derive(Debug)]
+struct Argument<'a> {
+    name: &'a [u8],
+    value: &'a [u8],
+    number: u64,
+    given: bool,
+    endpoint: &'a mut REndpoint,
 }
 
 impl<'a> Arguments<'a> {
@@ -30,16 +40,27 @@ impl<'a> Arguments<'a> {
         if count == 0 {
             return Self { all: Vec::new() };
         }
-        // SAFETY: by contract, there is a first one; its size is the distance to the next, more than ours where the
-        // host is newer. No host is older than this first version.
+        // SAFETY: by contract, there is a first one; its size is the distance to the next, whatever version the host has.
         let distance = unsafe { (*arguments).size };
-        let place = |index: usize| arguments.wrapping_byte_add(distance * index);
-        // SAFETY: by contract, each is lent for `'a`, and they do not overlap.
-        Self { all: (0..count).map(|index| unsafe { &mut *place(index) }).collect() }
+        let argument = |index: usize| {
+            let place = arguments.wrapping_byte_add(distance * index);
+            // SAFETY: by contract, each is lent for `'a`, and they do not overlap. They are read through the pointer: an
+            // older host's are shorter, and have the fields of the first version.
+            unsafe {
+                Argument {
+                    name: (*place).name.bytes(),
+                    value: (*place).value.bytes(),
+                    number: (*place).number,
+                    given: (*place).given != 0,
+                    endpoint: &mut (*place).endpoint,
+                }
+            }
+        };
+        Self { all: (0..count).map(argument).collect() }
     }
 
-    fn find(&self, name: &str) -> Option<&RArgument> {
-        self.all.iter().map(|argument| &**argument).find(|argument| is_named(argument, name))
+    fn find(&self, name: &str) -> Option<&Argument<'a>> {
+        self.all.iter().find(|argument| argument.name == name.as_bytes())
     }
 
     fn need<T>(name: &str, value: Option<T>) -> Result<T, Error> {
@@ -57,15 +78,13 @@ impl<'a> Arguments<'a> {
     /// Whether the description gives the argument itself.
     #[must_use]
     pub fn is_given(&self, name: &str) -> bool {
-        self.find(name).is_some_and(|argument| argument.given != 0)
+        self.find(name).is_some_and(|argument| argument.given)
     }
 
     /// The bytes of a value of any type, where it is present.
     #[must_use]
     pub fn opt_bytes(&self, name: &str) -> Option<&[u8]> {
-        // SAFETY: the host lends the value for `'a`, which `self` borrows from.
-        #[expect(unsafe_code, reason = "reads what the host lends")]
-        self.find(name).map(|argument| unsafe { argument.value.bytes() })
+        self.find(name).map(|argument| argument.value)
     }
 
     /// The bytes of a value of any type.
@@ -219,23 +238,16 @@ impl<'a> Arguments<'a> {
     }
 
     fn take(&mut self, name: &str) -> Result<Option<Foreign>, Error> {
-        let Some(argument) = self.all.iter_mut().find(|argument| is_named(argument, name)) else {
+        let Some(argument) = self.all.iter_mut().find(|argument| argument.name == name.as_bytes()) else {
             return Ok(None);
         };
         if argument.endpoint.is_none() {
             let message = format!("the argument {name} is no nested description, or was taken before");
             return Err(Error::new(ErrorKind::Internal, message));
         }
-        let raw = std::mem::replace(&mut argument.endpoint, REndpoint::NONE);
+        let raw = std::mem::replace(argument.endpoint, REndpoint::NONE);
         // SAFETY: the host gives the endpoint to whoever takes it out.
         #[expect(unsafe_code, reason = "takes over what the host gives")]
         Ok(Some(unsafe { Foreign::new(raw) }))
     }
-}
-
-fn is_named(argument: &RArgument, name: &str) -> bool {
-    // SAFETY: the host lends the name for as long as the argument.
-    #[expect(unsafe_code, reason = "reads what the host lends")]
-    let known = unsafe { argument.name.bytes() };
-    known == name.as_bytes()
 }

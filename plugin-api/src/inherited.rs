@@ -3,7 +3,8 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
 /// Why a descriptor was not taken.
@@ -37,10 +38,10 @@ pub fn take(
 ) -> Result<OwnedFd, NotTaken> {
     static STANDARD: Mutex<[bool; 2]> = Mutex::new([false; 2]);
     let mut standard = STANDARD.lock().unwrap_or_else(PoisonError::into_inner);
-    if number < 0 {
-        return Err(NotTaken::Closed);
-    }
     match number {
+        ..0 => return Err(NotTaken::Closed),
+        // Whatever is opened next would get its number, and with it the messages of the whole program.
+        2 => return Err(NotTaken::Unfit("standard error belongs to the program".to_owned())),
         0 | 1 if standard[usize::from(number == 1)] => return Err(NotTaken::Taken),
         0 | 1 => {}
         _ => match closes_on_exec(number) {
@@ -50,29 +51,25 @@ pub fn take(
         },
     }
     // SAFETY: it is open, was handed down to this process for its use, and nobody has taken it: looked at just now, under
-    // the lock. Rust sees to it that the standard ones are open. Unless it is kept, it is given back below without being
-    // closed.
-    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+    // the lock. Rust sees to it that the standard ones are open. Unless it is kept, it is never closed, also where the
+    // check panics.
+    let descriptor = unsafe { ManuallyDrop::new(OwnedFd::from_raw_fd(number)) };
     let taken = check(descriptor.as_fd()).and_then(|()| {
         let taken = match number {
             0 | 1 => put_aside(descriptor.as_fd(), number).map(Some),
-            _ => rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC)
+            _ => rustix::io::fcntl_setfd(&*descriptor, rustix::io::FdFlags::CLOEXEC)
                 .map(|()| None)
                 .map_err(Into::into),
         };
         taken.map_err(|error| error.to_string())
     });
     match taken {
-        Ok(None) => Ok(descriptor),
+        Ok(None) => Ok(ManuallyDrop::into_inner(descriptor)),
         Ok(Some(copy)) => {
             standard[usize::from(number == 1)] = true;
-            let _ = descriptor.into_raw_fd();
             Ok(copy)
         }
-        Err(problem) => {
-            let _ = descriptor.into_raw_fd();
-            Err(NotTaken::Unfit(problem))
-        }
+        Err(problem) => Err(NotTaken::Unfit(problem)),
     }
 }
 
@@ -99,7 +96,7 @@ fn closes_on_exec(number: RawFd) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-    use std::os::fd::AsRawFd;
+    use std::os::fd::{AsRawFd, IntoRawFd};
 
     use super::*;
 
@@ -120,5 +117,6 @@ mod tests {
         assert!(matches!(take(number, |_| Ok(())), Err(NotTaken::Closed)));
         assert!(matches!(take(-1, |_| Ok(())), Err(NotTaken::Closed)));
         assert!(matches!(take(listener.as_raw_fd(), |_| Ok(())), Err(NotTaken::Taken)));
+        assert!(matches!(take(2, |_| Ok(())), Err(NotTaken::Unfit(_))));
     }
 }

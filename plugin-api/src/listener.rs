@@ -9,8 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use crate::abi;
 use crate::abi::conn::{Body, Handshaking, Taken};
-use crate::abi::future::RFuture;
-use crate::abi::listener::{Export, Foreign, RListener};
+use crate::abi::future::{Foreign as ForeignFuture, RUnit};
+use crate::abi::listener::{Export, Foreign};
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
 use crate::facts::Facts;
@@ -41,10 +41,7 @@ impl Listener {
     }
 
     pub(crate) fn export(listener: impl Export) -> Self {
-        let raw = RListener::new(listener);
-        // SAFETY: just made, and owned.
-        #[expect(unsafe_code, reason = "hands a listener of this image to its own safe face")]
-        Self(unsafe { Foreign::new(raw) })
+        Self(Foreign::of(listener))
     }
 
     /// Waits for the next connection, not for its handshake.
@@ -252,8 +249,8 @@ impl<G: Send + 'static> Export for SocketListener<G> {
         self.socket.take()
     }
 
-    fn close(&mut self) -> RFuture {
-        RFuture::NONE
+    fn close(&mut self) -> Option<ForeignFuture<RUnit>> {
+        None
     }
 }
 
@@ -288,7 +285,7 @@ impl<A: Accept> Export for AcceptListener<A> {
         None
     }
 
-    fn close(&mut self) -> RFuture {
-        RFuture::NONE
+    fn close(&mut self) -> Option<ForeignFuture<RUnit>> {
+        None
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::abi::conn::Taken;
 use crate::abi::endpoint::{Export, Foreign};
-use crate::abi::listener::RListener;
+use crate::abi::listener::Foreign as ForeignListener;
 use crate::arguments::Arguments;
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
@@ -152,7 +152,7 @@ impl<C: Connect> Export for ClientExport<C> {
         self.0.connect(context).await.map(Connection::into_taken)
     }
 
-    async fn listen(self: Arc<Self>) -> Result<RListener, Error> {
+    async fn listen(self: Arc<Self>) -> Result<ForeignListener, Error> {
         Err(Error::new(ErrorKind::Unsupported, "a client endpoint cannot listen"))
     }
 
@@ -168,8 +168,8 @@ impl<L: Listen> Export for ServerExport<L> {
         Err(Error::new(ErrorKind::Unsupported, "a server endpoint cannot connect"))
     }
 
-    async fn listen(self: Arc<Self>) -> Result<RListener, Error> {
-        Ok(self.0.listen(ListenContext {}).await?.0.into_raw())
+    async fn listen(self: Arc<Self>) -> Result<ForeignListener, Error> {
+        Ok(self.0.listen(ListenContext {}).await?.0)
     }
 
     fn describe(&self) -> Vec<u8> {

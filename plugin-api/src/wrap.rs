@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use crate::abi::conn::Taken;
-use crate::abi::future::{RFuture, RUnit};
+use crate::abi::future::{Foreign as ForeignFuture, RUnit};
 use crate::abi::listener::Export;
 use crate::connection::Connection;
 use crate::error::Error;
@@ -129,10 +129,7 @@ where
         None
     }
 
-    fn close(&mut self) -> RFuture {
-        match self.inner.take() {
-            Some(inner) => RFuture::new::<RUnit, _>(inner.close()),
-            None => RFuture::NONE,
-        }
+    fn close(&mut self) -> Option<ForeignFuture<RUnit>> {
+        self.inner.take().map(|inner| ForeignFuture::of(inner.close()))
     }
 }

@@ -92,7 +92,8 @@ fn public(item: &Item, path: &str, items: &mut BTreeSet<String>) {
             }
         }
         Item::Const(constant) if is_public(&constant.vis, &constant.attrs) => {
-            add(format!("const {path}::{}: {}", constant.ident, constant.ty.to_token_stream()));
+            let (kind, value) = (constant.ty.to_token_stream(), constant.expr.to_token_stream());
+            add(format!("const {path}::{}: {kind} = {value}", constant.ident));
         }
         Item::Type(alias) if is_public(&alias.vis, &alias.attrs) => {
             add(format!("type {path}::{} = {}", alias.ident, alias.ty.to_token_stream()));
@@ -129,7 +130,8 @@ fn implementation(block: &ItemImpl, path: &str, items: &mut BTreeSet<String>) {
                 function.sig.to_token_stream().to_string()
             }
             syn::ImplItem::Const(constant) if is_public(&constant.vis, &constant.attrs) => {
-                format!("const {}: {}", constant.ident, constant.ty.to_token_stream())
+                let (kind, value) = (constant.ty.to_token_stream(), constant.expr.to_token_stream());
+                format!("const {}: {kind} = {value}", constant.ident)
             }
             _ => continue,
         };

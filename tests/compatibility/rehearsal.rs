@@ -78,6 +78,51 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "origin: RSlice::new(origin) };",
         "origin: RSlice::new(origin), edition: 11 };",
     ),
+    (
+        "plugin-api/src/abi/entry.rs",
+        "    pub create: Option<unsafe extern \"C\" fn(host: RHost, out: *mut RCreated)>,\n}",
+        "    pub create: Option<unsafe extern \"C\" fn(host: RHost, out: *mut RCreated)>,\n    /// Since 1.1.\n    pub edition: u64,\n}",
+    ),
+    (
+        "plugin-api/src/abi/module.rs",
+        "    pub vt: *const PluginVt,\n}",
+        "    pub vt: *const PluginVt,\n    /// Since 1.1.\n    pub edition: u64,\n}",
+    ),
+    (
+        "plugin-api/src/abi/module.rs",
+        "    /// Frees the instance; its endpoints live on.\n    pub drop: unsafe extern \"C\" fn(data: *mut ()),\n}",
+        "    /// Frees the instance; its endpoints live on.\n    pub drop: unsafe extern \"C\" fn(data: *mut ()),\n    /// Since 1.1.\n    pub edition: u64,\n}",
+    ),
+    (
+        "plugin-api/src/abi/module.rs",
+        "drop: super::drop_box::<P> };",
+        "drop: super::drop_box::<P>, edition: 11 };",
+    ),
+    (
+        "plugin-api/src/abi/module.rs",
+        "    pub endpoint: REndpoint,\n}",
+        "    pub endpoint: REndpoint,\n    /// Since 1.1.\n    pub edition: u64,\n}",
+    ),
+    (
+        "plugin-api/src/abi/instance.rs",
+        "ForeignEndpoint::into_raw),\n",
+        "ForeignEndpoint::into_raw),\n                edition: 11,\n",
+    ),
+    (
+        "plugin-api/src/abi/listener.rs",
+        "    /// Stops listening and frees it.\n    pub drop: unsafe extern \"C\" fn(data: *mut ()),\n}",
+        "    /// Stops listening and frees it.\n    pub drop: unsafe extern \"C\" fn(data: *mut ()),\n    /// Since 1.1.\n    pub edition: u64,\n}",
+    ),
+    (
+        "plugin-api/src/abi/listener.rs",
+        "        drop: drop_box::<Self>,\n",
+        "        drop: drop_box::<Self>,\n        edition: 11,\n",
+    ),
+    (
+        "plugin-api/src/abi/future.rs",
+        "    pub error: RError,\n}\n\n// SAFETY: `repr(C)`, size first; a zero `RError` is none.",
+        "    pub error: RError,\n    /// Since 1.1.\n    pub edition: u64,\n}\n\n// SAFETY: `repr(C)`, size first; a zero `RError` is none.",
+    ),
     // A plugin that uses it where it is there.
     (
         "tests/fixtures/mutants/src/lib.rs",

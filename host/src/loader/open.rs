@@ -3,6 +3,7 @@
 
 use std::error::Error as _;
 use std::fs::File;
+use std::mem::offset_of;
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::ptr::NonNull;
 
@@ -10,7 +11,7 @@ use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
 use abi_stable::library::{AbiHeaderRef, LibHeader};
 use endpoints_plugin_api::abi::entry::{ENTRY_ABI, REntry};
 use endpoints_plugin_api::abi::instance::Constructor;
-use endpoints_plugin_api::abi::module::PluginModRef;
+use endpoints_plugin_api::abi::module::{Create, PluginModRef};
 use endpoints_plugin_api::manifest::{C_ENTRY_PREFIX, ENTRY_PREFIX, FORMAT, HEAD, MAGIC};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
@@ -114,6 +115,9 @@ unsafe fn from_header(header: NonNull<LibHeader>, text: &str) -> Result<Construc
     Ok(unsafe { Constructor::new(module.create()) })
 }
 
+/// The bytes of the first version of a plain table.
+const FIRST_ENTRY: usize = offset_of!(REntry, create) + size_of::<Option<Create>>();
+
 /// The constructor of a plugin in another language, whose entry is a plain table.
 ///
 /// # Safety
@@ -123,22 +127,21 @@ unsafe fn from_table(entry: NonNull<REntry>, text: &str) -> Result<Constructor, 
         |what: String| Refusal::new(RefusalKind::AbiHeader, format!("its entry is of no use: {what}"));
     // SAFETY: every entry begins with its size, and of what it says there is all.
     let size = unsafe { entry.cast::<usize>().read() };
-    if size < size_of::<REntry>() {
-        return Err(refuse(format!(
-            "it has {size} bytes, and the first version has {}",
-            size_of::<REntry>()
-        )));
+    if size < FIRST_ENTRY {
+        return Err(refuse(format!("it has {size} bytes, and the first version has {FIRST_ENTRY}")));
     }
-    // SAFETY: it has the fields of the first version, which stay as they are.
-    let entry: &'static REntry = unsafe { entry.as_ref() };
-    if entry.abi != ENTRY_ABI {
-        return Err(refuse(format!("it is of version {}, and this host knows {ENTRY_ABI}", entry.abi)));
+    let entry = entry.as_ptr();
+    // SAFETY: it has the fields of the first version, which stay as they are; read through the pointer, as a reference
+    // would promise those of later ones too.
+    let (abi, record, create) = unsafe { ((*entry).abi, (*entry).record, (*entry).create) };
+    if abi != ENTRY_ABI {
+        return Err(refuse(format!("it is of version {abi}, and this host knows {ENTRY_ABI}")));
     }
-    let Some(create) = entry.create else {
+    let Some(create) = create else {
         return Err(refuse("it has no function to make an instance".into()));
     };
     // SAFETY: a record, or null.
-    if !unsafe { is_record(entry.record, text) } {
+    if !unsafe { is_record(record, text) } {
         return Err(stale());
     }
     // SAFETY: the version says that it is a `Create`.

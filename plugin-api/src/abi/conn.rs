@@ -10,6 +10,7 @@ use super::bytes::RBytes;
 use super::error::RError;
 use super::future::{Foreign as ForeignFuture, RFuture};
 use super::stream::{Foreign as ForeignStream, RStream};
+use super::table::check;
 use crate::error::{Error, ErrorKind};
 
 /// What `connect`, `accept` and a handshake come to. `kind` says which fields count; the receiver owns them.
@@ -86,10 +87,14 @@ impl RConn {
                 Body::Pair { read, write, inherited: self.inherited != 0 }
             }
             Self::STREAM if !self.stream.is_none() => {
+                // SAFETY: a table, by contract.
+                unsafe { check(self.stream.vt)? };
                 // SAFETY: as said.
                 Body::Stream(unsafe { ForeignStream::new(self.stream) })
             }
             Self::HANDSHAKE if !self.handshake.is_none() => {
+                // SAFETY: a table, by contract.
+                unsafe { check(self.handshake.vt)? };
                 // SAFETY: as said; it writes an `RConn`.
                 Body::Handshake(Handshaking(unsafe { ForeignFuture::new(self.handshake) }))
             }

@@ -7,7 +7,8 @@ use super::bytes::{RBytes, RSlice};
 use super::conn::{RConn, Taken};
 use super::error::RError;
 use super::future::{Foreign as ForeignFuture, RFuture};
-use super::listener::{Foreign as ForeignListener, RListen, RListener};
+use super::listener::{Foreign as ForeignListener, RListen};
+use super::table::check;
 use super::{Sized0, guard};
 use crate::error::{Error, ErrorKind};
 
@@ -67,7 +68,7 @@ pub trait Export: Send + Sync + 'static {
         origin: Vec<u8>,
     ) -> impl Future<Output = Result<Taken, Error>> + Send + 'static;
     /// Listens.
-    fn listen(self: Arc<Self>) -> impl Future<Output = Result<RListener, Error>> + Send + 'static;
+    fn listen(self: Arc<Self>) -> impl Future<Output = Result<ForeignListener, Error>> + Send + 'static;
     /// Final argument values, encoded.
     fn describe(&self) -> Vec<u8>;
 }
@@ -254,6 +255,8 @@ impl REndpointResult {
         if self.endpoint.is_none() {
             return Err(Error::new(ErrorKind::Internal, "neither an endpoint nor an error was handed over"));
         }
+        // SAFETY: a table, by contract.
+        unsafe { check(self.endpoint.vt)? };
         // SAFETY: by contract.
         Ok(unsafe { Foreign::new(self.endpoint) })
     }

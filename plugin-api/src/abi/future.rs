@@ -119,6 +119,16 @@ unsafe impl<R> Send for Foreign<R> {}
 unsafe impl<R> Sync for Foreign<R> {}
 
 impl<R: Sized0> Foreign<R> {
+    /// A future of this image, as the other side holds it.
+    #[must_use]
+    pub fn of<F>(future: F) -> Self
+    where
+        R: From<F::Output> + 'static,
+        F: Future + Send + 'static,
+    {
+        Self { raw: RFuture::new::<R, F>(future), result: PhantomData }
+    }
+
     /// Takes the future over.
     ///
     /// # Safety

@@ -1,10 +1,14 @@
 //! The host's hold on an instance of a plugin.
 
+use std::sync::Arc;
+
 use super::Sized0;
 use super::bytes::RSlice;
 use super::endpoint::{Foreign as ForeignEndpoint, REndpoint, REndpointResult};
 use super::host::RHost;
 use super::module::{Create, PluginVt, RArgument, RCreated};
+use super::services::Services;
+use super::table::check;
 use crate::error::{Error, ErrorKind};
 use crate::plugin::Plugin;
 
@@ -57,12 +61,12 @@ pub struct Given<'a> {
 }
 
 impl Instance {
-    /// Makes an instance.
+    /// Makes an instance, which is lent `services`.
     ///
     /// # Errors
     /// What the plugin says against it.
-    pub fn create(constructor: Constructor, host: RHost) -> Result<Self, Error> {
-        let mut created = RCreated::absent();
+    pub fn create<S: Services>(constructor: Constructor, services: Arc<S>) -> Result<Self, Error> {
+        let (host, mut created) = (RHost::new(services), RCreated::absent());
         // SAFETY: by the contract of `Constructor`; the handle is given up, and `created` is absent.
         unsafe { (constructor.0)(host, &raw mut created) };
         if let Some(error) = created.error.into_error() {
@@ -71,6 +75,8 @@ impl Instance {
         if created.vt.is_null() {
             return Err(Error::new(ErrorKind::Internal, "the plugin gave neither an instance nor an error"));
         }
+        // SAFETY: a table, by the contract of `Constructor`.
+        unsafe { check(created.vt)? };
         Ok(Self { data: created.data, vt: created.vt })
     }
 

@@ -8,6 +8,7 @@ use super::conn::{RConn, Taken, owned};
 use super::context::{RContext, WakerCache, enter, lend};
 use super::error::RError;
 use super::future::{Foreign as ForeignFuture, RFuture, RUnit};
+use super::table::check;
 use super::{Sized0, drop_box, guard};
 use crate::error::{Error, ErrorKind};
 
@@ -62,7 +63,7 @@ pub trait Export: Send + 'static {
     /// The listening socket, given up.
     fn take_socket(&mut self) -> Option<OwnedFd>;
     /// Stops listening.
-    fn close(&mut self) -> RFuture;
+    fn close(&mut self) -> Option<ForeignFuture<RUnit>>;
 }
 
 impl RListener {
@@ -138,7 +139,7 @@ unsafe extern "C" fn take_socket<L: Export>(data: *mut ()) -> i32 {
 unsafe extern "C" fn close<L: Export>(data: *mut ()) -> RFuture {
     // SAFETY: as above.
     let this = unsafe { &mut *data.cast::<ListenerBox<L>>() };
-    guard(RFuture::NONE, || this.listener.close())
+    guard(RFuture::NONE, || this.listener.close().map_or(RFuture::NONE, ForeignFuture::into_raw))
 }
 
 /// The other side's listener.
@@ -153,6 +154,12 @@ unsafe impl Send for Foreign {}
 unsafe impl Sync for Foreign {}
 
 impl Foreign {
+    /// A listener of this image, as the other side holds it.
+    #[must_use]
+    pub fn of<L: Export>(listener: L) -> Self {
+        Self(RListener::new(listener))
+    }
+
     /// Takes the listener over.
     ///
     /// # Safety
@@ -217,14 +224,10 @@ impl Foreign {
         }
     }
 
-    /// Begins to stop listening: a future of an [`RUnit`], or none where there is nothing to wait for.
-    pub fn begin_close_raw(&mut self) -> RFuture {
+    /// Begins to stop listening; none where there is nothing to wait for.
+    pub fn begin_close(&mut self) -> Option<ForeignFuture<RUnit>> {
         // SAFETY: valid by the contract of `new`.
-        unsafe { ((*self.0.vt).close)(self.0.data) }
-    }
-
-    fn begin_close(&mut self) -> Option<ForeignFuture<RUnit>> {
-        let closing = self.begin_close_raw();
+        let closing = unsafe { ((*self.0.vt).close)(self.0.data) };
         // SAFETY: `close` gives a future of `RUnit`, or none.
         (!closing.is_none()).then(|| unsafe { ForeignFuture::new(closing) })
     }
@@ -267,16 +270,18 @@ impl RListen {
         if self.listener.vt.is_null() {
             return Err(Error::new(ErrorKind::Internal, "neither a listener nor an error was handed over"));
         }
+        // SAFETY: a table, by contract.
+        unsafe { check(self.listener.vt)? };
         // SAFETY: by contract.
         Ok(unsafe { Foreign::new(self.listener) })
     }
 }
 
-impl From<Result<RListener, Error>> for RListen {
-    fn from(result: Result<RListener, Error>) -> Self {
+impl From<Result<Foreign, Error>> for RListen {
+    fn from(result: Result<Foreign, Error>) -> Self {
         let mut listen = Self::absent();
         match result {
-            Ok(listener) => listen.listener = listener,
+            Ok(listener) => listen.listener = listener.into_raw(),
             Err(error) => listen.error = error.into(),
         }
         listen

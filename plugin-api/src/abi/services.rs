@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::bytes::{RSlice, line};
 use super::conn::{RConn, Taken, owned};
 use super::context::{RContext, WakerCache, enter};
-use super::endpoint::{REndpoint, REndpointResult};
+use super::endpoint::{Foreign as ForeignEndpoint, REndpointResult};
 use super::error::RError;
 use super::future::{Foreign as ForeignFuture, RBytesResult, RFuture, RUnit};
 use super::host::{HostVt, RHost, RReadiness, RReadinessResult, ReadinessVt};
@@ -25,7 +25,7 @@ pub trait Services: Send + Sync + 'static {
     type Watched: Watched;
 
     /// Makes an endpoint of a role ([`CLIENT`](super::host::CLIENT) or [`SERVER`](super::host::SERVER)).
-    fn endpoint(&self, role: u32, description: &[u8]) -> Result<REndpoint, Error>;
+    fn endpoint(&self, role: u32, description: &[u8]) -> Result<ForeignEndpoint, Error>;
     /// Waits for a connect that is under way.
     fn finish_connect(
         &self,
@@ -117,7 +117,7 @@ unsafe extern "C" fn endpoint<S: Services>(
 ) {
     // SAFETY: a live handle; the description is lent for the call.
     let (services, description) = unsafe { (services::<S>(data), description.bytes()) };
-    let made = guard(Err(panicked()), || services.endpoint(role, description));
+    let made = guard(Err(panicked()), || services.endpoint(role, description).map(ForeignEndpoint::into_raw));
     // SAFETY: the caller lends an absent result.
     unsafe { REndpointResult::from(made).write_to(out) };
 }

@@ -6,7 +6,7 @@ use super::host::TestHost;
 use super::services::Lent;
 use super::socket;
 use super::values::Values;
-use crate::abi::host::{CLIENT, RHost, SERVER};
+use crate::abi::host::{CLIENT, SERVER};
 use crate::abi::instance::{Constructor, Instance};
 use crate::connection::Connection;
 use crate::error::Error;
@@ -24,7 +24,7 @@ pub struct TestPlugin {
 
 impl TestPlugin {
     pub(super) fn new<P: Plugin>(host: TestHost) -> Result<Self, Error> {
-        let instance = Instance::create(Constructor::of::<P>(), RHost::new(Arc::new(Lent(host.clone()))))?;
+        let instance = Instance::create(Constructor::of::<P>(), Arc::new(Lent(host.clone())))?;
         Ok(Self { host, instance })
     }
 

@@ -13,7 +13,7 @@ use super::socket;
 use super::sys::Watch;
 use crate::abi::bytes::RBytes;
 use crate::abi::conn::{Body, Taken};
-use crate::abi::endpoint::REndpoint;
+use crate::abi::endpoint::Foreign;
 use crate::abi::host::CLIENT;
 use crate::abi::services::Services;
 use crate::connection::Carrier;
@@ -34,10 +34,10 @@ pub(super) struct Lent(pub(super) TestHost);
 impl Services for Lent {
     type Watched = Watch;
 
-    fn endpoint(&self, role: u32, description: &[u8]) -> Result<REndpoint, Error> {
+    fn endpoint(&self, role: u32, description: &[u8]) -> Result<Foreign, Error> {
         let named = Named { host: self.0.clone(), name: String::from_utf8_lossy(description).into_owned() };
         let endpoint = if role == CLIENT { named.client() } else { named.server() };
-        Ok(endpoint.into_raw())
+        Ok(endpoint)
     }
 
     fn finish_connect(

@@ -32,7 +32,7 @@ fn none<T>() -> Result<T, Error> {
 impl Services for Nothing {
     type Watched = Self;
 
-    fn endpoint(&self, _: u32, _: &[u8]) -> Result<REndpoint, Error> {
+    fn endpoint(&self, _: u32, _: &[u8]) -> Result<Foreign, Error> {
         panic!("a host that panics")
     }
 
@@ -170,7 +170,7 @@ fn all() -> [Given<'static>; 8] {
 }
 
 fn instance() -> Instance {
-    Instance::create(Constructor::of::<Checker>(), RHost::new(Arc::new(Nothing))).unwrap()
+    Instance::create(Constructor::of::<Checker>(), Arc::new(Nothing)).unwrap()
 }
 
 #[test]
@@ -255,7 +255,7 @@ impl endpoints_plugin_api::abi::endpoint::Export for Nested {
         Err(Error::new(ErrorKind::Unreachable, "never"))
     }
 
-    async fn listen(self: Arc<Self>) -> Result<endpoints_plugin_api::abi::listener::RListener, Error> {
+    async fn listen(self: Arc<Self>) -> Result<endpoints_plugin_api::abi::listener::Foreign, Error> {
         none()
     }
 
@@ -292,12 +292,11 @@ fn plugins_that_cannot_be_set_up_say_why_and_let_the_host_go() {
         }
     }
     let services = Arc::new(Nothing);
-    let error =
-        Instance::create(Constructor::of::<Refuses>(), RHost::new(Arc::clone(&services))).unwrap_err();
+    let error = Instance::create(Constructor::of::<Refuses>(), Arc::clone(&services)).unwrap_err();
     assert_eq!((error.kind(), error.message()), (ErrorKind::Unsupported, "there is no runtime"));
-    let error = Instance::create(Constructor::of::<Panics>(), RHost::new(Arc::clone(&services))).unwrap_err();
+    let error = Instance::create(Constructor::of::<Panics>(), Arc::clone(&services)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Panicked);
-    let made = Instance::create(Constructor::of::<Checker>(), RHost::new(Arc::clone(&services))).unwrap();
+    let made = Instance::create(Constructor::of::<Checker>(), Arc::clone(&services)).unwrap();
     assert_eq!(Arc::strong_count(&services), 2);
     drop(made);
     assert_eq!(Arc::strong_count(&services), 1);

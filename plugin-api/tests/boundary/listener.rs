@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use endpoints_plugin_api::abi::Sized0;
 use endpoints_plugin_api::abi::conn::Taken;
-use endpoints_plugin_api::abi::future::{RFuture, RUnit};
+use endpoints_plugin_api::abi::future::{Foreign as ForeignFuture, RUnit};
 use endpoints_plugin_api::abi::listener::{Export, Foreign, RListener};
 use endpoints_plugin_api::{
     Accept, Connection, Error, ErrorKind, Facts, Incoming, Listen, ListenContext, Listener, Reachable,
@@ -164,12 +164,12 @@ impl Export for Hostile {
         panic!("in take_socket")
     }
 
-    fn close(&mut self) -> RFuture {
-        RFuture::new::<RUnit, _>(async {
+    fn close(&mut self) -> Option<ForeignFuture<RUnit>> {
+        Some(ForeignFuture::of(async {
             let mut unit = RUnit::absent();
             unit.error = Error::new(ErrorKind::Other, "a busy port").into();
             unit
-        })
+        }))
     }
 }
 
