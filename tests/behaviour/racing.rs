@@ -156,7 +156,8 @@ async fn giving_up_closes_all(world: &World, port: u16) {
         world.registry.client(format!("tcp:hangs-or-refuses:{port}:attemptDelay=10ms")).expect("a client");
     let given_up = tokio::time::timeout(Duration::from_millis(100), client.connect()).await;
     assert!(given_up.is_err(), "it hangs");
-    assert_eq!(sockets(), before);
+    // One of an earlier connection may have gone by now.
+    assert!(sockets() <= before, "{} and {before}", sockets());
 }
 
 async fn time_for_resolving_counts(world: &World) {

@@ -22,6 +22,7 @@ const MUTANTS: &[(&str, &str, &str)] = &[
     ("limits", "panics-on-limits", "panicked while it made an endpoint"),
     ("secrets", "tells-secrets", "the secret token"),
     ("connect", "sends-nothing", "what the client sent did not end"),
+    ("connect", "leaves-processes", "leaves a process behind"),
     ("reachable", "tells-another-address", "Connection refused"),
     ("facts", "tells-nonsense", "no socket address"),
     ("bulk", "corrupts", "are not what was sent"),

@@ -1,12 +1,20 @@
 //! The side of a check that runs in a process of its own.
 
+use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getpid, kill_process, set_child_subreaper,
+    set_parent_process_death_signal, setrlimit,
+};
+
 use crate::checks::{self, Run};
-use crate::finding::{Finding, Verdict};
+use crate::finding::{Finding, Verdict, fails};
+use crate::probe;
 use crate::subject::Subject;
 use crate::task::{Outcome, Task};
 
@@ -17,28 +25,64 @@ use crate::task::{Outcome, Task};
 #[must_use]
 pub fn serve() -> ExitCode {
     let Ok(mut channel) = channel() else { return ExitCode::from(2) };
+    confine();
     let mut text = String::new();
     let task: Task = match channel.read_to_string(&mut text).map(|_| serde_json::from_str(&text)) {
         Ok(Ok(task)) => task,
         _ => return ExitCode::from(2),
     };
     crate::finding::limit_steps(2 * Duration::from_millis(task.milliseconds));
-    let outcome = match run(&task) {
+    let outcome = match run(&task).and_then(|()| nothing_is_left()) {
         Ok(()) => Outcome::Passed,
         Err(Finding::Fails(message)) => Outcome::Failed(message),
         Err(Finding::Warns(message)) => Outcome::Warned(message),
         Err(Finding::Skips(reason)) => Outcome::Skipped(reason),
     };
-    match serde_json::to_vec(&outcome).map(|answer| channel.write_all(&answer)) {
+    let answered =
+        serde_json::to_string(&outcome).map(|answer| channel.write_all(format!("{answer}\n").as_bytes()));
+    match answered {
         Ok(Ok(())) => ExitCode::SUCCESS,
         _ => ExitCode::from(2),
     }
 }
 
-/// The socket that standard input is.
+/// The socket that standard input is, where a plugin does not find it by accident: nothing comes from standard input from
+/// now on.
 fn channel() -> std::io::Result<UnixStream> {
-    use std::os::fd::AsFd;
-    Ok(UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?))
+    let channel = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    rustix::stdio::dup2_stdin(&File::open("/dev/null")?)?;
+    Ok(channel)
+}
+
+/// Sees to it that nothing outlives the check, nor fills the disk. Where the system refuses, it has to go without.
+fn confine() {
+    const MOST: u64 = 256 << 20;
+    let limit = Rlimit { current: Some(MOST), maximum: Some(MOST) };
+    let _ = setrlimit(Resource::Fsize, limit);
+    // Whoever waits for the answer may be gone.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    // What the plugin starts, and leaves to nobody, is left to this process.
+    let _ = set_child_subreaper(Some(getpid()));
+}
+
+/// Fails where the plugin has left a process behind; one that is about to end has a moment.
+fn nothing_is_left() -> Verdict {
+    for _ in 0..100 {
+        match probe::children() {
+            Ok(children) if !children.is_empty() => std::thread::sleep(Duration::from_millis(10)),
+            _ => return Ok(()),
+        }
+    }
+    let left = probe::children().unwrap_or_default();
+    for (number, _) in &left {
+        if let Some(process) = Pid::from_raw(number.cast_signed()) {
+            let _ = kill_process(process, Signal::KILL);
+        }
+    }
+    match left.first() {
+        None => Ok(()),
+        Some((number, name)) => fails(format!("it leaves a process behind: {number} ({name})")),
+    }
 }
 
 fn run(task: &Task) -> Verdict {

@@ -254,9 +254,7 @@ impl Checker {
         let began = Instant::now();
         let (outcome, log) = match Process::start((self.program)(), task) {
             Ok(process) => process.judge(self.time_limit, check.name),
-            Err(error) => {
-                (Outcome::Skipped(format!("its process cannot be started: {error}")), String::new())
-            }
+            Err(error) => (Outcome::Failed(format!("its process cannot be started: {error}")), String::new()),
         };
         let log = if outcome == Outcome::Passed { String::new() } else { log };
         CheckResult {

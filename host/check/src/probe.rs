@@ -6,6 +6,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::finding::{Step, Verdict, ensure};
+
 /// The open descriptors, each with what it leads to.
 pub(crate) fn descriptors() -> io::Result<BTreeMap<u32, PathBuf>> {
     let mut open = BTreeMap::new();
@@ -28,12 +30,45 @@ pub(crate) fn descriptor_count() -> io::Result<usize> {
 }
 
 /// Whether a descriptor is closed when another program is run.
-pub(crate) fn closes_on_exec(descriptor: u32) -> io::Result<bool> {
+fn closes_on_exec(descriptor: u32) -> io::Result<bool> {
     const O_CLOEXEC: u32 = 0o2_000_000;
     let told = fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}"))?;
     let flags = told.lines().find_map(|line| line.strip_prefix("flags:"));
     let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
     flags.map(|flags| flags & O_CLOEXEC != 0).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Fails where one that was not open `before` is handed down to programs that are run.
+pub(crate) fn all_close_on_exec(before: &BTreeMap<u32, PathBuf>) -> Verdict {
+    let now = descriptors().step("looking at descriptors")?;
+    for (number, target) in now.iter().filter(|(number, _)| !before.contains_key(number)) {
+        let closes = closes_on_exec(*number).step("looking at a descriptor")?;
+        ensure(closes, || {
+            let target = target.display();
+            format!(
+                "the descriptor {number} ({target}) is handed down to every program that the process runs"
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// The processes that this one has started, or those it started have, each with its name; zombies are gone.
+pub(crate) fn children() -> io::Result<Vec<(u32, String)>> {
+    let mut children = Vec::new();
+    for task in fs::read_dir("/proc/self/task")? {
+        let Ok(told) = fs::read_to_string(task?.path().join("children")) else { continue };
+        for number in told.split_whitespace().filter_map(|number| number.parse::<u32>().ok()) {
+            let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+            // PID (name) STATE …: the name may have parentheses of its own.
+            let Some((start, rest)) = stat.rsplit_once(") ") else { continue };
+            if !rest.starts_with('Z') {
+                let name = start.split_once('(').map_or("", |(_, name)| name);
+                children.push((number, name.to_owned()));
+            }
+        }
+    }
+    Ok(children)
 }
 
 /// How many threads there are.

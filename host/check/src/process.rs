@@ -1,14 +1,16 @@
 //! A child process that does one check, and what its end means.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use crate::checks;
 use crate::task::{Outcome, Task};
@@ -19,33 +21,36 @@ pub(crate) struct Process {
     channel: UnixStream,
     stdout: File,
     stderr: File,
+    /// Whether nothing is left of it.
+    has_ended: bool,
 }
 
 impl Process {
-    pub(crate) fn start(mut command: Command, task: &Task) -> std::io::Result<Self> {
-        let (mut channel, far) = UnixStream::pair()?;
+    pub(crate) fn start(mut command: Command, task: &Task) -> io::Result<Self> {
+        let (channel, far) = UnixStream::pair()?;
         // Files, as nobody has to read them while the check runs.
         let (stdout, stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
         let child = command
             .stdin(Stdio::from(OwnedFd::from(far)))
             .stdout(stdout.try_clone()?)
             .stderr(stderr.try_clone()?)
+            // A group of its own: what it starts is found, and its signals to the group are not for others.
+            .process_group(0)
             // Of a panic, its message says enough, and looking for the places opens files.
             .env("RUST_BACKTRACE", "0")
             .spawn()?;
         // The command holds the child's end of the channel open.
         drop(command);
-        channel.write_all(&serde_json::to_vec(task)?)?;
-        channel.shutdown(Shutdown::Write)?;
-        Ok(Self { child, channel, stdout, stderr })
+        let mut process = Self { child, channel, stdout, stderr, has_ended: false };
+        let asked = serde_json::to_vec(task)?;
+        process.channel.write_all(&asked).and_then(|()| process.channel.shutdown(Shutdown::Write))?;
+        Ok(process)
     }
 
     /// Waits for the end, and tells what it means, with the last lines of the log.
     pub(crate) fn judge(mut self, limit: Duration, check: &str) -> (Outcome, String) {
-        let answer = self.answer(limit);
-        let (printed, log) = (text_of(&mut self.stdout), text_of(&mut self.stderr));
-        let tail: Vec<&str> = log.lines().rev().take(20).collect();
-        let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
+        let answer = self.answer(Instant::now() + limit, limit);
+        let (printed, log) = (tail_of(&mut self.stdout), tail_of(&mut self.stderr));
         let outcome = match answer {
             // Whether it is quiet is a check of its own.
             Ok(Outcome::Passed) if check == checks::QUIET && !(printed.is_empty() && log.is_empty()) => {
@@ -57,46 +62,83 @@ impl Process {
             Ok(outcome) => outcome,
             Err(end) => Outcome::Failed(end),
         };
-        (outcome, tail)
+        (outcome, log)
     }
 
     /// The child's answer, or how it ended without one.
-    fn answer(&mut self, limit: Duration) -> Result<Outcome, String> {
-        let _ = self.channel.set_read_timeout(Some(limit));
-        let (began, mut answer) = (Instant::now(), Vec::new());
-        let read = self.channel.read_to_end(&mut answer);
-        // A plugin may hand the channel down to children of its own, or end in an odd way: what it has said counts.
-        let said = serde_json::from_slice::<Outcome>(&answer).ok();
-        if read.is_err() && began.elapsed() >= limit {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-            return said.ok_or_else(|| {
-                format!("it did not end within {limit:?}, and was killed: it hangs, or blocks")
-            });
+    fn answer(&mut self, deadline: Instant, limit: Duration) -> Result<Outcome, String> {
+        let said = self.read_answer(deadline);
+        if said.is_none() && Instant::now() >= deadline {
+            return Err(format!("it did not end within {limit:?}, and was killed: it hangs, or blocks"));
         }
-        let status = self.wait(limit.saturating_sub(began.elapsed()).max(Duration::from_secs(2)));
+        let status = self.wait(Instant::now() + GRACE);
+        let hangs =
+            || format!("the process did not end within {GRACE:?} when the check was done, and was killed");
         match (said, status) {
-            (Some(outcome), Some(status)) if status.success() => Ok(outcome),
-            (Some(Outcome::Passed) | None, Some(status)) => Err(ended(status)),
-            (Some(outcome), Some(_)) => Ok(outcome),
-            (_, None) => Err("the process did not end when the check was done, and was killed".into()),
+            (None, status) => Err(status.map_or_else(hangs, ended)),
+            (Some(Outcome::Passed), None) => Err(hangs()),
+            (Some(Outcome::Passed), Some(status)) if !status.success() => {
+                Err(format!("when the check was done and the process was to end, {}", ended(status)))
+            }
+            (Some(outcome), _) => Ok(outcome),
         }
     }
 
-    /// Waits for the end of the process, and kills it where that takes too long.
-    fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
-        let began = Instant::now();
-        loop {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Some(status);
+    /// The answer: one line. What else holds the channel, such as a process that the plugin has started, does not matter.
+    fn read_answer(&mut self, deadline: Instant) -> Option<Outcome> {
+        let (mut answer, mut bytes) = (Vec::new(), [0; 4_096]);
+        while !answer.contains(&b'\n') && answer.len() < LONGEST_ANSWER {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
             }
-            if began.elapsed() > limit {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
+            let _ = self.channel.set_read_timeout(Some(left));
+            match self.channel.read(&mut bytes) {
+                Ok(0) => break,
+                Ok(count) => answer.extend_from_slice(&bytes[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
+        }
+        serde_json::from_slice(answer.split(|byte| *byte == b'\n').next()?).ok()
+    }
+
+    /// Waits for the end of the process.
+    fn wait(&mut self, deadline: Instant) -> Option<ExitStatus> {
+        let leader = Pid::from_raw(self.child.id().cast_signed())?;
+        // It is left as it is, so that its number stays that of its group.
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        while !matches!(waitid(WaitId::Pid(leader), look), Ok(Some(_))) {
+            if Instant::now() > deadline {
                 return None;
             }
             thread::sleep(Duration::from_millis(1));
         }
+        self.end()
+    }
+
+    /// Ends what is left of the process and of its group.
+    fn end(&mut self) -> Option<ExitStatus> {
+        if !self.has_ended {
+            self.has_ended = true;
+            if let Some(group) = Pid::from_raw(self.child.id().cast_signed()) {
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            let _ = self.child.kill();
+        }
+        self.child.wait().ok()
+    }
+}
+
+/// How long a process may take to end when its check is done.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The most bytes of an answer.
+const LONGEST_ANSWER: usize = 1 << 20;
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -118,9 +160,25 @@ fn ended(status: ExitStatus) -> String {
     }
 }
 
-fn text_of(file: &mut File) -> String {
+/// The last lines of what a process has written, not too long.
+fn tail_of(file: &mut File) -> String {
+    const MOST: u64 = 64 << 10;
     let mut bytes = Vec::new();
-    // Of a plugin that writes without end, the beginning has to do.
-    let read = file.rewind().and_then(|()| file.take(1 << 20).read_to_end(&mut bytes));
-    if read.is_err() { String::new() } else { String::from_utf8_lossy(&bytes).into_owned() }
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    let read =
+        file.seek(SeekFrom::Start(length.saturating_sub(MOST))).and_then(|_| file.read_to_end(&mut bytes));
+    if read.is_err() {
+        return String::new();
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<String> = text.lines().rev().take(20).map(cut).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+}
+
+fn cut(line: &str) -> String {
+    const LONGEST: usize = 300;
+    match line.char_indices().nth(LONGEST) {
+        None => line.to_owned(),
+        Some((end, _)) => format!("{}…", &line[..end]),
+    }
 }

@@ -35,10 +35,10 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether no check failed.
+    /// Whether no check failed, and not all were skipped.
     #[must_use]
     pub fn passed(&self) -> bool {
-        self.count("failed") == 0
+        self.count("failed") == 0 && self.count("skipped") < self.results.len()
     }
 
     /// How many checks came to the outcome of that [name](Outcome::name).

@@ -1,6 +1,7 @@
 //! Values for the parameters that a manifest declares.
 
 use std::ffi::OsStr;
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -32,7 +33,9 @@ impl Values<'_> {
         let role = role.ok_or_else(|| Finding::Skips("the scheme has no server side".into()))?;
         let mut arguments = self.needed(role, inner, true)?;
         for parameter in &role.parameters {
-            let address = matches!(parameter.kind, ParameterType::Ip | ParameterType::Host);
+            let is_address = |text: &String| text.parse::<IpAddr>().is_ok();
+            let address = matches!(parameter.kind, ParameterType::Ip | ParameterType::Host)
+                || parameter.default.as_ref().is_some_and(is_address);
             let free = !arguments.iter().any(|(name, _)| *name == parameter.name);
             if address && free && !parameter.list && !stands_around(role) {
                 let default = parameter.default.as_deref().unwrap_or_default();

@@ -6,9 +6,9 @@ use endpoints::manifest::{Manifest, Parameter};
 use endpoints::{PluginReport, PluginState, Refusal, RefusalKind, Registry};
 use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH};
 use object::read::elf::{Dyn as _, FileHeader as _};
-use object::{Endianness, Object as _, ObjectSymbol as _};
+use object::{Object as _, ObjectSymbol as _, ReadCache};
 
-use crate::finding::{Finding, Verdict, ensure, fails, warns};
+use crate::finding::{Finding, Verdict, fails, skips, warns};
 use crate::task::Task;
 
 /// What the loader finds, before it would load anything; a panic policy is a check of its own.
@@ -19,28 +19,33 @@ fn inspect(task: &Task, allow_abort: bool) -> Result<Vec<PluginReport>, Refusal>
     registry.inspect_file(&task.file)
 }
 
-/// The refusals of the file, or of the plugins in it.
-fn refusals(task: &Task, allow_abort: bool) -> Vec<Refusal> {
-    match inspect(task, allow_abort) {
-        Err(refusal) => vec![refusal],
-        Ok(plugins) => plugins
-            .into_iter()
-            .filter_map(|plugin| match plugin.state {
-                PluginState::Refused(refusal) => Some(refusal),
-                _ => None,
-            })
-            .collect(),
-    }
+/// The refusals of the plugins in a file.
+fn refusals(plugins: Vec<PluginReport>) -> impl Iterator<Item = Refusal> {
+    plugins.into_iter().filter_map(|plugin| match plugin.state {
+        PluginState::Refused(refusal) => Some(refusal),
+        _ => None,
+    })
 }
 
+/// Fails where the file, or a plugin in it, is refused for such a reason. Where another one keeps the file from being looked
+/// at, nothing can be said.
 fn none_of(task: &Task, kinds: &[RefusalKind]) -> Verdict {
-    let found = refusals(task, true).into_iter().find(|refusal| kinds.contains(&refusal.kind));
+    let found = match inspect(task, true) {
+        Err(refusal) if kinds.contains(&refusal.kind) => Some(refusal),
+        Err(refusal) => return skips(format!("the file cannot be used: {refusal}")),
+        Ok(plugins) => refusals(plugins).find(|refusal| kinds.contains(&refusal.kind)),
+    };
     found.map_or(Ok(()), |refusal| fails(refusal.message))
 }
 
 pub(super) fn sound(task: &Task) -> Verdict {
     use RefusalKind::{Io, NotAnObject, Untrusted, WrongTarget};
-    none_of(task, &[Io, NotAnObject, WrongTarget, Untrusted])
+    match inspect(task, true) {
+        Err(refusal) if [Io, NotAnObject, WrongTarget, Untrusted].contains(&refusal.kind) => {
+            fails(refusal.message)
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn manifest(task: &Task) -> Verdict {
@@ -52,7 +57,8 @@ pub(super) fn api_version(task: &Task) -> Verdict {
 }
 
 pub(super) fn panic_policy(task: &Task) -> Verdict {
-    let refused = refusals(task, false).into_iter().find(|refusal| refusal.kind == RefusalKind::PanicPolicy);
+    let plugins = inspect(task, false).or_else(unusable)?;
+    let refused = refusals(plugins).find(|refusal| refusal.kind == RefusalKind::PanicPolicy);
     refused.map_or(Ok(()), |refusal| fails(refusal.message))
 }
 
@@ -61,14 +67,19 @@ pub(super) fn entry(task: &Task) -> Verdict {
 }
 
 fn manifests(task: &Task) -> Verdict<Vec<Manifest>> {
-    match inspect(task, true) {
-        Ok(plugins) => Ok(plugins.into_iter().filter_map(|plugin| plugin.manifest).collect()),
-        Err(refusal) => Err(Finding::Skips(format!("the file cannot be used: {refusal}"))),
-    }
+    let plugins = inspect(task, true).or_else(unusable)?;
+    Ok(plugins.into_iter().filter_map(|plugin| plugin.manifest).collect())
 }
 
-fn contents(task: &Task) -> Verdict<Vec<u8>> {
-    fs::read(&task.file).map_err(|error| Finding::Skips(format!("the file cannot be read: {error}")))
+fn unusable<T>(refusal: Refusal) -> Verdict<T> {
+    skips(format!("the file cannot be used: {refusal}"))
+}
+
+/// What is in a file that a host would look at: no more of it is read than is asked for.
+fn contents(task: &Task) -> Verdict<ReadCache<fs::File>> {
+    inspect(task, true).map(drop).or_else(unusable)?;
+    let file = fs::File::open(&task.file);
+    file.map(ReadCache::new).map_err(|error| Finding::Skips(format!("the file cannot be read: {error}")))
 }
 
 fn unreadable(error: object::Error) -> Finding {
@@ -77,8 +88,8 @@ fn unreadable(error: object::Error) -> Finding {
 
 pub(super) fn exports(task: &Task) -> Verdict {
     let entries: Vec<String> = manifests(task)?.into_iter().map(|manifest| manifest.build.entry).collect();
-    let bytes = contents(task)?;
-    let file = object::File::parse(bytes.as_slice()).map_err(unreadable)?;
+    let contents = contents(task)?;
+    let file = object::File::parse(&contents).map_err(unreadable)?;
     let exported = file.dynamic_symbols().filter(|symbol| symbol.is_definition() && symbol.is_global());
     let names = exported.filter_map(|symbol| symbol.name().ok());
     let others: Vec<&str> = names
@@ -94,8 +105,8 @@ pub(super) fn exports(task: &Task) -> Verdict {
 }
 
 pub(super) fn dependencies(task: &Task) -> Verdict {
-    let bytes = contents(task)?;
-    let data = bytes.as_slice();
+    let contents = contents(task)?;
+    let data = &contents;
     let object::File::Elf64(file) = object::File::parse(data).map_err(unreadable)? else {
         return Err(Finding::Skips("it is no 64-bit ELF file".into()));
     };
@@ -118,7 +129,6 @@ pub(super) fn dependencies(task: &Task) -> Verdict {
             ));
         }
     }
-    let _: Endianness = endian;
     Ok(())
 }
 
@@ -154,8 +164,8 @@ pub(super) fn described(task: &Task) -> Verdict {
     }
 }
 
-/// Fails with what the loader says against a plugin of the file.
+/// Fails with what the loader says against the file, or a plugin in it.
 pub(super) fn usable(task: &Task) -> Verdict {
-    let refused = refusals(task, true);
-    ensure(refused.is_empty(), || refused[0].message.clone())
+    let plugins = inspect(task, true).or_else(|refusal| fails(refusal.message))?;
+    refusals(plugins).next().map_or(Ok(()), |refusal| fails(refusal.message))
 }

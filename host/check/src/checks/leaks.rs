@@ -12,17 +12,7 @@ pub(super) async fn close_on_exec(subject: &Subject) -> Verdict {
     let before = probe::descriptors().step("looking at descriptors")?;
     let mut pair = subject.pair().await?;
     pair.greet().await?;
-    let now = probe::descriptors().step("looking at descriptors")?;
-    for (number, target) in now.iter().filter(|(number, _)| !before.contains_key(number)) {
-        let closes = probe::closes_on_exec(*number).step("looking at a descriptor")?;
-        ensure(closes, || {
-            let target = target.display();
-            format!(
-                "the descriptor {number} ({target}) is handed down to every program that the process runs"
-            )
-        })?;
-    }
-    Ok(())
+    probe::all_close_on_exec(&before)
 }
 
 /// Makes connections one after another until there were enough, or the time is over; gives how many. `looked` is told

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
+use std::hint::black_box;
 
 use crate::checks::file;
 use crate::finding::{Finding, Step, Verdict, ensure, fails, skips};
@@ -29,6 +30,8 @@ struct State {
     folder: Option<std::path::PathBuf>,
     variables: BTreeMap<OsString, OsString>,
     status: Vec<String>,
+    /// Whether numbers too small to be normal count: code that is built with -ffast-math turns that off for the thread.
+    keeps_small_numbers: bool,
 }
 
 /// Lines of `/proc/self/status`, with what they are about.
@@ -46,17 +49,23 @@ impl State {
             folder: env::current_dir().ok(),
             variables: env::vars_os().collect(),
             status: status.map_err(|error| Finding::Skips(format!("/proc cannot be read: {error}")))?,
+            keeps_small_numbers: black_box(f64::MIN_POSITIVE) / black_box(4.0) > 0.0,
         })
     }
 }
 
 pub(super) fn process_state(task: &Task) -> Verdict {
     let Some(scheme) = task.schemes.first() else { return skips("it provides no scheme") };
+    let open = probe::descriptors().step("looking at descriptors")?;
     let before = State::now()?;
     registry(task).and_then(|registry| registry.load(scheme)).step("loading it")?;
     let after = State::now()?;
     ensure(before.folder == after.folder, || "it changes the current folder of the process".into())?;
     ensure(before.variables == after.variables, || "it changes variables of the environment".into())?;
+    ensure(before.keeps_small_numbers == after.keeps_small_numbers, || {
+        "it changes how the thread computes (flush to zero): do not link it with -ffast-math".into()
+    })?;
+    probe::all_close_on_exec(&open)?;
     for (place, (_, about)) in STATUS.iter().enumerate() {
         ensure(before.status[place] == after.status[place], || format!("it changes {about} of the process"))?;
     }

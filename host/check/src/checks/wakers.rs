@@ -95,7 +95,7 @@ pub(super) async fn wakes_writer(subject: &Subject) -> Verdict {
         let mut read = 0;
         // Not every byte that is read makes room for another.
         while read < sent && counter.count() == 0 {
-            read += within("reading", pair.far.read(&mut buffer)).await?.step("reading what was held up")?;
+            read += read_some(&mut pair.far, &mut buffer).await?;
             tokio::task::yield_now().await;
         }
         ensure(settle(|| counter.count() > 0).await, || {
@@ -103,6 +103,15 @@ pub(super) async fn wakes_writer(subject: &Subject) -> Verdict {
         })?;
     }
     Ok(())
+}
+
+/// Reads some of what was held up.
+async fn read_some(connection: &mut Connection, buffer: &mut [u8]) -> Verdict<usize> {
+    let doing = "reading what was held up";
+    match within(doing, connection.read(buffer)).await?.step(doing)? {
+        0 => fails("the connection ends while its peer waits for room"),
+        count => Ok(count),
+    }
 }
 
 pub(super) async fn last_waker(subject: &Subject) -> Verdict {
@@ -145,7 +154,7 @@ pub(super) async fn both_directions(subject: &Subject) -> Verdict {
         };
         let (mut read, mut buffer, woken) = (0, vec![0; 65_536], writer.count());
         while read < sent && writer.count() == woken {
-            read += within("reading", pair.far.read(&mut buffer)).await?.step("reading what was held up")?;
+            read += read_some(&mut pair.far, &mut buffer).await?;
             tokio::task::yield_now().await;
         }
         ensure(settle(|| writer.count() > woken).await, || {
