@@ -23,6 +23,7 @@ use crate::connection::{Connection, ConnectionInfo};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::grammar::Description;
+use crate::registry::Registry;
 use crate::stream::{Carrier, Stream, prepare_socket};
 
 /// Something that listens; made by [`ServerEndpoint::listen`](crate::ServerEndpoint::listen).
@@ -47,7 +48,8 @@ enum Acceptor {
 
 impl Listener {
     pub(crate) fn new(mut foreign: Foreign, endpoint: Arc<Endpoint>) -> Result<Self, Error> {
-        let reachable = Reachable::decode(&Facts::from_bytes(foreign.reachable().as_slice().to_vec()));
+        let told = Reachable::decode(&Facts::from_bytes(foreign.reachable().as_slice().to_vec()));
+        let reachable = told.into_iter().map(|told| without_secrets(&endpoint.registry, told)).collect();
         let Some(socket) = foreign.take_socket()? else {
             let facts = Facts::from_bytes(foreign.addresses().as_slice().to_vec());
             let addresses =
@@ -223,6 +225,21 @@ fn listening(socket: OwnedFd) -> Result<(Acceptor, Address), Error> {
         let address = listener.local_addr().map_err(io)?;
         Ok((Acceptor::Tcp(listener), Address::from_ip(address)))
     }
+}
+
+/// Leaves out what is declared as a secret: how a listener is reached is printed. Whoever connects knows it.
+fn without_secrets(registry: &Registry, told: Reachable) -> Reachable {
+    let entry = registry.find(told.scheme.as_bytes()).ok();
+    let declared = entry.as_ref().and_then(|entry| entry.scheme().client.as_ref());
+    let is_secret = |name: &str| declared.and_then(|role| role.parameter(name)).is_some_and(|one| one.secret);
+    let arguments = told.arguments.into_iter().filter(|(name, _)| !is_secret(name)).map(|(name, value)| {
+        let value = match value {
+            api::Argument::Nested(inner) => api::Argument::Nested(without_secrets(registry, inner)),
+            value => value,
+        };
+        (name, value)
+    });
+    Reachable { arguments: arguments.collect(), scheme: told.scheme }
 }
 
 /// Prints the parts of a client description.

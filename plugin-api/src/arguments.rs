@@ -14,9 +14,10 @@ use crate::plugin::{Client, Server};
 /// The arguments of one description, by the names that the manifest declares. Defaults are filled in, types are
 /// checked; a parameter that is neither given nor has a default is absent.
 ///
-/// A getter named after a type fails when the argument is absent, the one with `opt_` before it gives `None`. Asking
-/// for a name that the manifest does not declare, or one of another type, is a mistake of the plugin, and an error of
-/// the kind `Internal`.
+/// A getter named after a type fails when the argument is absent, with an error of the kind `Internal`, as that is a
+/// mistake in the plugin or its manifest; the one with `opt_` before it gives `None`. A name that the manifest does not
+/// declare is absent. The type is the one of the manifest: a getter of another one fails where the value cannot be of its
+/// type, and gives what it can be otherwise, as a duration of so many nanoseconds for an integer.
 #[derive(Debug)]
 pub struct Arguments<'a> {
     all: Vec<Argument<'a>>,

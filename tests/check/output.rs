@@ -137,3 +137,50 @@ fn several_files_are_checked_one_after_another() {
     assert_eq!(files[1]["file"].as_str(), mutants().to_str());
     assert_eq!((&files[1]["passed"], &files[1]["failed"]), (&1.into(), &0.into()));
 }
+
+#[test]
+fn nothing_is_done_in_vain() {
+    let pass = built("libendpoints_fixture_pass.so");
+    for (wrong, words) in [
+        (["--argument", "nope=1"], "no scheme has such a parameter; there are endpoint"),
+        (["--deny-plugin", "name:x"], "--deny-plugin does nothing for check-plugin"),
+        (["--jobs", "0"], "--jobs"),
+        (["--junit", "/nonexistent/results.xml"], "cannot write /nonexistent/results.xml"),
+    ] {
+        let output = run(wrong.map(OsStr::new).into_iter().chain([pass.as_os_str()]));
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+        assert!(output.stdout.is_empty(), "{wrong:?}");
+        let shown = text(&output.stderr);
+        assert!(shown.contains(words), "{wrong:?}: {shown}");
+    }
+}
+
+#[test]
+fn where_no_check_can_be_done_nothing_passes() {
+    let mut command = command(["--only", "file"]);
+    command.arg(built("libendpoints_fixture_pass.so")).env("TMPDIR", "/nonexistent");
+    let output = command.output().expect("the command");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stdout).contains("failed   file               its process cannot be started"),
+        "{output:?}"
+    );
+    // Nothing about a file that is none is true.
+    let output = run(["--json", "--level", "load", "/etc/hostname"]);
+    let results = crate::harness::results(&output);
+    let passed: Vec<&Value> = results.iter().filter(|one| one["outcome"] == "passed").collect();
+    assert!(passed.is_empty(), "{passed:?}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn other_files_are_checked_beside_one_that_is_not_there() {
+    let pass = built("libendpoints_fixture_pass.so");
+    let output = run(["--json", "--only", "file", "/nonexistent.so"]
+        .map(OsStr::new)
+        .into_iter()
+        .chain([pass.as_os_str()]));
+    assert_eq!(output.status.code(), Some(2));
+    let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(document["files"][0]["passed"], 1);
+}

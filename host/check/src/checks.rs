@@ -155,11 +155,16 @@ pub(crate) static ALL: &[Check] = &[
     ),
     making("odd-values", "odd values make endpoints or errors, never a panic", arguments::odd_values),
     making("limits", "the smallest and largest numbers make endpoints or errors", arguments::limits),
-    making("secrets", "secret values stand in no error, explanation or log", arguments::secrets),
+    making(
+        "secrets",
+        "making endpoints tells no secret in an error, an explanation or the log",
+        arguments::secrets,
+    ),
     // Bytes.
     traffic!("connect", "connecting works, and bytes arrive", bytes::connect).gate(),
     traffic!("reachable", "a listener is reached by what it tells", listening::reachable),
     traffic!("facts", "what it tells about connections can be read", listening::facts),
+    traffic!("secrets-told", "no fact and no error of a connection tells a secret", arguments::secrets_told),
     traffic!("bulk", "megabytes arrive unchanged, both ways at once", bytes::bulk),
     traffic!("single-bytes", "bytes read and written one by one arrive", bytes::single_bytes),
     traffic!("vectored", "vectored writes send the pieces in order", bytes::vectored),

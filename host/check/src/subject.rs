@@ -53,6 +53,20 @@ impl Subject {
         Ok(subject)
     }
 
+    /// The same scheme in the same registry, with a value given for a parameter.
+    pub(crate) fn given(&self, name: &str, value: &[u8]) -> Verdict<Self> {
+        let mut task = self.task.clone();
+        task.arguments.insert(0, (name.to_owned(), value.to_vec()));
+        Ok(Self {
+            registry: self.registry.clone(),
+            scheme: self.scheme.clone(),
+            task,
+            folder: tempfile::tempdir().step("making a temporary folder")?,
+            suffix: self.suffix.clone(),
+            names: Cell::new(self.names.get()),
+        })
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.scheme.name
     }

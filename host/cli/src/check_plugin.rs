@@ -1,7 +1,9 @@
 //! `endpoints check-plugin`: drives plugin files through conformance checks.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::File;
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -9,7 +11,8 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use endpoints::{Error, ErrorKind};
+use endpoints::manifest::Role;
+use endpoints::{Error, ErrorKind, Registry};
 use endpoints_check::{CheckResult, Checker, Level, Outcome, Report};
 use serde_json::{Value, json};
 
@@ -49,7 +52,7 @@ pub(crate) struct Options {
     time_limit: Duration,
     /// How many checks run at once [default: the processors available]
     #[arg(long, value_name = "N")]
-    jobs: Option<usize>,
+    jobs: Option<NonZeroUsize>,
     /// Write the results as JUnit XML to this file too
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -79,29 +82,66 @@ pub(crate) fn run(context: &Context, options: Options) -> failure::Outcome {
     if options.list {
         return list(context);
     }
-    let Asked { checker, files, junit, strict } = Asked::of(context, options);
-    let mut reports = Vec::new();
+    none_in_vain(context)?;
+    let Asked { checker, files, junit, strict } = Asked::of(context, options)?;
+    // Now, so that nobody waits for checks whose results cannot be kept.
+    let junit = junit.map(|path| {
+        File::create(&path).map(|file| (file, path.clone())).map_err(|error| cannot_write(&path, &error))
+    });
+    let junit = junit.transpose()?;
+    let (mut reports, mut wrong) = (Vec::new(), None);
+    let mut shown = Shown { context, scheme: None, skipped: Vec::new(), nobody_reads: false };
     for file in &files {
-        let mut shown = Shown { context, scheme: None, skipped: Vec::new(), failed: None };
-        let checked = checker.check(file, |result| shown.result(result));
-        let report = checked.map_err(|refusal| {
-            Error::new(ErrorKind::PluginRefused, format!("{} cannot be checked: {refusal}", file.display()))
-        })?;
+        shown.scheme = None;
+        let report = match checker.check(file, |result| shown.result(result)) {
+            Ok(report) => report,
+            Err(refusal) => {
+                let message = format!("{} cannot be checked: {refusal}", file.display());
+                let error = Failure::from(Error::new(ErrorKind::PluginRefused, message));
+                wrong = Some(error.report(context));
+                continue;
+            }
+        };
         shown.flush();
-        shown.failed.map_or(Ok(()), Err)?;
         if !context.json() {
-            print(format!("\n{}: {}\n", harmless(&file.to_string_lossy()), counts(&report)).as_bytes())?;
+            shown.print(&format!("\n{}: {}\n", harmless(&file.to_string_lossy()), counts(&report)));
         }
         reports.push(report);
     }
-    if let Some(path) = &junit {
-        write_junit(path, &reports)?;
+    if let Some((mut file, path)) = junit {
+        let written = endpoints_check::junit(&reports).and_then(|text| file.write_all(text.as_bytes()));
+        written.map_err(|error| cannot_write(&path, &error))?;
     }
     if context.json() {
         print_json(&json!({ "files": reports.iter().map(report_json).collect::<Vec<_>>() }))?;
     }
     let fails = |report: &Report| !report.passed() || strict && report.count("warned") != 0;
-    Ok(if reports.iter().any(fails) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let checked = if reports.iter().any(fails) { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    Ok(wrong.unwrap_or(checked))
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    let message = format!("cannot write {}: {error}", path.display());
+    Error::new(ErrorKind::InvalidSetting, message).into()
+}
+
+/// Refuses options of all commands that would do nothing here, as the files to check are named.
+fn none_in_vain(context: &Context) -> Result<(), Failure> {
+    let global = &context.global;
+    let given = [
+        ("--allow-plugin", !global.allow_plugin.is_empty()),
+        ("--deny-plugin", !global.deny_plugin.is_empty()),
+        ("--prefer", !global.prefer.is_empty()),
+        ("--no-built-in", global.no_built_in.is_some()),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((option, _)) => {
+            let message =
+                format!("{option} does nothing for check-plugin, which checks the files that it is given");
+            Err(Error::new(ErrorKind::InvalidSetting, message).into())
+        }
+    }
 }
 
 /// What the options come to.
@@ -113,13 +153,14 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(context: &Context, options: Options) -> Self {
+    fn of(context: &Context, options: Options) -> Result<Self, Failure> {
         let Options { files, level, only, argument, server, client, time_limit, jobs, junit, strict, .. } =
             options;
         let mut checker = Checker::new(this_program).level(level.into()).time_limit(time_limit);
-        checker = jobs.into_iter().fold(checker, Checker::jobs);
+        checker = jobs.map(usize::from).into_iter().fold(checker, Checker::jobs);
         checker = only.into_iter().fold(checker, Checker::only);
         checker = context.global.plugin_path.iter().fold(checker, Checker::plugin_path);
+        are_parameters(&argument, &files)?;
         for (name, value) in argument {
             checker = checker.argument(name, value);
         }
@@ -129,7 +170,34 @@ impl Asked {
         for description in client {
             checker = checker.client(description.into_vec());
         }
-        Self { checker, files, junit, strict }
+        Ok(Self { checker, files, junit, strict })
+    }
+}
+
+/// Fails where a value was given for what no scheme of the files has: it would be passed over.
+fn are_parameters(arguments: &[(String, Vec<u8>)], files: &[PathBuf]) -> Result<(), Failure> {
+    let Some(registry) =
+        Registry::builder().default_plugin_path(false).build().ok().filter(|_| !arguments.is_empty())
+    else {
+        return Ok(());
+    };
+    let reports: Vec<_> =
+        files.iter().filter_map(|file| registry.inspect_file(file).ok()).flatten().collect();
+    let schemes =
+        reports.iter().filter_map(|report| report.manifest.as_ref()).flat_map(|one| &one.plugin.schemes);
+    let roles: Vec<&Role> = schemes.flat_map(|scheme| scheme.client.iter().chain(&scheme.server)).collect();
+    let is_known = |name: &str| roles.iter().any(|role| role.parameter(name).is_some());
+    match arguments.iter().find(|(name, _)| !roles.is_empty() && !is_known(name)) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let mut known: Vec<&str> =
+                roles.iter().flat_map(|role| role.parameters.iter().map(|one| one.name.as_str())).collect();
+            known.sort_unstable();
+            known.dedup();
+            let message =
+                format!("--argument {name}: no scheme has such a parameter; there are {}", known.join(", "));
+            Err(Error::new(ErrorKind::InvalidSetting, message).into())
+        }
     }
 }
 
@@ -178,7 +246,8 @@ struct Shown<'a> {
     /// What the last results were about.
     scheme: Option<Option<String>>,
     skipped: Vec<CheckResult>,
-    failed: Option<Failure>,
+    /// What the checks come to counts though nobody reads it.
+    nobody_reads: bool,
 }
 
 impl Shown<'_> {
@@ -217,9 +286,7 @@ impl Shown<'_> {
     }
 
     fn print(&mut self, text: &str) {
-        if self.failed.is_none() {
-            self.failed = print(text.as_bytes()).err();
-        }
+        self.nobody_reads = self.nobody_reads || print(text.as_bytes()).is_err();
     }
 }
 
@@ -248,11 +315,6 @@ fn counts(report: &Report) -> String {
         count("warned"),
         count("skipped")
     )
-}
-
-fn write_junit(path: &Path, reports: &[Report]) -> Result<(), Failure> {
-    let written = endpoints_check::junit(reports).and_then(|text| fs::write(path, text));
-    written.map_err(|error| Failure::system(&format!("cannot write {}", path.display()), &error))
 }
 
 fn report_json(report: &Report) -> Value {

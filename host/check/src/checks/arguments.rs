@@ -8,7 +8,7 @@ use endpoints::{Error, ErrorKind, Explanation};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::making::{explain, side_name, sides, working};
-use crate::finding::{Verdict, ensure, fails, orderly, skips, told};
+use crate::finding::{Verdict, ensure, fails, orderly, skips, told, within};
 use crate::subject::{Subject, is_nested, set};
 
 /// Makes an endpoint for each value of each parameter, and shows what comes of it.
@@ -169,6 +169,63 @@ fn secret_is_kept(subject: &Subject, server: bool, parameter: &Parameter, what: 
         }
     }
     Ok(())
+}
+
+/// Another value, which does not fit.
+const WRONG: &str = "wr0ng-of-the-check";
+
+/// That no secret is told where connections are made: with the right one, and with a wrong one.
+pub(super) async fn secrets_told(subject: &Subject) -> Verdict {
+    let (client, server) = (subject.role(false)?, subject.role(true)?);
+    let both = |parameter: &&Parameter| server.parameter(&parameter.name).is_some_and(|other| other.secret);
+    let secrets: Vec<&Parameter> = client.parameters.iter().filter(|one| one.secret).filter(both).collect();
+    if secrets.is_empty() {
+        return skips("no parameter of both sides is a secret");
+    }
+    let log = Log::default();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    for parameter in secrets {
+        let right = subject.given(&parameter.name, SECRET.as_bytes())?;
+        let pair = right.pair().await?;
+        for (connection, side) in [(&pair.near, "client"), (&pair.far, "server")] {
+            for layer in connection.info().layers() {
+                for (name, value) in layer.facts() {
+                    let told = String::from_utf8_lossy(value).contains(SECRET);
+                    ensure(!told, || {
+                        format!("the fact {name} of a {side} connection tells the secret {}", parameter.name)
+                    })?;
+                }
+            }
+        }
+        drop(pair);
+        let name = right.fresh_name();
+        let listener = right.listen_around(&Subject::inner(&name, "")).await?;
+        let wrong = right.given(&parameter.name, WRONG.as_bytes())?;
+        let inner = Subject::inner(&name, "");
+        let client = wrong.client_around(&listener, wrong.is_around().then_some(&*inner))?;
+        let accepting = async {
+            let accepted = within("accepting", listener.accept()).await?;
+            Ok(match accepted {
+                Ok(incoming) => {
+                    within("a handshake with a wrong secret", incoming.into_future()).await?.err()
+                }
+                Err(error) => Some(error),
+            })
+        };
+        let connecting =
+            async { Ok(within("connecting with a wrong secret", client.connect()).await?.err()) };
+        let errors: (Option<Error>, Option<Error>) = tokio::try_join!(connecting, accepting)?;
+        for error in [errors.0, errors.1].into_iter().flatten() {
+            let told = [SECRET, WRONG].iter().any(|secret| error.message().contains(secret));
+            ensure(!told, || format!("the error for a wrong secret {} tells it", parameter.name))?;
+        }
+    }
+    let told = log.text();
+    ensure(!told.contains(SECRET) && !told.contains(WRONG), || {
+        "the value of a secret argument stands in a line of its log".into()
+    })
 }
 
 /// Log lines in memory.

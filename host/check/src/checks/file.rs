@@ -88,6 +88,9 @@ fn unreadable(error: object::Error) -> Finding {
 
 pub(super) fn exports(task: &Task) -> Verdict {
     let entries: Vec<String> = manifests(task)?.into_iter().map(|manifest| manifest.build.entry).collect();
+    if entries.is_empty() {
+        return skips("its manifest does not say what its entry is");
+    }
     let contents = contents(task)?;
     let file = object::File::parse(&contents).map_err(unreadable)?;
     let exported = file.dynamic_symbols().filter(|symbol| symbol.is_definition() && symbol.is_global());

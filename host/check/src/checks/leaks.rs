@@ -25,9 +25,9 @@ async fn many(subject: &Subject, pair: &Pair, mut looked: impl FnMut(usize) -> V
         both.use_it(made).await?;
         if made % 100 == 0 {
             looked(made)?;
-            if began.elapsed() > limit {
-                return Ok(made);
-            }
+        }
+        if began.elapsed() > limit {
+            return Ok(made);
         }
     }
     Ok(subject.task.connections)

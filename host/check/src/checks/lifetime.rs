@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use endpoints::{ClientEndpoint, Connection, Listener, Registry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::child::runtime;
-use crate::finding::{Step, Verdict, ensure, expect, fails, pattern, send, step_limit, within};
+use crate::finding::{Step, Verdict, ensure, expect, fails, pattern, send, skips, step_limit, within};
 use crate::subject::{Pair, Subject, connect};
 
 /// One of the things that can be dropped.
@@ -20,9 +20,10 @@ enum Thing {
 }
 
 pub(super) fn drop_order(subject: &Subject) -> Verdict {
-    let orders = permutations(5);
+    let (began, limit) = (Instant::now(), Duration::from_millis(subject.task.milliseconds));
     runtime()?.block_on(async {
-        for order in orders {
+        // Where each connection takes its time, the first orders have to do.
+        for order in permutations(5).into_iter().take_while(|_| began.elapsed() < limit) {
             // Each in a registry of its own, so that the last reference goes too.
             let own = Subject::new(&subject.task)?;
             let mut pair = own.pair().await?;
@@ -202,7 +203,11 @@ const AT_ONCE: u8 = 200;
 pub(super) async fn many_at_once(subject: &Subject) -> Verdict {
     let Pair { near, far, listener, client } = subject.pair().await?;
     let mut open = vec![(near, far)];
+    let (began, limit) = (Instant::now(), Duration::from_millis(subject.task.milliseconds / 2));
     for _ in 1..AT_ONCE {
+        if began.elapsed() > limit {
+            return skips(format!("only {} connections were made in the time that there is", open.len()));
+        }
         open.push(connect(&client, &listener).await?);
     }
     for (place, (near, far)) in (0_u8..).zip(&mut open) {
