@@ -17,6 +17,9 @@ pub struct Manifest {
     pub build: Build,
     /// What it provides.
     pub plugin: Provides,
+    /// Fields of the author's text that this version does not know, and passes over: each with the way to it.
+    #[serde(skip)]
+    pub unknown_fields: Vec<String>,
 }
 
 /// How a plugin was built.
@@ -276,8 +279,11 @@ impl Manifest {
             plugin: &'t RawValue,
         }
         let Record { build, plugin } = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        let plugin = serde_json::from_str(plugin.get()).map_err(|error| format!("plugin.json: {error}"))?;
-        let mut manifest = Self { build, plugin };
+        let mut unknown_fields = Vec::new();
+        let mut text = serde_json::Deserializer::from_str(plugin.get());
+        let plugin = serde_ignored::deserialize(&mut text, |path| unknown_fields.push(path.to_string()))
+            .map_err(|error| format!("plugin.json: {error}"))?;
+        let mut manifest = Self { build, plugin, unknown_fields };
         manifest.check()?;
         Ok(manifest)
     }

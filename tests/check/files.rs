@@ -23,6 +23,7 @@ pub(crate) const MUTANTS: &[(&str, Make)] = &[
     ("entry", |folder| {
         changed(folder, "\"entry\":\"endpoints_plugin_v1_m", "\"entry\":\"endpoints_plugin_v1_x")
     }),
+    ("fields", |folder| changed(folder, "\"secret\": true", "\"sekret\": true")),
     ("examples", |folder| changed(folder, "mutant:name=example", "mutant:nome=example")),
     ("load", without_symbol),
     ("load", |folder| changed_once(folder, "The name.", "A number.")),

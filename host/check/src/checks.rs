@@ -134,6 +134,7 @@ pub(crate) static ALL: &[Check] = &[
         "the libraries that it needs are found wherever it is loaded from",
         file::dependencies,
     ),
+    file("fields", "every field in the manifest is known", file::fields),
     file("described", "everything in the manifest is described", file::described),
     file("load", "it loads, with all symbols bound and the tables that its version has", loading::loads)
         .gate(),

@@ -135,6 +135,18 @@ pub(super) fn dependencies(task: &Task) -> Verdict {
     Ok(())
 }
 
+pub(super) fn fields(task: &Task) -> Verdict {
+    let unknown: Vec<String> =
+        manifests(task)?.into_iter().flat_map(|manifest| manifest.unknown_fields).collect();
+    match unknown.as_slice() {
+        [] => Ok(()),
+        all => warns(format!(
+            "plugin.json has fields that this version does not know and passes over, perhaps misspelt: {}",
+            all.join(", ")
+        )),
+    }
+}
+
 pub(super) fn described(task: &Task) -> Verdict {
     let mut missing = Vec::new();
     for manifest in manifests(task)? {
