@@ -122,6 +122,15 @@ fn messages_are_those_of_the_page() {
         (Box::new(with(r#""api":"1.0.0""#, r#""api":"2.0.0""#, 2)), &[], &[]),
         (Box::new(with(r#""panic":"unwind""#, r#""panic":"abort" "#, 2)), &[], &[]),
         (
+            Box::new(move |file: &Path| {
+                tcp(file);
+                let folder = file.parent().expect("its folder");
+                fs::set_permissions(folder, fs::Permissions::from_mode(0o1777)).expect("its mode");
+            }),
+            &[],
+            &[],
+        ),
+        (
             Box::new(with(
                 r#""entry":"endpoints_plugin_v1_endpoints_plugin_tcp""#,
                 r#""entry":"endpoints_plugin_v1_endpoints_plugin_tcq""#,
