@@ -258,3 +258,24 @@ fn looking_at_a_plugin_runs_nothing_of_it() {
     let ended = run(["explain", "--client", "tcp:h:80"].iter().chain(&place));
     assert_eq!(ended.status, None, "{ended:?}");
 }
+
+#[test]
+fn a_built_in_plugin_is_left_out_and_not_denied() {
+    let ended = run(["list-plugins", "--json", "--deny-plugin", "name:endpoints-plugin-tcp"]);
+    assert_eq!((ended.status, &ended.error()["kind"]), (Some(2), &json!("invalid-setting")), "{ended:?}");
+    assert!(ended.stderr.contains("--no-built-in=tcp,tcp6"), "{ended:?}");
+}
+
+#[test]
+fn a_rule_that_cannot_be_followed_is_warned_of() {
+    let ended = |option: &str, rule: &str| run(["list-plugins", "--no-default-plugin-path", option, rule]);
+    // Longer than any path may be: nobody can tell what is there.
+    let unknown = format!("path:/{}", "x".repeat(5000));
+    let denies = ended("--deny-plugin", &unknown);
+    assert!(denies.stderr.contains("denies all plugins in files"), "{denies:?}");
+    assert!(!denies.stderr.contains("matches nothing"), "{denies:?}");
+    let allows = ended("--allow-plugin", &unknown);
+    assert!(allows.stderr.contains("matches nothing now"), "{allows:?}");
+    let absent = ended("--deny-plugin", "path:/nonexistent/x.so");
+    assert!(absent.stderr.contains("matches nothing now"), "{absent:?}");
+}

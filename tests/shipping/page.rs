@@ -47,7 +47,7 @@ fn refusal(make: &dyn Fn(&Path), deny: &[&str], allow: &[&str]) -> Refusal {
     let folder = tempfile::tempdir().expect("a folder");
     make(&folder.path().join("a.so"));
     let rule = |text: &&str| text.parse::<PluginRule>().expect("a rule");
-    let builder = Registry::builder().default_plugin_path(false).plugin_path(folder.path());
+    let builder = Registry::builder().no_built_in().default_plugin_path(false).plugin_path(folder.path());
     let builder = deny.iter().map(rule).fold(builder, endpoints::RegistryBuilder::deny_plugin);
     let builder = allow.iter().map(rule).fold(builder, endpoints::RegistryBuilder::allow_plugin);
     let plugins = builder.build().expect("a registry").plugins();
