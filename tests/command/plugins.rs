@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -278,4 +279,34 @@ fn a_rule_that_cannot_be_followed_is_warned_of() {
     assert!(allows.stderr.contains("matches nothing now"), "{allows:?}");
     let absent = ended("--deny-plugin", "path:/nonexistent/x.so");
     assert!(absent.stderr.contains("matches nothing now"), "{absent:?}");
+}
+
+#[test]
+fn a_folder_that_was_named_must_be_one_that_can_be_read() {
+    let all = TempDir::new().expect("a folder");
+    // Where another user finds both the command and the folder.
+    fs::set_permissions(all.path(), fs::Permissions::from_mode(0o755)).expect("its mode");
+    let command = all.path().join("endpoints");
+    fs::copy(built("endpoints"), &command).expect("a copy");
+    let folder = all.path().join("plugins");
+    fs::create_dir(&folder).expect("a folder");
+    let is_root = rustix::process::geteuid().is_root();
+    let listed = |mode: u32| {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).expect("its mode");
+        let mut command = Command::new(&command);
+        command.args(["list-plugins", "--no-default-plugin-path", "--plugin-path", text(&folder)]);
+        if is_root {
+            // Root can read everything.
+            command.uid(54_321).gid(54_321);
+        }
+        let output = command.output().expect("the command starts");
+        (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+    };
+    assert_eq!(listed(0o755), (Some(0), String::new()));
+    // With and without the right to go through it, which tells nothing of what is in it.
+    for mode in [0o000, 0o311] {
+        let (status, said) = listed(mode);
+        assert_eq!(status, Some(2), "{mode:o}: {said}");
+        assert!(said.contains(&format!("--plugin-path {}: Permission denied", folder.display())), "{said}");
+    }
 }
