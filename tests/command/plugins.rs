@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use endpoints_tests::object;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -309,4 +310,28 @@ fn a_folder_that_was_named_must_be_one_that_can_be_read() {
         assert_eq!(status, Some(2), "{mode:o}: {said}");
         assert!(said.contains(&format!("--plugin-path {}: Permission denied", folder.display())), "{said}");
     }
+}
+
+#[test]
+fn an_unknown_scheme_tells_of_files_that_cannot_be_read() {
+    let folder = TempDir::new().expect("a folder");
+    let path = text(folder.path()).to_owned();
+    let said = || {
+        let search = ["--no-default-plugin-path", "--plugin-path", &path];
+        run(["explain", "--client", "nothing:"].iter().chain(&search)).stderr
+    };
+    let look = "; see `endpoints list-plugins --refused`)";
+    object::compiled(&folder.path().join("a.so"), b"", "");
+    let alone = said();
+    assert!(alone.contains("a.so is refused: it is no endpoint plugin") && alone.contains(look), "{alone}");
+    assert!(!alone.contains("more"), "{alone}");
+    // What was meant as a plugin says more than a library that lies there.
+    let open = folder.path().join("b.so");
+    fs::copy(built(SOCKS5), &open).expect("a copy");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).expect("its mode");
+    let two = said();
+    assert!(two.contains("b.so is refused: everybody can write"), "{two}");
+    assert!(two.contains(&format!("; so is 1 more file{look}")), "{two}");
+    object::compiled(&folder.path().join("c.so"), b"", "");
+    assert!(said().contains(&format!("; so are 2 more files{look}")));
 }

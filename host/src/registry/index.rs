@@ -115,17 +115,25 @@ impl Index {
 impl Index {
     /// The files of which nobody can tell what they would provide, for the message about an unknown scheme.
     fn unreadable(&self) -> String {
-        let mut refused = self.plugins.iter().filter(|listed| listed.manifest.is_none());
-        let Some((first, refusal)) =
-            refused.next().and_then(|first| Some((first, first.provider.as_ref().err()?)))
-        else {
-            return String::new();
-        };
-        let more = match refused.count() {
+        let refused: Vec<_> = self
+            .plugins
+            .iter()
+            .filter(|listed| listed.manifest.is_none())
+            .filter_map(|listed| Some((&listed.origin, listed.provider.as_ref().err()?)))
+            .collect();
+        // A file that nobody vouches for was most likely meant as a plugin, and a library that lies there was not.
+        let example = refused.iter().min_by_key(|(_, refusal)| match refusal.kind {
+            RefusalKind::Untrusted => 0,
+            RefusalKind::NoManifest => 2,
+            _ => 1,
+        });
+        let Some((origin, refusal)) = example else { return String::new() };
+        let more = match refused.len() - 1 {
             0 => String::new(),
-            more => format!(", and {more} more files"),
+            1 => "; so is 1 more file".to_owned(),
+            more => format!("; so are {more} more files"),
         };
-        format!(" ({} is refused: {refusal}{more})", first.origin)
+        format!(" ({origin} is refused: {refusal}{more}; see `endpoints list-plugins --refused`)")
     }
 }
 
