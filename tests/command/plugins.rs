@@ -335,3 +335,24 @@ fn an_unknown_scheme_tells_of_files_that_cannot_be_read() {
     object::compiled(&folder.path().join("c.so"), b"", "");
     assert!(said().contains(&format!("; so are 2 more files{look}")));
 }
+
+#[test]
+fn symbols_of_a_file_cost_no_memory() {
+    let folder = TempDir::new().expect("a folder");
+    let schemes = r#"{"schemes":[]}"#;
+    let section: Vec<u8> = (0..60)
+        .flat_map(|number| object::record(object::manifest(&format!("made{number}"), schemes).as_bytes()))
+        .collect();
+    let source: String = (0..5000).map(|number| format!("char s{number}_{};\n", "x".repeat(2000))).collect();
+    object::compiled(&folder.path().join("made.so"), &section, &source);
+    // Of memory in all, in KiB; ten MB of names for each record do not fit.
+    let limited = r#"ulimit -v 300000; exec "$@""#;
+    let ran = Command::new("sh")
+        .args(["-c", limited, "sh", text(&built("endpoints")), "list-plugins", "--no-default-plugin-path"])
+        .args(["--no-built-in", "--json", "--plugin-path", text(folder.path())])
+        .output()
+        .expect("sh");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let listed: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
+    assert_eq!(listed["plugins"].as_array().map(Vec::len), Some(60));
+}

@@ -59,13 +59,14 @@ impl Index {
             _ => built_in.iter().map(Listed::again).collect(),
         };
         let mut places = Vec::new();
+        let mut names = HashMap::new();
         for path in &settings.search.files {
-            list_file(path, settings, &mut plugins);
+            list_file(path, settings, &mut plugins, &mut names);
         }
         for (directory, source) in settings.search.places() {
             let (files, outcome) = loader::look(&directory, source);
             for path in files {
-                list_file(&path, settings, &mut plugins);
+                list_file(&path, settings, &mut plugins, &mut names);
             }
             places.push(Place { directory, source, outcome });
         }
@@ -137,7 +138,13 @@ impl Index {
     }
 }
 
-fn list_file(path: &Path, settings: &Settings, plugins: &mut Vec<Listed>) {
+/// Adds the plugins of a file; `names` tells where those lie that can be used.
+fn list_file(
+    path: &Path,
+    settings: &Settings,
+    plugins: &mut Vec<Listed>,
+    names: &mut HashMap<String, Origin>,
+) {
     let origin = Origin::File(path.to_owned());
     let checked = match loader::check_file(path, &settings.policy) {
         Ok(checked) => checked,
@@ -148,18 +155,14 @@ fn list_file(path: &Path, settings: &Settings, plugins: &mut Vec<Listed>) {
         }
     };
     for found in checked.plugins {
-        let twin = plugins.iter().find(|listed| {
-            let name = found.manifest.as_ref().map(|manifest| manifest.build.name.as_str());
-            listed.origin != Origin::BuiltIn
-                && listed.provider.is_ok()
-                && Some(listed.name().as_str()) == name
-        });
+        let twin = found.manifest.as_ref().and_then(|manifest| names.get(&manifest.build.name));
         let duplicate = twin.map(|twin| {
-            let message = format!("a plugin of this name was found before, at {}", twin.origin);
+            let message = format!("a plugin of this name was found before, at {twin}");
             Refusal::new(RefusalKind::DuplicatePlugin, message)
         });
         let provider = match (found.refusal.or(duplicate), &found.manifest) {
             (None, Some(manifest)) => {
+                names.insert(manifest.build.name.clone(), origin.clone());
                 let source = FileSource {
                     path: path.to_owned(),
                     identity: checked.identity,
