@@ -189,7 +189,7 @@ fn check_record(record: record::Record, policy: &Policy, seen: Option<&Seen>) ->
                            build it with panic=unwind, or allow that";
             return Some(Refusal::new(RefusalKind::PanicPolicy, message));
         }
-        (!record.symbols.contains(&build.entry)).then(|| {
+        (!record.entries.contains(&build.entry)).then(|| {
             let message = format!(
                 "it has no symbol {}, which its manifest names as its entry: build it anew, and keep its symbols",
                 build.entry

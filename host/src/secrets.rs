@@ -150,7 +150,9 @@ fn likely_secrets(description: &Description, secrets: &[String], depth: usize) -
     found
 }
 
-/// Whether a name is that of a secret, or may be meant for it.
+/// Whether a name is that of a secret, or may be meant for it. One with a colon is a description that stands where none
+/// belongs, and its last name may be that of anything.
 fn is_like(written: &str, secrets: &[String]) -> bool {
-    nearest(written, secrets).is_some()
+    let last = written.rsplit(|letter: char| !letter.is_ascii_alphanumeric()).next().unwrap_or_default();
+    written.contains(':') || [written, last].iter().any(|name| nearest(name, secrets).is_some())
 }

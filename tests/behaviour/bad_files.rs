@@ -324,7 +324,8 @@ fn folders_that_others_could_have_written() {
     assert!(untrusted(in_folders(0o755, 0o775)).contains("its group"));
     assert!(untrusted(in_folders(0o755, 0o777)).contains("everybody"));
     // A sticky folder is fine on the way, where it is root's, and not as the plugin's own.
-    untrusted(in_folders(0o1777, 0o755));
+    assert!(untrusted(in_folders(0o1777, 0o755)).contains("move the plugin"));
+    assert!(untrusted(in_folders(0o755, 0o777)).contains("take that right away"));
     if is_root() {
         assert_eq!(in_folders(0o755, 0o1777), PluginState::Available);
     }

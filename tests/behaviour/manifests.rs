@@ -154,10 +154,43 @@ async fn several_records_of_which_one_is_damaged() {
 }
 
 #[tokio::test]
+async fn more_plugins_than_a_file_may_have() {
+    let records = |count: usize| -> Vec<u8> {
+        let text = |number| {
+            let name = format!("made{number}");
+            manifest(&name, &SCHEMES.replace("made", &name))
+        };
+        (0..count).flat_map(|number| record(text(number).as_bytes())).collect()
+    };
+    let (registry, _folder) = with(|file| compiled(file, &records(64), ""));
+    let states = reports(&registry);
+    assert_eq!(states.len(), 64);
+    assert!(states.iter().all(|report| report.state == PluginState::Available), "{states:?}");
+    let refusal = of_section(&records(65), "more than 64 manifest records").await;
+    assert_eq!(refusal.kind, RefusalKind::BadManifest);
+}
+
+#[tokio::test]
+async fn more_entries_than_plugins_can_have() {
+    let section = record(manifest("made", SCHEMES).as_bytes());
+    let source = |count: usize| -> String {
+        (0..count).map(|number| format!("char endpoints_plugin_c1_{number};\n")).collect()
+    };
+    // The one of the manifest comes with them.
+    let (registry, _folder) = with(|file| compiled(file, &section, &source(1023)));
+    assert_eq!(reports(&registry)[0].state, PluginState::Available);
+    let (registry, _folder) = with(|file| compiled(file, &section, &source(1024)));
+    let refusal = refusal(&reports(&registry)[0]);
+    assert_eq!(refusal.kind, RefusalKind::BadManifest, "{refusal}");
+    assert!(refusal.message.contains("more than 1024 entries"), "{refusal}");
+}
+
+#[tokio::test]
 async fn files_with_holes_are_not_read_into_memory() {
     for (section, kind) in [
         (".epplugin", RefusalKind::BadManifest),
         (".dynsym", RefusalKind::NotAnObject),
+        (".dynstr", RefusalKind::NotAnObject),
         (".symtab", RefusalKind::NotAnObject),
     ] {
         let (registry, folder) = with(|file| {

@@ -224,3 +224,21 @@ fn a_preference_for_what_is_denied_tells_the_rule() {
     assert_eq!(error.kind(), ErrorKind::InvalidSetting, "{error}");
     assert!(error.message().contains("the rule name:endpoints-plugin-tcp denies it"), "{error}");
 }
+
+#[test]
+fn a_built_in_plugin_is_not_denied_in_vain() {
+    let build = |change: fn(endpoints::RegistryBuilder) -> endpoints::RegistryBuilder| {
+        let rule: PluginRule = "name:endpoints-plugin-tcp".parse().expect("a rule");
+        change(Registry::builder().default_plugin_path(false)).deny_plugin(rule).build()
+    };
+    for used in [build(|builder| builder), build(|builder| builder.without_built_in("tcp"))] {
+        let error = used.expect_err("its schemes would go on");
+        assert_eq!(error.kind(), ErrorKind::InvalidSetting, "{error}");
+        assert!(error.message().contains("--no-built-in=tcp,tcp6"), "{error}");
+    }
+    // A file may have the name of one that is left out.
+    build(endpoints::RegistryBuilder::no_built_in).expect("nothing is built in");
+    build(|builder| builder.without_built_in("tcp").without_built_in("TCP6")).expect("it is left out");
+    let allow = |rule: &str| Registry::builder().allow_plugin(rule.parse().expect("a rule")).build();
+    allow("name:endpoints-plugin-tcp").expect("it is used in any case");
+}

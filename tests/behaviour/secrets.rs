@@ -53,6 +53,12 @@ async fn errors_hide_secrets(world: &World) {
         (format!(r"socks5:h:80:username=u:password=p@ss:{SECRET}"), ErrorKind::UnknownScheme),
         (format!(r"socks5:h:80:tcp\:h\:1:username=u:password=p:{SECRET}"), ErrorKind::TooManyArguments),
         (format!(r"socks5:h:80:tcp\:h\:1:username=u:password=p:{SECRET}=x"), ErrorKind::UnknownArgument),
+        // On a level whose colons were escaped, and its equals sign not.
+        (format!(r"socks5:h:80:socks5\:h\:80\:password={SECRET}"), ErrorKind::UnknownArgument),
+        (format!(r"pass:socks5\:h\:80\:password={SECRET}"), ErrorKind::UnknownArgument),
+        (format!(r"nothing:socks5\:h\:80\:opener={SECRET}"), ErrorKind::UnknownScheme),
+        (format!("tcp:h:80:proxy-password={SECRET}"), ErrorKind::UnknownArgument),
+        (format!(r"tcp:h:80:proxy=x\:y=z:socks5\:opener={SECRET}"), ErrorKind::UnknownArgument),
         (format!("password={SECRET}:host=h"), ErrorKind::NoScheme),
         (format!(r"password={SECRET}:host=h\"), ErrorKind::TrailingBackslash),
     ] {

@@ -135,6 +135,9 @@ fn secrets_are_never_printed() {
         r"socks5:h:80:proxy=socks5\:h\:80\:password\=hunter2\:x\=1".to_owned(),
         r"socks5:h:80:proxy=socks5\:h\:80\:password\=hunter2\\".to_owned(),
         r"nothing:proxy=socks5\:h\:80\:password\=hunter2".to_owned(),
+        r"nothing:socks5\:h\:80\:password=hunter2".to_owned(),
+        r"tcp:h:80:socks5\:h\:80\:password=hunter2".to_owned(),
+        r"tls:socks5\:h\:80\:password=hunter2".to_owned(),
         // Right, but nobody is there.
         proxied("password=hunter2"),
     ];

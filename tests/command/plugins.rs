@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use endpoints_tests::object;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -257,4 +259,100 @@ fn looking_at_a_plugin_runs_nothing_of_it() {
     // It is as deadly as it was meant to be, which no host can contain.
     let ended = run(["explain", "--client", "tcp:h:80"].iter().chain(&place));
     assert_eq!(ended.status, None, "{ended:?}");
+}
+
+#[test]
+fn a_built_in_plugin_is_left_out_and_not_denied() {
+    let ended = run(["list-plugins", "--json", "--deny-plugin", "name:endpoints-plugin-tcp"]);
+    assert_eq!((ended.status, &ended.error()["kind"]), (Some(2), &json!("invalid-setting")), "{ended:?}");
+    assert!(ended.stderr.contains("--no-built-in=tcp,tcp6"), "{ended:?}");
+}
+
+#[test]
+fn a_rule_that_cannot_be_followed_is_warned_of() {
+    let ended = |option: &str, rule: &str| run(["list-plugins", "--no-default-plugin-path", option, rule]);
+    // Longer than any path may be: nobody can tell what is there.
+    let unknown = format!("path:/{}", "x".repeat(5000));
+    let denies = ended("--deny-plugin", &unknown);
+    assert!(denies.stderr.contains("denies all plugins in files"), "{denies:?}");
+    assert!(!denies.stderr.contains("matches nothing"), "{denies:?}");
+    let allows = ended("--allow-plugin", &unknown);
+    assert!(allows.stderr.contains("matches nothing now"), "{allows:?}");
+    let absent = ended("--deny-plugin", "path:/nonexistent/x.so");
+    assert!(absent.stderr.contains("matches nothing now"), "{absent:?}");
+}
+
+#[test]
+fn a_folder_that_was_named_must_be_one_that_can_be_read() {
+    let all = TempDir::new().expect("a folder");
+    // Where another user finds both the command and the folder.
+    fs::set_permissions(all.path(), fs::Permissions::from_mode(0o755)).expect("its mode");
+    let command = all.path().join("endpoints");
+    fs::copy(built("endpoints"), &command).expect("a copy");
+    let folder = all.path().join("plugins");
+    fs::create_dir(&folder).expect("a folder");
+    let is_root = rustix::process::geteuid().is_root();
+    let listed = |mode: u32| {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).expect("its mode");
+        let mut command = Command::new(&command);
+        command.args(["list-plugins", "--no-default-plugin-path", "--plugin-path", text(&folder)]);
+        if is_root {
+            // Root can read everything.
+            command.uid(54_321).gid(54_321);
+        }
+        let output = command.output().expect("the command starts");
+        (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+    };
+    assert_eq!(listed(0o755), (Some(0), String::new()));
+    // With and without the right to go through it, which tells nothing of what is in it.
+    for mode in [0o000, 0o311] {
+        let (status, said) = listed(mode);
+        assert_eq!(status, Some(2), "{mode:o}: {said}");
+        assert!(said.contains(&format!("--plugin-path {}: Permission denied", folder.display())), "{said}");
+    }
+}
+
+#[test]
+fn an_unknown_scheme_tells_of_files_that_cannot_be_read() {
+    let folder = TempDir::new().expect("a folder");
+    let path = text(folder.path()).to_owned();
+    let said = || {
+        let search = ["--no-default-plugin-path", "--plugin-path", &path];
+        run(["explain", "--client", "nothing:"].iter().chain(&search)).stderr
+    };
+    let look = "; see `endpoints list-plugins --refused`)";
+    object::compiled(&folder.path().join("a.so"), b"", "");
+    let alone = said();
+    assert!(alone.contains("a.so is refused: it is no endpoint plugin") && alone.contains(look), "{alone}");
+    assert!(!alone.contains("more"), "{alone}");
+    // What was meant as a plugin says more than a library that lies there.
+    let open = folder.path().join("b.so");
+    fs::copy(built(SOCKS5), &open).expect("a copy");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).expect("its mode");
+    let two = said();
+    assert!(two.contains("b.so is refused: everybody can write"), "{two}");
+    assert!(two.contains(&format!("; so is 1 more file{look}")), "{two}");
+    object::compiled(&folder.path().join("c.so"), b"", "");
+    assert!(said().contains(&format!("; so are 2 more files{look}")));
+}
+
+#[test]
+fn symbols_of_a_file_cost_no_memory() {
+    let folder = TempDir::new().expect("a folder");
+    let schemes = r#"{"schemes":[]}"#;
+    let section: Vec<u8> = (0..60)
+        .flat_map(|number| object::record(object::manifest(&format!("made{number}"), schemes).as_bytes()))
+        .collect();
+    let source: String = (0..5000).map(|number| format!("char s{number}_{};\n", "x".repeat(2000))).collect();
+    object::compiled(&folder.path().join("made.so"), &section, &source);
+    // Of memory in all, in KiB; ten MB of names for each record do not fit.
+    let limited = r#"ulimit -v 300000; exec "$@""#;
+    let ran = Command::new("sh")
+        .args(["-c", limited, "sh", text(&built("endpoints")), "list-plugins", "--no-default-plugin-path"])
+        .args(["--no-built-in", "--json", "--plugin-path", text(folder.path())])
+        .output()
+        .expect("sh");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let listed: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
+    assert_eq!(listed["plugins"].as_array().map(Vec::len), Some(60));
 }

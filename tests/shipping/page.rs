@@ -1,15 +1,20 @@
 //! What the page for operators says that messages are, and the unit that it shows.
 
 use std::fs;
+use std::io::{Read, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use endpoints::{PluginRule, PluginState, Refusal, Registry};
 use endpoints_tests::build::files;
 use endpoints_tests::object::{built, compiled, manifest, patched, record, replaced, write};
 
-use crate::harness::run;
+use crate::harness::{LIMIT, built as built_command, run};
 use crate::{is_root, missing, skip};
 
 const PAGE: &str = include_str!("../../docs/src/security.md");
@@ -47,7 +52,7 @@ fn refusal(make: &dyn Fn(&Path), deny: &[&str], allow: &[&str]) -> Refusal {
     let folder = tempfile::tempdir().expect("a folder");
     make(&folder.path().join("a.so"));
     let rule = |text: &&str| text.parse::<PluginRule>().expect("a rule");
-    let builder = Registry::builder().default_plugin_path(false).plugin_path(folder.path());
+    let builder = Registry::builder().no_built_in().default_plugin_path(false).plugin_path(folder.path());
     let builder = deny.iter().map(rule).fold(builder, endpoints::RegistryBuilder::deny_plugin);
     let builder = allow.iter().map(rule).fold(builder, endpoints::RegistryBuilder::allow_plugin);
     let plugins = builder.build().expect("a registry").plugins();
@@ -116,6 +121,15 @@ fn messages_are_those_of_the_page() {
             &[],
             &[],
         ),
+        (
+            Box::new(move |file: &Path| {
+                tcp(file);
+                let folder = file.parent().expect("its folder");
+                fs::set_permissions(folder, fs::Permissions::from_mode(0o1777)).expect("its mode");
+            }),
+            &[],
+            &[],
+        ),
         (Box::new(tcp), &["name:endpoints-plugin-tcp"], &[]),
         (Box::new(tcp), &[], &["name:another"]),
         (Box::new(with(r#""requires":"1.0.0""#, r#""requires":"1.9.0""#, 2)), &[], &[]),
@@ -163,19 +177,76 @@ fn what_plugins_write_forges_no_line() {
 }
 
 #[test]
-fn the_unit_of_the_page_is_sound() {
+fn the_units_of_the_page_are_sound() {
     let units = files(PAGE);
-    let [(name, unit)] = &units[..] else { panic!("one unit: {units:?}") };
+    let names: Vec<_> = units.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["app-front.socket", "app-front.service"]);
     let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join(name);
-    // Where the command is not installed, systemd says so.
-    fs::write(&file, unit.replace("/usr/bin/endpoints", "/bin/true")).expect("a file");
-    match Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&file).output() {
+    for (name, unit) in &units {
+        // Where the command is not installed, systemd says so.
+        fs::write(folder.path().join(name), unit.replace("/usr/bin/endpoints", "/bin/true")).expect("a file");
+    }
+    let paths = names.iter().map(|name| folder.path().join(name));
+    match Command::new("systemd-analyze").args(["verify", "--man=no"]).args(paths).output() {
         Ok(said) => {
             let words = String::from_utf8_lossy(&said.stderr);
-            let about_it: Vec<_> = words.lines().filter(|line| line.contains(name.as_str())).collect();
-            assert!(about_it.is_empty(), "{about_it:?}");
+            let about_them: Vec<_> = words.lines().filter(|line| line.contains("app-front")).collect();
+            assert!(about_them.is_empty(), "{about_them:?}");
         }
-        Err(error) => missing("the unit of the page", &format!("systemd-analyze: {error}")),
+        Err(error) => missing("the units of the page", &format!("systemd-analyze: {error}")),
     }
+}
+
+/// The value of a setting of a unit.
+fn setting<'a>(unit: &'a str, name: &str) -> &'a str {
+    let value = unit.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    value.unwrap_or_else(|| panic!("{name}: {unit}"))
+}
+
+#[test]
+fn the_service_of_the_page_serves_its_socket() {
+    let units = files(PAGE);
+    let [(_, socket), (_, service)] = &units[..] else { panic!("two units: {units:?}") };
+    assert_eq!(setting(socket, "ListenStream"), "443");
+    // A port without an address is one of IPv6; here it has to be that of the loopback.
+    let free = TcpListener::bind("[::1]:0").expect("a port").local_addr().expect("its address").port();
+    let folder = tempfile::tempdir().expect("a folder");
+    let application = folder.path().join("app.sock");
+    let accepting = UnixListener::bind(&application).expect("the application");
+    let line =
+        setting(service, "ExecStart").replace("/run/app/app.sock", application.to_str().expect("text"));
+    let words: Vec<&str> = line.split(' ').skip(1).collect();
+    let started = Command::new("systemd-socket-activate")
+        .arg(format!("--listen=[::1]:{free}"))
+        .arg(format!("--fdname={}", setting(socket, "FileDescriptorName")))
+        .arg(built_command("endpoints"))
+        .args(words)
+        .stderr(Stdio::null())
+        .spawn();
+    let mut service = match started {
+        Ok(service) => service,
+        Err(error) => {
+            return missing("the service of the page", &format!("systemd-socket-activate: {error}"));
+        }
+    };
+    let greeting = thread::spawn(move || {
+        let (mut stream, _) = accepting.accept()?;
+        stream.write_all(b"hello")
+    });
+    let begun = Instant::now();
+    let came = loop {
+        match TcpStream::connect(("::1", free)) {
+            Ok(mut stream) => {
+                stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+                let mut said = [0; 5];
+                break stream.read_exact(&mut said).map(|()| said);
+            }
+            Err(error) if begun.elapsed() > LIMIT => break Err(error),
+            Err(_) => thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    let _ = service.kill();
+    let _ = service.wait();
+    assert_eq!(came.expect("what the application says"), *b"hello");
+    greeting.join().expect("no panic").expect("the application was reached");
 }

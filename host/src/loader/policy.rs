@@ -140,11 +140,17 @@ impl Policy {
 }
 
 impl PluginRule {
-    /// The same, wherever the process goes from here. Warns of a path that is not there.
-    pub(crate) fn fixed(self, kind: &str) -> Self {
+    /// The same, wherever the process goes from here. Warns of a path that is not there, or cannot be looked at.
+    pub(crate) fn fixed(self, denies: bool) -> Self {
         let Self::Path(path) = self else { return self };
         if let Err(error) = std::fs::metadata(&path) {
-            tracing::warn!("the rule that {kind} path:{} matches nothing now: {error}", path.display());
+            let kind = if denies { "denies" } else { "allows" };
+            let effect = if denies && !is_absence(&error) {
+                "cannot be followed, and so denies all plugins in files now"
+            } else {
+                "matches nothing now"
+            };
+            tracing::warn!("the rule that {kind} path:{} {effect}: {error}", path.display());
         }
         Self::Path(std::path::absolute(&path).unwrap_or(path))
     }
@@ -155,17 +161,18 @@ impl PluginRule {
         Ok(match self {
             Self::Path(path) => match is_at(path, seen) {
                 // What is not there matches nothing that is.
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-                {
-                    false
-                }
+                Err(error) if is_absence(&error) => false,
                 is_at => is_at?,
             },
             Self::Name(wanted) => wanted == name,
             Self::Sha256(digest) => seen.digest.as_ref() == Some(digest),
         })
     }
+}
+
+/// Whether an error says that nothing is there.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Whether the file is the one at `path`, by whatever name, or lies in that folder.

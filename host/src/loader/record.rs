@@ -6,11 +6,11 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
-use endpoints_plugin_api::manifest::{FORMAT, HEAD, MAGIC, MAX_TEXT, SECTION};
-use object::{
-    Architecture, Object as _, ObjectKind, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _, ReadRef,
-};
+use endpoints_plugin_api::manifest::{C_ENTRY_PREFIX, ENTRY_PREFIX, FORMAT, HEAD, MAGIC, MAX_TEXT, SECTION};
+use object::read::elf::{ElfFile, FileHeader, SectionHeader as _, Sym as _};
+use object::{Architecture, Object as _, ObjectKind, ObjectSection as _, ObjectSegment as _, ReadRef};
 use rustix::fs::OFlags;
 use semver::Version;
 
@@ -19,8 +19,8 @@ use super::{Refusal, RefusalKind};
 /// A record of a file.
 pub(super) struct Record {
     pub(super) text: String,
-    /// The names of the symbols that the file exports and that a plugin's could be among.
-    pub(super) symbols: HashSet<String>,
+    /// The names of all entries that the file exports.
+    pub(super) entries: Arc<HashSet<String>>,
 }
 
 /// Opens a regular file. What is none is not opened at all: that waits for the other end of a FIFO, and for some devices
@@ -46,7 +46,8 @@ pub(super) fn read(file: &File, len: u64) -> Result<Vec<Record>, Refusal> {
         Refusal::new(RefusalKind::NotAnObject, message)
     };
     let cache = object::ReadCache::new(file);
-    let object = object::File::parse(Limited(&cache)).map_err(damaged)?;
+    let bytes = Limited(&cache);
+    let object = object::File::parse(bytes).map_err(damaged)?;
     let machine = (object.architecture(), object.is_64(), object.is_little_endian());
     let ours = (architecture(), cfg!(target_pointer_width = "64"), cfg!(target_endian = "little"));
     if machine != ours {
@@ -88,15 +89,19 @@ pub(super) fn read(file: &File, len: u64) -> Result<Vec<Record>, Refusal> {
         return Err(Refusal::new(RefusalKind::BadManifest, message));
     }
     let data = section.data().map_err(damaged)?;
-    let symbols: HashSet<String> = object
-        .dynamic_symbols()
-        .filter(object::ObjectSymbol::is_definition)
-        .filter_map(|symbol| symbol.name().ok().map(str::to_owned))
-        .collect();
-    let mut records = Vec::new();
-    for text in texts(data)? {
-        records.push(Record { text, symbols: symbols.clone() });
+    let entries = match &object {
+        object::File::Elf32(elf) => entries(elf, bytes),
+        object::File::Elf64(elf) => entries(elf, bytes),
+        _ => Ok(HashSet::new()),
+    };
+    let entries = entries.map_err(damaged)?;
+    if entries.len() > MOST_ENTRIES {
+        let message = format!("it exports more than {MOST_ENTRIES} entries of plugins: build it with fewer");
+        return Err(Refusal::new(RefusalKind::BadManifest, message));
     }
+    let entries = Arc::new(entries);
+    let records: Vec<Record> =
+        texts(data)?.into_iter().map(|text| Record { text, entries: Arc::clone(&entries) }).collect();
     if records.is_empty() {
         return Err(Refusal::new(
             RefusalKind::NoManifest,
@@ -106,7 +111,47 @@ pub(super) fn read(file: &File, len: u64) -> Result<Vec<Record>, Refusal> {
     Ok(records)
 }
 
-/// The most bytes that are read at once, for a table of sections or symbols, or for the manifests. A file can claim as many
+/// The most plugins in a file. Each record is read in full, and listed.
+const MOST_RECORDS: usize = 64;
+
+/// The most symbols in a file that begin as entries do; each plugin has one.
+const MOST_ENTRIES: usize = 1024;
+
+/// The longest name of an entry, in bytes.
+const LONGEST_ENTRY: usize = 4096;
+
+/// The names of the entries that a file exports, one more than may be at most. All names of symbols are read as one piece,
+/// and no others are kept: a file has as many as it likes, and they may share their bytes.
+fn entries<'data, H: FileHeader, R: ReadRef<'data>>(
+    elf: &ElfFile<'data, H, R>,
+    bytes: R,
+) -> object::Result<HashSet<String>> {
+    let symbols = elf.elf_dynamic_symbol_table();
+    let mut found = HashSet::new();
+    if symbols.is_empty() {
+        return Ok(found);
+    }
+    let endian = elf.endian();
+    let names = elf.elf_section_table().section(symbols.string_section())?.data(endian, bytes)?;
+    for symbol in symbols.iter() {
+        let Some(rest) = names.get(symbol.st_name(endian) as usize..) else { continue };
+        let is_entry =
+            [ENTRY_PREFIX, C_ENTRY_PREFIX].iter().any(|prefix| rest.starts_with(prefix.as_bytes()));
+        if !is_entry || !symbol.is_definition(endian, symbols.strings()) {
+            continue;
+        }
+        let end = rest.iter().take(LONGEST_ENTRY + 1).position(|byte| *byte == 0);
+        if let Some(Ok(name)) = end.map(|end| std::str::from_utf8(&rest[..end])) {
+            found.insert(name.to_owned());
+        }
+        if found.len() > MOST_ENTRIES {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// The most bytes that are read at once, for a table of sections, symbols or names, or for the manifests. A file can claim as many
 /// as it has, and one with holes has as many as it likes; memory would be filled before anything was looked at.
 const LARGEST_READ: u64 = 64 << 20;
 
@@ -164,6 +209,9 @@ pub(super) fn texts(data: &[u8]) -> Result<Vec<String>, Refusal> {
     while let Some(found) =
         data.get(at..).and_then(|rest| rest.windows(MAGIC.len()).position(|bytes| bytes == MAGIC))
     {
+        if texts.len() == MOST_RECORDS {
+            return Err(bad(format!("it has more than {MOST_RECORDS} manifest records, the most in a file")));
+        }
         let start = at + found;
         let number = |place: usize| -> Option<u32> {
             data.get(start + place..start + place + 4)?.try_into().ok().map(u32::from_le_bytes)

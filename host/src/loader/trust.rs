@@ -60,6 +60,13 @@ fn check_one(
         return Ok(());
     }
     let whom = if by_others { "everybody" } else { "its group" };
-    let message = format!("{whom} can write to {shown} (mode {:o}): take that right away", mode & 0o7777);
+    // A folder such as /tmp is meant for everybody; it is the plugin that is in the wrong place.
+    let is_shared = metadata.is_dir() && by_others && mode & STICKY != 0 && !may_be_sticky;
+    let advice = if is_shared {
+        "move the plugin into a folder of its own that only root or the running user can write to"
+    } else {
+        "take that right away"
+    };
+    let message = format!("{whom} can write to {shown} (mode {:o}): {advice}", mode & 0o7777);
     Err(Refusal::new(RefusalKind::Untrusted, message))
 }

@@ -89,27 +89,29 @@ impl RegistryBuilder {
     ///
     /// A plugin is compared with the rules before anything of it is loaded, and once more when it is.
     pub fn allow_plugin(mut self, rule: PluginRule) -> Self {
-        self.settings.policy.allow.push(rule.fixed("allows"));
+        self.settings.policy.allow.push(rule.fixed(false));
         self
     }
 
     /// Does not use the plugins in files that this rule matches, even if another one allows them; may be called for
     /// several.
     pub fn deny_plugin(mut self, rule: PluginRule) -> Self {
-        self.settings.policy.deny.push(rule.fixed("denies"));
+        self.settings.policy.deny.push(rule.fixed(true));
         self
     }
 
     /// Makes the registry.
     ///
     /// # Errors
-    /// If a preference names a plugin that does not provide the scheme, or a built-in scheme to be left out that is none.
+    /// If a preference names a plugin that does not provide the scheme, a built-in scheme to be left out is none, or a rule
+    /// denies by name a plugin that is built in and not left out.
     pub fn build(self) -> Result<Registry, Error> {
         let mut built_in = built_ins();
         built_in.extend(self.settings.compiled_in.iter().map(|plugin| listed_built_in(plugin)));
         if let BuiltIns::Without(schemes) = &self.settings.built_in {
             check_left_out(schemes, &built_in)?;
         }
+        check_denied(&self.settings, &built_in)?;
         let mut quick = HashMap::new();
         if self.settings.prefer.is_empty() && !matches!(self.settings.built_in, BuiltIns::None) {
             for listed in &built_in {
@@ -162,4 +164,25 @@ fn check_left_out(schemes: &[String], built_in: &[Listed]) -> Result<(), Error> 
             Err(Error::new(ErrorKind::InvalidSetting, message).with_expected(known, scheme))
         }
     }
+}
+
+/// Rules are about files: one that names a built-in plugin would seem to deny it.
+fn check_denied(settings: &Settings, built_in: &[Listed]) -> Result<(), Error> {
+    let is_used = |listed: &&Listed| {
+        !matches!(settings.built_in, BuiltIns::None)
+            && listed.scheme_names().any(|scheme| !listed.is_left_out(settings, &scheme))
+    };
+    for listed in built_in.iter().filter(is_used) {
+        let rule = PluginRule::Name(listed.name());
+        if settings.policy.deny.contains(&rule) {
+            let schemes: Vec<String> = listed.scheme_names().collect();
+            let message = format!(
+                "the rule {rule} is about files, and that plugin is built in: leave it out with --no-built-in={}, in a \
+                 program with without_built_in",
+                schemes.join(",")
+            );
+            return Err(Error::new(ErrorKind::InvalidSetting, message));
+        }
+    }
+    Ok(())
 }

@@ -59,13 +59,14 @@ impl Index {
             _ => built_in.iter().map(Listed::again).collect(),
         };
         let mut places = Vec::new();
+        let mut names = HashMap::new();
         for path in &settings.search.files {
-            list_file(path, settings, &mut plugins);
+            list_file(path, settings, &mut plugins, &mut names);
         }
         for (directory, source) in settings.search.places() {
             let (files, outcome) = loader::look(&directory, source);
             for path in files {
-                list_file(&path, settings, &mut plugins);
+                list_file(&path, settings, &mut plugins, &mut names);
             }
             places.push(Place { directory, source, outcome });
         }
@@ -115,21 +116,35 @@ impl Index {
 impl Index {
     /// The files of which nobody can tell what they would provide, for the message about an unknown scheme.
     fn unreadable(&self) -> String {
-        let mut refused = self.plugins.iter().filter(|listed| listed.manifest.is_none());
-        let Some((first, refusal)) =
-            refused.next().and_then(|first| Some((first, first.provider.as_ref().err()?)))
-        else {
-            return String::new();
-        };
-        let more = match refused.count() {
+        let refused: Vec<_> = self
+            .plugins
+            .iter()
+            .filter(|listed| listed.manifest.is_none())
+            .filter_map(|listed| Some((&listed.origin, listed.provider.as_ref().err()?)))
+            .collect();
+        // A file that nobody vouches for was most likely meant as a plugin, and a library that lies there was not.
+        let example = refused.iter().min_by_key(|(_, refusal)| match refusal.kind {
+            RefusalKind::Untrusted => 0,
+            RefusalKind::NoManifest => 2,
+            _ => 1,
+        });
+        let Some((origin, refusal)) = example else { return String::new() };
+        let more = match refused.len() - 1 {
             0 => String::new(),
-            more => format!(", and {more} more files"),
+            1 => "; so is 1 more file".to_owned(),
+            more => format!("; so are {more} more files"),
         };
-        format!(" ({} is refused: {refusal}{more})", first.origin)
+        format!(" ({origin} is refused: {refusal}{more}; see `endpoints list-plugins --refused`)")
     }
 }
 
-fn list_file(path: &Path, settings: &Settings, plugins: &mut Vec<Listed>) {
+/// Adds the plugins of a file; `names` tells where those lie that can be used.
+fn list_file(
+    path: &Path,
+    settings: &Settings,
+    plugins: &mut Vec<Listed>,
+    names: &mut HashMap<String, Origin>,
+) {
     let origin = Origin::File(path.to_owned());
     let checked = match loader::check_file(path, &settings.policy) {
         Ok(checked) => checked,
@@ -140,18 +155,14 @@ fn list_file(path: &Path, settings: &Settings, plugins: &mut Vec<Listed>) {
         }
     };
     for found in checked.plugins {
-        let twin = plugins.iter().find(|listed| {
-            let name = found.manifest.as_ref().map(|manifest| manifest.build.name.as_str());
-            listed.origin != Origin::BuiltIn
-                && listed.provider.is_ok()
-                && Some(listed.name().as_str()) == name
-        });
+        let twin = found.manifest.as_ref().and_then(|manifest| names.get(&manifest.build.name));
         let duplicate = twin.map(|twin| {
-            let message = format!("a plugin of this name was found before, at {}", twin.origin);
+            let message = format!("a plugin of this name was found before, at {twin}");
             Refusal::new(RefusalKind::DuplicatePlugin, message)
         });
         let provider = match (found.refusal.or(duplicate), &found.manifest) {
             (None, Some(manifest)) => {
+                names.insert(manifest.build.name.clone(), origin.clone());
                 let source = FileSource {
                     path: path.to_owned(),
                     identity: checked.identity,
