@@ -29,3 +29,11 @@ fn helpers_do_as_they_say() {
         run(compiler, &["-std=c++17", "-xc++"], &["checks/helpers.c"]);
     }
 }
+
+/// A host that says "ready" and has tried nothing makes no connection of a descriptor, and no end of a stream.
+#[test]
+fn what_was_not_tried_has_failed() {
+    let parts = ["client.c", "listener.c", "socket.c", "stream.c"].map(|file| format!("ctcp/{file}"));
+    let parts: Vec<&str> = parts.iter().map(String::as_str).chain(["checks/ctcp.c"]).collect();
+    run(compiler(), &["-std=c11"], &parts);
+}
