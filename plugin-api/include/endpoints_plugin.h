@@ -310,7 +310,10 @@ typedef struct endpoints_slice endpoints_io_slice;
 struct endpoints_stream_vt {
   /** Bytes in this table. */
   size_t size;
-  /** Who made it: the address of something of the maker's own, or null. A host recognises its own streams by it. */
+  /**
+   * Null, or the address of a static of the maker's own. A host takes a stream that bears its mark for its own, and what is
+   * behind `data` with it. So never copy another stream's table: one that passes everything on has its own, with null.
+   */
   const void *owner;
   /** 1 where `poll_write_vectored` is better than several writes. */
   uint64_t vectored;
