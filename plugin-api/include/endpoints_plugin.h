@@ -6,10 +6,11 @@
  * part promises, and "Plugins in C" how to begin. endpoints_plugin_helpers.h has the manifest record, the entry and what
  * most plugins need besides.
  *
- * In short: the first field of a table or of a structure that may grow is its size; a field beyond that is absent. A
- * handle is `data` and `vt`; who is given one calls its `drop` once. What is behind a pointer or in a slice is lent for the
- * length of the call. Any function may be called from any thread, one call at a time for each object unless it says
- * otherwise. Nothing blocks.
+ * In short: the first field of a table or of a structure that may grow is its size; a field beyond that is absent. No
+ * function of the first version of a table is null. A handle is `data` and `vt`; who is given one calls its `drop` once.
+ * Futures, streams and listeners outlive what they came from. What is behind a pointer or in a slice is lent for the length
+ * of the call. Any function may be called from any thread, one call at a time for each object unless it says otherwise.
+ * Nothing blocks.
  *
  * SPDX-License-Identifier: MIT OR Apache-2.0
  */
@@ -285,7 +286,7 @@ struct endpoints_endpoint_result {
 
 /** What a poll of a stream came to. */
 struct endpoints_io_poll {
-  /** One of the constants of this type. */
+  /** One of the constants of this type; no minor version adds to them. */
   uint64_t tag;
   /** What it means depends on the tag. */
   uint64_t val;
@@ -300,7 +301,7 @@ struct endpoints_io_poll {
 #define ENDPOINTS_IO_POLL_KIND 3
 /** Failed; the text waits in `take_error`, and `val` is the number of an `endpoints_io_kind`. */
 #define ENDPOINTS_IO_POLL_MESSAGE 4
-/** It panicked; the object answers nothing else from now on. */
+/** It panicked; a stream answers nothing else from now on. */
 #define ENDPOINTS_IO_POLL_PANICKED 5
 
 /** A piece of a vectored write; laid out as `struct endpoints_iovec`, and in Rust as `io_IoSlice`. */
@@ -310,7 +311,10 @@ typedef struct endpoints_slice endpoints_io_slice;
 struct endpoints_stream_vt {
   /** Bytes in this table. */
   size_t size;
-  /** Who made it: the address of something of the maker's own, or null. A host recognises its own streams by it. */
+  /**
+   * Null, or the address of a static of the maker's own. A host takes a stream that bears its mark for its own, and what is
+   * behind `data` with it. So never copy another stream's table: one that passes everything on has its own, with null.
+   */
   const void *owner;
   /** 1 where `poll_write_vectored` is better than several writes. */
   uint64_t vectored;
@@ -353,7 +357,7 @@ struct endpoints_stream {
 struct endpoints_conn {
   /** Bytes in this structure. */
   size_t size;
-  /** One of the constants of this type. */
+  /** One of the constants of this type; no minor version adds to them. */
   uint32_t kind;
   /** 1 where the descriptors belong to others too (standard streams, a terminal): their flags stay as they are. */
   uint32_t inherited;
@@ -392,8 +396,8 @@ struct endpoints_readiness_vt {
    * Waits until the descriptor is ready for reading (`ENDPOINTS_READABLE`)
    * or writing (`ENDPOINTS_WRITABLE`), then calls `operation` with the pointer;
    * where that answers `ENDPOINTS_IO_POLL_PENDING` (it would block), waits again. Its other answers count as done: it leaves
-   * what came of it behind the pointer. May be called several times at once; in each direction the last waker to wait
-   * may be the only one that is woken.
+   * what came of it behind the pointer. It runs within this call, never twice at once. May be called several times at
+   * once; in each direction the last waker to wait may be the only one that is woken.
    */
   struct endpoints_io_poll (*poll_io)(const void *data,
                            const struct endpoints_context *cx,
@@ -439,13 +443,13 @@ struct endpoints_host_vt {
                    struct endpoints_slice description,
                    struct endpoints_endpoint_result *out);
   /**
-   * Takes over a stream socket whose non-blocking connect is under way: a future of an `endpoints_conn` that ends when it
-   * is connected or has failed.
+   * Takes over a non-blocking internet socket whose connect is under way: a future of an `endpoints_conn` that ends when it is
+   * connected or has failed. The connect of a Unix socket is never under way: give it to `adopt` when it is connected.
    */
   struct endpoints_future (*finish_connect)(const void *data, int32_t fd);
   /** Takes over a connected stream socket and gives it back as a stream of the host. */
   void (*adopt)(const void *data, int32_t fd, struct endpoints_conn *out);
-  /** Watches a descriptor, which stays the plugin's and must stay open until the readiness is dropped. */
+  /** Watches a non-blocking descriptor, which stays the plugin's and must stay open until the readiness is dropped. */
   void (*watch)(const void *data, int32_t fd, struct endpoints_readiness_result *out);
   /** A future of an `endpoints_unit` that ends after so many nanoseconds. */
   struct endpoints_future (*sleep)(const void *data, uint64_t nanoseconds);
@@ -570,7 +574,10 @@ struct endpoints_listener_vt {
    * `poll_accept`. Asked once, before the first accept. The listener stays, and is dropped when listening ends.
    */
   int32_t (*take_socket)(void *data);
-  /** A future of an `endpoints_unit` that ends when listening has stopped; no future: dropping is all there is to do. */
+  /**
+   * A future of an `endpoints_unit` that ends when listening has stopped; no future: dropping is all there is to do. The caller
+   * asks for no more connections, and drops the future before the listener.
+   */
   struct endpoints_future (*close)(void *data);
   /** Stops listening and frees it. */
   void (*drop)(void *data);

@@ -46,10 +46,11 @@ const ABOUT: &str = "/**
  * part promises, and \"Plugins in C\" how to begin. endpoints_plugin_helpers.h has the manifest record, the entry and what
  * most plugins need besides.
  *
- * In short: the first field of a table or of a structure that may grow is its size; a field beyond that is absent. A
- * handle is `data` and `vt`; who is given one calls its `drop` once. What is behind a pointer or in a slice is lent for the
- * length of the call. Any function may be called from any thread, one call at a time for each object unless it says
- * otherwise. Nothing blocks.
+ * In short: the first field of a table or of a structure that may grow is its size; a field beyond that is absent. No
+ * function of the first version of a table is null. A handle is `data` and `vt`; who is given one calls its `drop` once.
+ * Futures, streams and listeners outlive what they came from. What is behind a pointer or in a slice is lent for the length
+ * of the call. Any function may be called from any thread, one call at a time for each object unless it says otherwise.
+ * Nothing blocks.
  *
  * SPDX-License-Identifier: MIT OR Apache-2.0
  */";

@@ -5,6 +5,7 @@
 mod support;
 
 mod alone;
+mod checks;
 mod entry;
 mod header;
 mod layout;

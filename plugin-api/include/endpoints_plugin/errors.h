@@ -36,7 +36,7 @@ static inline void endpoints_error_drop(struct endpoints_error *error)
     *error = endpoints_error_none();
 }
 
-/** An error with a line for a person, at most 511 bytes of it. */
+/** An error with a line for a person, at most 511 bytes of it; with none, where the text is empty. */
 static inline struct endpoints_error endpoints_error_va(enum endpoints_error_kind kind, const char *format, va_list values)
 {
     char line[512];
@@ -45,7 +45,7 @@ static inline struct endpoints_error endpoints_error_va(enum endpoints_error_kin
     if (vsnprintf(line, sizeof line, format, values) < 0)
         line[0] = '\0';
     error.message = endpoints_bytes_copy(endpoints_text(line));
-    if (error.message.len == 0)
+    if (error.message.len == 0 && line[0] != '\0')
         error.message = endpoints_bytes_constant("there is no memory to say what went wrong");
     return error;
 }
@@ -116,16 +116,31 @@ static inline enum endpoints_error_kind endpoints_error_kind_of(int os)
     }
 }
 
+/* Writes the system's words for a number of errno. Not by strerror, which is for one thread in older libraries; and
+ * strerror_r is declared only where a macro before the first header asks for it. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat" /* ISO C has no %m; the C libraries of Linux do. */
+static inline void endpoints_os_words(int os, char *words, size_t room)
+{
+    int before = errno;
+    errno = os;
+    if (snprintf(words, room, "%m") < 0)
+        words[0] = '\0';
+    errno = before;
+}
+#pragma GCC diagnostic pop
+
 /** An error of the operating system: what was being done, a colon, and the system's words. */
 __attribute__((format(printf, 2, 3))) static inline struct endpoints_error endpoints_error_os(int os, const char *format, ...)
 {
-    char doing[384];
+    char doing[384], words[128];
     va_list values;
     va_start(values, format);
     if (vsnprintf(doing, sizeof doing, format, values) < 0)
         doing[0] = '\0';
     va_end(values);
-    struct endpoints_error error = endpoints_error(endpoints_error_kind_of(os), "%s: %s", doing, strerror(os));
+    endpoints_os_words(os, words, sizeof words);
+    struct endpoints_error error = endpoints_error(endpoints_error_kind_of(os), "%s: %s", doing, words);
     error.os = os;
     return error;
 }

@@ -19,7 +19,7 @@ extern "C" {
 /** Facts that are being put together; begins as zeroes. */
 struct endpoints_facts {
     struct endpoints_bytes bytes;
-    /** Set where there was no memory: then there are none in the end. */
+    /** Set where there was no memory, or a name or value is too long: then there are none in the end. */
     int failed;
 };
 
@@ -44,15 +44,20 @@ static inline void endpoints_facts_append(struct endpoints_facts *facts, struct 
     bytes->len += encoded.len;
 }
 
-/** Adds a fact at the end. */
+/** Adds a fact at the end. Its name and its value are shorter than 4 GiB each, as lengths have 32 bits. */
 static inline void endpoints_facts_push(struct endpoints_facts *facts, struct endpoints_slice name, struct endpoints_slice value)
 {
     const struct endpoints_slice parts[2] = {name, value};
     for (int part = 0; part < 2; part++) {
         uint8_t length[4];
+        uint64_t len = parts[part].len;
         struct endpoints_slice head = {length, sizeof length};
+        if (len > UINT32_MAX) {
+            facts->failed = 1;
+            return;
+        }
         for (int place = 0; place < 4; place++)
-            length[place] = (uint8_t)(parts[part].len >> 8 * place);
+            length[place] = (uint8_t)(len >> 8 * place);
         endpoints_facts_append(facts, head);
         endpoints_facts_append(facts, parts[part]);
     }

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind};
 pub struct RConn {
     /// Bytes in this structure.
     pub size: usize,
-    /// One of the constants of this type.
+    /// One of the constants of this type; no minor version adds to them.
     pub kind: u32,
     /// 1 where the descriptors belong to others too (standard streams, a terminal): their flags stay as they are.
     pub inherited: u32,

@@ -34,12 +34,12 @@ pub struct HostVt {
     /// Makes an endpoint (role: [`CLIENT`] or [`SERVER`]) from a description.
     pub endpoint:
         unsafe extern "C" fn(data: *const (), role: u32, description: RSlice, out: *mut REndpointResult),
-    /// Takes over a stream socket whose non-blocking connect is under way: a future of an [`RConn`] that ends when it
-    /// is connected or has failed.
+    /// Takes over a non-blocking internet socket whose connect is under way: a future of an [`RConn`] that ends when it is
+    /// connected or has failed. The connect of a Unix socket is never under way: give it to `adopt` when it is connected.
     pub finish_connect: unsafe extern "C" fn(data: *const (), fd: i32) -> RFuture,
     /// Takes over a connected stream socket and gives it back as a stream of the host.
     pub adopt: unsafe extern "C" fn(data: *const (), fd: i32, out: *mut RConn),
-    /// Watches a descriptor, which stays the plugin's and must stay open until the readiness is dropped.
+    /// Watches a non-blocking descriptor, which stays the plugin's and must stay open until the readiness is dropped.
     pub watch: unsafe extern "C" fn(data: *const (), fd: i32, out: *mut RReadinessResult),
     /// A future of an [`RUnit`](super::future::RUnit) that ends after so many nanoseconds.
     pub sleep: unsafe extern "C" fn(data: *const (), nanoseconds: u64) -> RFuture,
@@ -91,8 +91,8 @@ pub struct ReadinessVt {
     /// Waits until the descriptor is ready for reading ([`READABLE`])
     /// or writing ([`WRITABLE`]), then calls `operation` with the pointer;
     /// where that answers [`IoPoll::PENDING`] (it would block), waits again. Its other answers count as done: it leaves
-    /// what came of it behind the pointer. May be called several times at once; in each direction the last waker to wait
-    /// may be the only one that is woken.
+    /// what came of it behind the pointer. It runs within this call, never twice at once. May be called several times at
+    /// once; in each direction the last waker to wait may be the only one that is woken.
     pub poll_io: unsafe extern "C" fn(
         data: *const (),
         cx: *const RContext,

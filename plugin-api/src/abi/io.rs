@@ -9,7 +9,7 @@ use super::bytes::RSlice;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IoPoll {
-    /// One of the constants of this type.
+    /// One of the constants of this type; no minor version adds to them.
     pub tag: u64,
     /// What it means depends on the tag.
     pub val: u64,
@@ -26,7 +26,7 @@ impl IoPoll {
     pub const KIND: u64 = 3;
     /// Failed; the text waits in `take_error`, and `val` is the number of an [`IoKind`].
     pub const MESSAGE: u64 = 4;
-    /// It panicked; the object answers nothing else from now on.
+    /// It panicked; a stream answers nothing else from now on.
     pub const PANICKED: u64 = 5;
 
     /// A panic.

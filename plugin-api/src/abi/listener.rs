@@ -46,7 +46,8 @@ pub struct ListenerVt {
     /// Gives up the listening stream socket, from which the host then accepts by itself; -1: there is none, use
     /// `poll_accept`. Asked once, before the first accept. The listener stays, and is dropped when listening ends.
     pub take_socket: unsafe extern "C" fn(data: *mut ()) -> i32,
-    /// A future of an [`RUnit`] that ends when listening has stopped; no future: dropping is all there is to do.
+    /// A future of an [`RUnit`] that ends when listening has stopped; no future: dropping is all there is to do. The caller
+    /// asks for no more connections, and drops the future before the listener.
     pub close: unsafe extern "C" fn(data: *mut ()) -> RFuture,
     /// Stops listening and frees it.
     pub drop: unsafe extern "C" fn(data: *mut ()),

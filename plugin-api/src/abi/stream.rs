@@ -30,7 +30,8 @@ pub struct RStream {
 pub struct StreamVt {
     /// Bytes in this table.
     pub size: usize,
-    /// Who made it: the address of something of the maker's own, or null. A host recognises its own streams by it.
+    /// Null, or the address of a static of the maker's own. A host takes a stream that bears its mark for its own, and what is
+    /// behind `data` with it. So never copy another stream's table: one that passes everything on has its own, with null.
     pub owner: *const (),
     /// 1 where `poll_write_vectored` is better than several writes.
     pub vectored: u64,
