@@ -21,7 +21,7 @@ impl AsRawFd for Raw {
 pub(crate) struct Watch(AsyncFd<Raw>);
 
 impl Watch {
-    pub(super) fn new(descriptor: RawFd) -> io::Result<Self> {
+    pub(crate) fn new(descriptor: RawFd) -> io::Result<Self> {
         // SAFETY: the contract of `HostVt::watch` has the plugin keep the descriptor open until this value is dropped.
         let watched = unsafe { AsyncFd::register(Raw(descriptor)) };
         watched.map(Self).map_err(io::Error::from)
@@ -41,6 +41,12 @@ impl Watched for Watch {
             // Clears the readiness that was seen, and no later one, where the operation would block.
             if let Ok(done) = guard.try_io(|_| operation()) {
                 return Poll::Ready(done);
+            }
+            let seen = guard.ready();
+            if if write { seen.is_write_closed() } else { seen.is_read_closed() } {
+                // It is ready from now on, whatever the operation says: others have their turn first.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
         }
     }

@@ -54,8 +54,22 @@ pub(super) async fn finished(socket: TcpStream) -> Result<OwnedFd, Error> {
         }
         peer => Ok(peer.map(drop)?),
     };
-    socket.async_io(Interest::WRITABLE, is_connected).await?;
-    Ok(socket.into_std()?.into())
+    loop {
+        let ready = socket.ready(Interest::WRITABLE).await?;
+        match socket.try_io(Interest::WRITABLE, is_connected) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // That one is hung up from the beginning, and would be ready for ever.
+                if ready.is_write_closed() {
+                    let message = "the socket is neither connected nor being connected";
+                    return Err(Error::new(ErrorKind::Internal, message));
+                }
+            }
+            done => {
+                done?;
+                return Ok(socket.into_std()?.into());
+            }
+        }
+    }
 }
 
 /// A listening socket in the reactor.

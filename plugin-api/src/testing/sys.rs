@@ -50,6 +50,12 @@ impl Watched for Watch {
             if let Ok(done) = guard.try_io(|_| operation()) {
                 return Poll::Ready(done);
             }
+            let seen = guard.ready();
+            if if write { seen.is_write_closed() } else { seen.is_read_closed() } {
+                // It is ready from now on, whatever the operation says: others have their turn first.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
     }
 }
