@@ -21,7 +21,7 @@ async fn a_socket_that_is_not_being_connected_is_an_error() {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None).expect("a socket");
         let connected = Stream::connecting(socket).expect("it is watched").connected();
-        let error = tokio::time::timeout(SOON, connected).await.expect("it ends").err().expect("an error");
+        let error = tokio::time::timeout(SOON, connected).await.expect("it ends").expect_err("an error");
         assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn api_version(task: &Task) -> Verdict {
 }
 
 pub(super) fn panic_policy(task: &Task) -> Verdict {
-    let plugins = inspect(task, false).or_else(unusable)?;
+    let plugins = inspect(task, false).or_else(|refusal| unusable(&refusal))?;
     let refused = refusals(plugins).find(|refusal| refusal.kind == RefusalKind::PanicPolicy);
     refused.map_or(Ok(()), |refusal| fails(refusal.message))
 }
@@ -67,17 +67,17 @@ pub(super) fn entry(task: &Task) -> Verdict {
 }
 
 fn manifests(task: &Task) -> Verdict<Vec<Manifest>> {
-    let plugins = inspect(task, true).or_else(unusable)?;
+    let plugins = inspect(task, true).or_else(|refusal| unusable(&refusal))?;
     Ok(plugins.into_iter().filter_map(|plugin| plugin.manifest).collect())
 }
 
-fn unusable<T>(refusal: Refusal) -> Verdict<T> {
+fn unusable<T>(refusal: &Refusal) -> Verdict<T> {
     skips(format!("the file cannot be used: {refusal}"))
 }
 
 /// What is in a file that a host would look at: no more of it is read than is asked for.
 fn contents(task: &Task) -> Verdict<ReadCache<fs::File>> {
-    inspect(task, true).map(drop).or_else(unusable)?;
+    inspect(task, true).map(drop).or_else(|refusal| unusable(&refusal))?;
     let file = fs::File::open(&task.file);
     file.map(ReadCache::new).map_err(|error| Finding::Skips(format!("the file cannot be read: {error}")))
 }
