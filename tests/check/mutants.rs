@@ -108,7 +108,7 @@ fn each_check_finds_its_mutant() {
 
 /// Whether the check finds the mutant, for one scheme at least, and for that reason.
 fn is_found(check: &str, mutant: &str, words: &str) -> Result<(), String> {
-    let arguments = ["--json", "--only", check, "--jobs", "1", "--time-limit", "10"];
+    let arguments = ["--json", "--only", check, "--jobs", "1", "--time-limit", "15"];
     let mut command = command(arguments);
     let output = command.arg(mutants()).env("ENDPOINTS_MUTANT", mutant).output().expect("the command");
     let results = results(&output);
