@@ -85,7 +85,8 @@ fn bytes() -> Layout {
     let vector = Vec::from(*b"some bytes");
     let (len, capacity, ptr) = (vector.len(), vector.capacity(), vector.as_ptr().addr());
     let value = abi::bytes::RBytes::from(vector);
-    // SAFETY: four words, each of which is initialised; the transmutation fails to compile where that is not so.
+    const { assert!(size_of::<abi::bytes::RBytes>() == size_of::<[usize; 4]>()) };
+    // SAFETY: four words, each of which is initialised.
     let words: [usize; 4] = unsafe { std::mem::transmute_copy(&value) };
     assert_eq!(size_of_val(&words), size_of_val(&value));
     assert_eq!(words[..3], [ptr, len, capacity]);

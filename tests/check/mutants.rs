@@ -13,7 +13,7 @@ use crate::harness::{command, mutants, others, results, run};
 const MUTANTS: &[(&str, &str, &str)] = &[
     ("load", "set-up-aborts", "SIGABRT"),
     ("process-state", "changes-folder", "current folder"),
-    ("set-up-twice", "set-up-once", "for a second registry"),
+    ("set-up-twice", "set-up-once", "there is an instance already"),
     ("schemes", "has-no-server", "cannot listen"),
     ("defaults", "has-another-default", "giving limit"),
     ("opens-nothing", "opens-early", "/dev/null"),

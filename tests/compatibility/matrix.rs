@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use crate::checked::{built, passes, root, target};
 
@@ -46,6 +47,9 @@ const PROFILES: [Profile; 5] = [
 
 /// Builds the sound plugin of the checks, a transport and a wrapper.
 fn plugin(compiler: Option<&str>, profile: Profile) -> PathBuf {
+    // Profiles share a folder, and tests run at once.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let (name, arguments, _) = profile;
     let compilation = if compiler.is_some() { "debian" } else { "ours" };
     let folder = target().join("compatibility").join(compilation);
@@ -65,8 +69,11 @@ fn plugin(compiler: Option<&str>, profile: Profile) -> PathBuf {
     assert!(cargo.status().expect("cargo").success(), "{compilation}, {name}: the plugin is not built");
     let built_in = if arguments.is_empty() { "debug" } else { "release" };
     // The next profile puts its file into the same place.
-    let file = folder.join(format!("{name}.so"));
-    fs::copy(folder.join(built_in).join("examples/libmutants.so"), &file).expect("a copy");
+    let (file, fresh) = (folder.join(format!("{name}.so")), folder.join(format!("{name}.so.new")));
+    // Renamed, as somebody may have the earlier one loaded.
+    fs::copy(folder.join(built_in).join("examples/libmutants.so"), &fresh)
+        .and_then(|_| fs::rename(&fresh, &file))
+        .expect("a copy");
     file
 }
 

@@ -204,9 +204,13 @@ fn old_and_new_work_together() {
     assert_eq!(edition(&new_host, &old_plugin), "");
 
     // A plugin that cannot do without it says so, and is refused where it is not there.
-    let needs = |host: &Path| run(host, &["inspect"], &needing(&new_plugin)).0;
-    assert!(needs(&new_host));
-    assert!(!needs(&old_host));
+    let refused = |host: &Path| {
+        let (_, document) =
+            run(host, &["check-plugin", "--json", "--only", "api-version"], &needing(&new_plugin));
+        document["files"][0]["results"][0]["message"].as_str().map(str::to_owned)
+    };
+    assert_eq!(refused(&new_host), None);
+    assert!(refused(&old_host).is_some_and(|message| message.contains("1.1.0")));
 }
 
 /// The version of the boundary that a host finds a plugin to be built with.
@@ -219,7 +223,8 @@ fn api(host: &Path, plugin: &Path) -> String {
 fn edition(host: &Path, plugin: &Path) -> String {
     let folder = plugin.parent().expect("a folder").to_str().expect("a path");
     let arguments = ["explain", "--json", "--plugin-path", folder, "--client"];
-    let (_, document) = run(host, &arguments, Path::new("mutant:name=x"));
+    let (done, document) = run(host, &arguments, Path::new("mutant:name=x"));
+    assert!(done, "{}: {document}", host.display());
     document["facts"]["mutant.edition"][0].as_str().unwrap_or_default().to_owned()
 }
 

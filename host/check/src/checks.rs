@@ -239,7 +239,8 @@ pub(crate) static ALL: &[Check] = &[
         .of(SchemeKind::Wrapper),
     traffic!("inner-refused", "why the endpoint inside could not connect is passed on", inner::refused)
         .of(SchemeKind::Wrapper),
-    traffic!("inner-panic", "a panic inside comes to an error", inner::panic).of(SchemeKind::Wrapper),
+    traffic!("inner-panic", "a panic inside ends neither the process nor the wrapper", inner::panic)
+        .of(SchemeKind::Wrapper),
     // Lives.
     threads("drop-order", "everything can be dropped in any order", lifetime::drop_order),
     threads("runtime-gone", "what is left when its runtime ends can be dropped", lifetime::runtime_gone),

@@ -32,7 +32,10 @@ pub fn serve() -> ExitCode {
         _ => return ExitCode::from(2),
     };
     crate::finding::limit_steps(2 * Duration::from_millis(task.milliseconds));
-    let outcome = match run(&task).and_then(|()| nothing_is_left()) {
+    let verdict = run(&task);
+    // Whatever came of it.
+    let left = nothing_is_left();
+    let outcome = match verdict.and(left) {
         Ok(()) => Outcome::Passed,
         Err(Finding::Fails(message)) => Outcome::Failed(message),
         Err(Finding::Warns(message)) => Outcome::Warned(message),
@@ -54,7 +57,8 @@ fn channel() -> std::io::Result<UnixStream> {
     Ok(channel)
 }
 
-/// Sees to it that nothing outlives the check, nor fills the disk. Where the system refuses, it has to go without.
+/// Has the check neither outlive who waits for it nor fill the disk, and find what the plugin starts. Where the system
+/// refuses, it has to go without.
 fn confine() {
     const MOST: u64 = 256 << 20;
     let limit = Rlimit { current: Some(MOST), maximum: Some(MOST) };
@@ -74,10 +78,18 @@ fn nothing_is_left() -> Verdict {
         }
     }
     let left = probe::children().unwrap_or_default();
-    for (number, _) in &left {
-        if let Some(process) = Pid::from_raw(number.cast_signed()) {
-            let _ = kill_process(process, Signal::KILL);
+    // Those that these have started come to this process then.
+    for _ in 0..100 {
+        let Ok(children) = probe::children() else { break };
+        if children.is_empty() {
+            break;
         }
+        for (number, _) in children {
+            if let Some(process) = Pid::from_raw(number.cast_signed()) {
+                let _ = kill_process(process, Signal::KILL);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
     match left.first() {
         None => Ok(()),

@@ -82,7 +82,6 @@ impl Connect for MemoryClient {
     async fn connect(&self, _context: ConnectContext) -> Result<Connection, Error> {
         match self.conduct.connect {
             stream::Connecting::Works => {}
-            stream::Connecting::Refused => return Err(refused(&self.name)),
             stream::Connecting::Hangs => pending().await,
             stream::Connecting::Panics => panic!("check-memory was told to panic in connect"),
         }

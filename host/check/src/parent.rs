@@ -163,7 +163,7 @@ impl Checker {
         wanted.map(|check| (check, self.task(check, file, schemes, Some(&scheme.name)))).collect()
     }
 
-    /// The checks that are asked for, and those that the others stand on.
+    /// The checks that are asked for.
     fn wanted(&self) -> impl Iterator<Item = &'static Check> {
         let is_wanted = |check: &&Check| {
             let named = self.only.iter().any(|name| name == check.name);

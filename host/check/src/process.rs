@@ -43,7 +43,8 @@ impl Process {
         drop(command);
         let mut process = Self { child, channel, stdout, stderr, has_ended: false };
         let asked = serde_json::to_vec(task)?;
-        process.channel.write_all(&asked).and_then(|()| process.channel.shutdown(Shutdown::Write))?;
+        // One that ends at once does not read it, and is judged by its end.
+        let _ = process.channel.write_all(&asked).and_then(|()| process.channel.shutdown(Shutdown::Write));
         Ok(process)
     }
 
@@ -78,7 +79,7 @@ impl Process {
             (None, status) => Err(status.map_or_else(hangs, ended)),
             (Some(Outcome::Passed), None) => Err(hangs()),
             (Some(Outcome::Passed), Some(status)) if !status.success() => {
-                Err(format!("when the check was done and the process was to end, {}", ended(status)))
+                Err(format!("the check was done, and then {}", ended(status)))
             }
             (Some(outcome), _) => Ok(outcome),
         }
@@ -92,11 +93,14 @@ impl Process {
             if left.is_zero() {
                 return None;
             }
-            let _ = self.channel.set_read_timeout(Some(left));
+            let _ = self.channel.set_read_timeout(Some(left.min(SLICE)));
             match self.channel.read(&mut bytes) {
                 Ok(0) => break,
                 Ok(count) => answer.extend_from_slice(&bytes[..count]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A process that the plugin has started may hold the channel when the check's own is gone.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.is_over() => break,
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
                 Err(_) => return None,
             }
         }
@@ -105,16 +109,20 @@ impl Process {
 
     /// Waits for the end of the process.
     fn wait(&mut self, deadline: Instant) -> Option<ExitStatus> {
-        let leader = Pid::from_raw(self.child.id().cast_signed())?;
-        // It is left as it is, so that its number stays that of its group.
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        while !matches!(waitid(WaitId::Pid(leader), look), Ok(Some(_))) {
+        while !self.is_over() {
             if Instant::now() > deadline {
                 return None;
             }
             thread::sleep(Duration::from_millis(1));
         }
         self.end()
+    }
+
+    /// Whether the process has ended. It is left as it is, so that its number stays that of its group.
+    fn is_over(&self) -> bool {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let leader = Pid::from_raw(self.child.id().cast_signed());
+        leader.is_none_or(|leader| !matches!(waitid(WaitId::Pid(leader), look), Ok(None)))
     }
 
     /// Ends what is left of the process and of its group.
@@ -132,6 +140,9 @@ impl Process {
 
 /// How long a process may take to end when its check is done.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long nothing is heard before the process is looked at.
+const SLICE: Duration = Duration::from_millis(200);
 
 /// The most bytes of an answer.
 const LONGEST_ANSWER: usize = 1 << 20;
@@ -152,11 +163,12 @@ fn ended(status: ExitStatus) -> String {
         Some(7) => {
             "the process crashed (signal 7, SIGBUS): memory was used wrongly, or the file is cut short".into()
         }
+        Some(25) => "the process was ended by signal 25, SIGXFSZ: it wrote more than a check may".into(),
         Some(signal) => format!("the process was ended by signal {signal}"),
-        None => format!(
-            "the process ended with status {} in the middle of the check: something called exit",
-            status.code().unwrap_or(-1)
-        ),
+        None if status.code() == Some(101) => "the process ended with a panic (status 101)".into(),
+        None => {
+            format!("the process ended with status {}: something called exit", status.code().unwrap_or(-1))
+        }
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Task {
     pub(crate) client: Option<Vec<u8>>,
     /// How many connections a check of leaks makes.
     pub(crate) connections: usize,
-    /// The milliseconds that such a check may take.
+    /// The milliseconds that a check may spend on doing the same again and again: half of its time limit.
     pub(crate) milliseconds: u64,
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct Options {
     #[arg(value_name = "FILE", required_unless_present = "list")]
     files: Vec<PathBuf>,
     /// Show all checks, and check nothing
-    #[arg(long, conflicts_with = "files")]
+    #[arg(long, conflicts_with_all = ["files", "only", "argument", "server", "client", "junit", "strict", "jobs"])]
     list: bool,
     /// How much to check: the file and making endpoints; also connections; also 10,000 of them
     #[arg(long, value_enum, default_value_t = Depth::Traffic)]

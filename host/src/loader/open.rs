@@ -51,7 +51,7 @@ impl EntryForm {
             Ok(Self::C)
         } else {
             Err(format!(
-                "{entry:?} cannot be an entry: {ENTRY_PREFIX} or {C_ENTRY_PREFIX}, and the plugin's name"
+                "{entry:?} cannot be an entry: its name must begin with {ENTRY_PREFIX} or {C_ENTRY_PREFIX}"
             ))
         }
     }

@@ -94,9 +94,7 @@ impl Policy {
         if !self.has_rules() {
             return Ok(None);
         }
-        let io = |error: io::Error| {
-            Refusal::new(RefusalKind::Io, format!("it cannot be read: {error}; mend it or take it away"))
-        };
+        let io = |error: io::Error| super::record::unreadable(&error);
         let by_digest = |rule: &PluginRule| matches!(rule, PluginRule::Sha256(_));
         let digest = if self.allow.iter().chain(&self.deny).any(by_digest) {
             Some(digest(file).map_err(io)?)

@@ -23,12 +23,20 @@ pub(super) struct Record {
     pub(super) entries: Arc<HashSet<String>>,
 }
 
+/// Why a file cannot be read, and what to do, where that is known.
+pub(super) fn unreadable(error: &std::io::Error) -> Refusal {
+    let advice = match error.kind() {
+        std::io::ErrorKind::NotFound => "; give the path of a file that is there",
+        std::io::ErrorKind::PermissionDenied => "; let the running user read it",
+        _ => "",
+    };
+    Refusal::new(RefusalKind::Io, format!("it cannot be read: {error}{advice}"))
+}
+
 /// Opens a regular file. What is none is not opened at all: that waits for the other end of a FIFO, and for some devices
 /// has effects.
 pub(super) fn open(path: &Path) -> Result<(File, Metadata), Refusal> {
-    let io = |error: std::io::Error| {
-        Refusal::new(RefusalKind::Io, format!("it cannot be read: {error}; mend it or take it away"))
-    };
+    let io = |error: std::io::Error| unreadable(&error);
     let flags = i32::try_from(OFlags::PATH.bits()).unwrap_or(0);
     let place = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(io)?;
     if !place.metadata().map_err(io)?.is_file() {

@@ -50,7 +50,7 @@ pub(super) unsafe fn check<T: Table>(vt: *const T) -> Result<(), Error> {
     let size = word(0);
     if size < first || size % align_of::<usize>() != 0 {
         return Err(broken::<T>(format_args!(
-            "says that it has {size} bytes; the first version has {first}"
+            "says that it has {size} bytes; the first version has {first}, and all have whole words"
         )));
     }
     match T::FUNCTIONS.iter().find(|offset| word(**offset) == 0) {

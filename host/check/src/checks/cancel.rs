@@ -232,7 +232,7 @@ pub(super) async fn handshake(subject: &Subject) -> Verdict {
             within("connecting to a server that gives the handshake up", both).await?;
         match connected {
             Ok(Err(error)) => orderly("connecting to a server that gives the handshake up", &error)?,
-            Err(_) => return fails("a client waits for ever for a server that has given the handshake up"),
+            Err(_) => return fails("a client goes on waiting for a server that has given the handshake up"),
             Ok(Ok(_)) => {}
         }
         if finished? {

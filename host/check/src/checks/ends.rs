@@ -23,7 +23,7 @@ async fn half_close(
     mut second: endpoints::Connection,
     names: [&str; 2],
 ) -> Verdict {
-    send(&mut first, b"last words", names[0]).await?;
+    send(&mut first, b"last words", format!("from {}", names[0])).await?;
     end(&mut first, names[0]).await?;
     expect(&mut second, b"last words", "what came before the end").await?;
     expect_end(&mut second, format!("of what {} sent", names[0])).await?;

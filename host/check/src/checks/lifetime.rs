@@ -101,7 +101,7 @@ pub(super) fn two_runtimes(subject: &Subject) -> Verdict {
     let server = subject.server()?;
     for round in 1..=3 {
         runtime()?.block_on(async {
-            let doing = format!("listening in the {round}. runtime");
+            let doing = format!("listening in runtime {round}");
             let listener = within(&doing, server.listen()).await?.step(&doing)?;
             let client = subject.client_of(&listener)?;
             let (near, far) = connect(&client, &listener).await?;

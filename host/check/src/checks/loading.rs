@@ -55,10 +55,15 @@ impl State {
 }
 
 pub(super) fn process_state(task: &Task) -> Verdict {
-    let Some(scheme) = task.schemes.first() else { return skips("it provides no scheme") };
+    if task.schemes.is_empty() {
+        return skips("it provides no scheme");
+    }
     let open = probe::descriptors().step("looking at descriptors")?;
     let before = State::now()?;
-    registry(task).and_then(|registry| registry.load(scheme)).step("loading it")?;
+    let registry = registry(task).step("setting up a registry")?;
+    for scheme in &task.schemes {
+        registry.load(scheme).step("loading it")?;
+    }
     let after = State::now()?;
     ensure(before.folder == after.folder, || "it changes the current folder of the process".into())?;
     ensure(before.variables == after.variables, || "it changes variables of the environment".into())?;
@@ -73,17 +78,27 @@ pub(super) fn process_state(task: &Task) -> Verdict {
 }
 
 pub(super) fn set_up_twice(task: &Task) -> Verdict {
-    let Some(scheme) = task.schemes.first() else { return skips("it provides no scheme") };
-    let first = registry(task).step("setting up a registry")?;
-    first.load(scheme).step("setting it up")?;
-    let second = registry(task).step("setting up a second registry")?;
-    second.load(scheme).step("setting it up for a second registry")?;
-    drop(first);
-    let subject = Subject::new(&Task { scheme: Some(scheme.clone()), ..task.clone() })?;
-    // Each side that it has, once the first instance is gone.
+    if task.schemes.is_empty() {
+        return skips("it provides no scheme");
+    }
+    for scheme in &task.schemes {
+        let task = Task { scheme: Some(scheme.clone()), ..task.clone() };
+        let first = Subject::new(&task)?;
+        makes_endpoints(&first, "in the first of two registries")?;
+        let second = Subject::new(&task)?;
+        makes_endpoints(&second, "in the second of two registries")?;
+        makes_endpoints(&first, "beside another registry")?;
+        drop(first);
+        makes_endpoints(&second, "after another registry was dropped")?;
+    }
+    Ok(())
+}
+
+/// Makes an endpoint of each side that the scheme has.
+fn makes_endpoints(subject: &Subject, when: &str) -> Verdict {
     for made in [subject.server().map(drop), subject.client_alone(&Subject::inner("x", "")).map(drop)] {
         if let Err(Finding::Fails(message)) = made {
-            return fails(format!("after one of its instances was dropped: {message}"));
+            return fails(format!("{when}: {message}"));
         }
     }
     Ok(())

@@ -38,7 +38,6 @@ enum Panic {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Connecting {
     Works,
-    Refused,
     Hangs,
     Panics,
 }
@@ -73,7 +72,6 @@ impl Conduct {
                 _ => Panic::Never,
             },
             connect: match arguments.opt_text("connect")? {
-                Some("refused") => Connecting::Refused,
                 Some("hangs") => Connecting::Hangs,
                 Some("panics") => Connecting::Panics,
                 _ => Connecting::Works,

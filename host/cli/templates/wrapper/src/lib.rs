@@ -3,6 +3,7 @@
 //! What the scheme accepts is declared in `plugin.json`. To make something else of it, change the
 //! parameters there, [`Greeting`], and what [`Greeting::exchange`] does.
 
+use std::io;
 use std::time::Duration;
 
 use endpoints_plugin_api::{
@@ -78,11 +79,15 @@ impl Greeting {
     /// slow peer delays nobody else.
     async fn exchange(self, mut connection: Connection) -> Result<Connection, Error> {
         let ours = format!("{}\n", self.word);
-        let mut theirs = vec![0; ours.len()];
+        let mut theirs = Vec::new();
         let exchanging = async {
             connection.write_all(ours.as_bytes()).await?;
             connection.flush().await?;
-            connection.read_exact(&mut theirs).await
+            // To the end of the line and no further: what follows belongs to whoever reads next.
+            while theirs.last() != Some(&b'\n') && theirs.len() <= LONGEST {
+                theirs.push(connection.read_u8().await?);
+            }
+            io::Result::Ok(())
         };
         self.host.timeout(self.timeout, exchanging).await??;
         if theirs != ours.as_bytes() {

@@ -57,7 +57,7 @@ async fn bytes_may_come_one_by_one() {
 #[tokio::test]
 async fn another_word_is_refused_and_nothing_stays_open() {
     let host = TestHost::new();
-    let error = connect(&host, "ahoy!").await.expect_err("another word");
+    let error = connect(&host, "ahoy").await.expect_err("another word");
     assert_eq!(error.kind(), ErrorKind::HandshakeFailed, "{error}");
     assert!(host.left_open().is_empty(), "{host:?}");
 }
