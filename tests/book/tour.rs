@@ -16,7 +16,9 @@ pub(crate) fn program() -> &'static PathBuf {
             Some("debug") | None => "dev",
             Some(profile) => profile,
         };
-        let arguments = ["build", "--workspace", "--example", "tour", "--profile", profile];
+        // As `cargo test` builds it, which has done so if it runs all tests. Anything else would have other features of
+        // dependencies, and put other files in the place of those that the tests still to come are linked with.
+        let arguments = ["test", "--workspace", "--no-run", "--profile", profile];
         page::cargo(page::root(), &arguments, &page::target_folder());
         folder.join("examples/tour")
     })
