@@ -230,7 +230,7 @@ async fn a_lack_of_descriptors_passes() {
 
 /// All of the traffic, with the plugins built to find wrong uses of memory, leaks of it, and undefined behaviour.
 #[test]
-#[ignore = "slow"]
+#[ignore = "builds the plugins anew for two sanitizers; `tests/run --full` does it"]
 fn sanitizers_find_nothing() {
     let runtime = |name: &str| {
         let path = compiler().arg(format!("-print-file-name={name}")).output().expect("a compiler").stdout;
