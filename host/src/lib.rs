@@ -37,6 +37,7 @@ mod provider;
 mod registry;
 mod secrets;
 pub mod serve;
+pub mod service;
 mod services;
 mod stream;
 mod tls;

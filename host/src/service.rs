@@ -1,0 +1,50 @@
+//! Services: what a program starts, keeps running and stops again.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::error::Error;
+
+/// A future behind a pointer, as the methods of [`Service`] give it.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Something that is started and stopped, any number of times.
+pub trait Service: Send + Sync {
+    /// What logs and errors call it.
+    fn name(&self) -> String;
+
+    /// Does what needs privileges, such as opening a port below 1024: [`start`](Self::start) needs them no more then.
+    /// Nothing is served yet.
+    ///
+    /// Does nothing where the service needs none, is bound already, or runs.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn bind(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Starts it, binding first where that has not been done. Does nothing where it runs.
+    ///
+    /// # Errors
+    /// Why it cannot; it is stopped then.
+    fn start(&self) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Stops it, and waits until it has stopped. Does nothing where it does not run.
+    ///
+    /// # Errors
+    /// What went wrong on the way; it has stopped all the same.
+    ///
+    /// # Cancel safety
+    /// It is told to stop when the future is first polled; dropping the future then stops the waiting alone.
+    fn stop(&self) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Waits until it ends without having been told to, for ever where that does not happen: `Ok` if it had nothing more to
+    /// do.
+    ///
+    /// # Errors
+    /// Why it could not go on.
+    fn ended(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(std::future::pending())
+    }
+}
