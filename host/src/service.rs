@@ -5,6 +5,12 @@ use std::pin::Pin;
 
 use crate::error::Error;
 
+mod backoff;
+mod client;
+
+pub use backoff::{Backoff, RetryPolicy};
+pub use client::{ClientService, ClientServiceBuilder, ClientState, Closing, Order};
+
 /// A future behind a pointer, as the methods of [`Service`] give it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

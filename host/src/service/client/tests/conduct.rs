@@ -1,0 +1,399 @@
+//! What the recorded scripts do not have.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+use super::script::{Stage, settle};
+use crate::connection::Connection;
+use crate::error::{Error, ErrorKind};
+use crate::service::{ClientService, ClientState, Service};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The time that passes until the next attempt.
+async fn until_next_attempt(stage: &mut Stage) -> (Duration, super::script::Attempt) {
+    let begun = Instant::now();
+    let attempt = stage.attempt().await;
+    (begun.elapsed(), attempt)
+}
+
+/// Keeps a connection for ever.
+async fn hold(connection: Connection) {
+    std::future::pending::<()>().await;
+    drop(connection);
+}
+
+fn plain(failures: u64) -> Duration {
+    SECOND * failures as u32
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_panics_ends_its_connection_alone() {
+    let mut stage = Stage::new();
+    let seen = Arc::new(Mutex::new(None));
+    let sees = Arc::clone(&seen);
+    let service = ClientService::builder(stage.endpoint.clone())
+        .retry_policy(plain)
+        .on_state(move |state| {
+            if let ClientState::Waiting { .. } = state {
+                *sees.lock().unwrap() = Some(state.clone());
+            }
+        })
+        .handle(|_connection, _closing| async { panic!("as the test wants it") });
+    service.start().unwrap();
+    stage.attempt().await.succeed();
+    let (waited, _attempt) = until_next_attempt(&mut stage).await;
+    assert_eq!(waited, SECOND);
+    let ClientState::Waiting { error: Some(error), .. } = seen.lock().unwrap().clone().unwrap() else {
+        panic!()
+    };
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    assert!(error.message().contains("as the test wants it"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preparation_that_panics_has_failed() {
+    let mut stage = Stage::new();
+    let service = ClientService::builder(stage.endpoint.clone()).retry_policy(plain).prepare(
+        |connection, _closing| async {
+            drop(connection);
+            if true {
+                panic!("as the test wants it");
+            }
+            Ok::<_, Error>(((), async {}))
+        },
+    );
+    service.start().unwrap();
+    let waiting = tokio::spawn({
+        let service = service.clone();
+        async move { service.when_connected_within(2).await }
+    });
+    stage.attempt().await.succeed();
+    let (waited, attempt) = until_next_attempt(&mut stage).await;
+    assert_eq!(waited, SECOND);
+    attempt.succeed();
+    let error = waiting.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    assert!(error.message().contains("as the test wants it"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn preparing_has_a_time_limit() {
+    let mut stage = Stage::new();
+    let service = ClientService::builder(stage.endpoint.clone())
+        .retry_policy(plain)
+        .prepare_timeout(5 * SECOND)
+        .prepare(|mut connection, _closing| async move {
+            connection.read_u8().await?;
+            Ok::<_, std::io::Error>(((), async {}))
+        });
+    service.start().unwrap();
+    let mut server = stage.attempt().await.succeed();
+    let begun = Instant::now();
+    let error = service.when_connected_within(1).await.unwrap_err();
+    assert_eq!((error.kind(), begun.elapsed()), (ErrorKind::TimedOut, 5 * SECOND));
+    assert_eq!(server.read(&mut [0]).await.unwrap(), 0, "the connection is closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_error_of_a_preparation_is_told() {
+    let mut stage = Stage::new();
+    let service = ClientService::builder(stage.endpoint.clone())
+        .prepare(|_connection, _closing| async { Err::<((), std::future::Ready<()>), _>("wrong password") });
+    service.start().unwrap();
+    stage.attempt().await.succeed();
+    let error = service.when_connected_within(1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::HandshakeFailed);
+    assert!(error.message().ends_with(": wrong password"), "{error}");
+    assert!(error.is_retryable());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_does_not_keep_the_token_is_cut_at_once() {
+    let mut stage = Stage::new();
+    let service =
+        ClientService::builder(stage.endpoint.clone()).handle(|connection, _closing| hold(connection));
+    service.start().unwrap();
+    let mut server = stage.attempt().await.succeed();
+    service.when_connected().await.unwrap();
+    let begun = Instant::now();
+    service.stop().await.unwrap();
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_keeps_the_token_has_time_to_say_goodbye() {
+    let mut stage = Stage::new();
+    let service =
+        ClientService::builder(stage.endpoint.clone()).handle(|mut connection, mut closing| async move {
+            closing.requested().await;
+            tokio::time::sleep(3 * SECOND).await;
+            connection.write_all(b"bye").await.unwrap();
+        });
+    service.start().unwrap();
+    let mut server = stage.attempt().await.succeed();
+    service.when_connected().await.unwrap();
+    let begun = Instant::now();
+    service.stop().await.unwrap();
+    assert_eq!(begun.elapsed(), 3 * SECOND);
+    let mut said = String::new();
+    server.read_to_string(&mut said).await.unwrap();
+    assert_eq!(said, "bye");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_takes_too_long_is_cut() {
+    let mut stage = Stage::new();
+    let service = ClientService::builder(stage.endpoint.clone()).close_timeout(4 * SECOND).handle(
+        |connection, closing| async move {
+            std::future::pending::<()>().await;
+            drop((connection, closing));
+        },
+    );
+    service.start().unwrap();
+    let mut server = stage.attempt().await.succeed();
+    service.when_connected().await.unwrap();
+    let begun = Instant::now();
+    service.stop().await.unwrap();
+    assert_eq!(begun.elapsed(), 4 * SECOND);
+    assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_last_handle_closes_the_connection() {
+    let mut stage = Stage::new();
+    let service =
+        ClientService::builder(stage.endpoint.clone()).handle(|connection, _closing| hold(connection));
+    service.start().unwrap();
+    let mut server = stage.attempt().await.succeed();
+    service.when_connected().await.unwrap();
+    let other = service.clone();
+    drop(service);
+    settle().await;
+    server.write_all(b"x").await.expect("one handle is left");
+    drop(other);
+    assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_is_not_waited_for_stops_all_the_same() {
+    let mut stage = Stage::new();
+    let service =
+        ClientService::builder(stage.endpoint.clone()).handle(|connection, _closing| hold(connection));
+    service.start().unwrap();
+    let attempt = stage.attempt().await;
+    tokio::select! {
+        biased;
+        stopped = service.stop() => panic!("so soon: {stopped:?}"),
+        () = std::future::ready(()) => {}
+    }
+    settle().await;
+    assert!(attempt.is_cancelled());
+    assert!(matches!(*service.state().borrow(), ClientState::Stopped));
+}
+
+#[tokio::test(start_paused = true)]
+async fn connecting_has_a_time_limit_of_its_own() {
+    let mut stage = Stage::new();
+    let service = ClientService::builder(stage.endpoint.clone())
+        .connect_timeout(7 * SECOND)
+        .handle(|_connection, _closing| async {});
+    service.start().unwrap();
+    let _attempt = stage.attempt().await;
+    let begun = Instant::now();
+    let error = service.when_connected_within(1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    // Deadlines are of the system's clock, which goes on here.
+    assert!((7 * SECOND..8 * SECOND).contains(&begun.elapsed()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_goes_through_all_endpoints() {
+    let [mut first, mut second] = [Stage::new(), Stage::new()];
+    let service = ClientService::builder(first.endpoint.clone())
+        .or(second.endpoint.clone())
+        .retry_policy(plain)
+        .handle(|connection, _closing| hold(connection));
+    service.start().unwrap();
+    first.attempt().await.fail();
+    second.attempt().await.fail();
+    let waiting = tokio::spawn({
+        let service = service.clone();
+        async move { service.when_connected_within(1).await.unwrap_err() }
+    });
+    let (waited, attempt) = until_next_attempt(&mut first).await;
+    assert_eq!(waited, SECOND, "one wait for both");
+    attempt.fail();
+    second.attempt().await.fail();
+    let error = waiting.await.unwrap();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    let names = [first.endpoint.to_string(), second.endpoint.to_string()];
+    assert!(names.iter().all(|name| error.message().contains(name)), "{error}");
+    first.attempt().await.fail();
+    second.attempt().await.succeed();
+    service.when_connected().await.unwrap();
+    let ClientState::Connected { endpoint, .. } = service.state().borrow().clone() else { panic!() };
+    assert_eq!(endpoint.to_string(), second.endpoint.to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_could_not_be_prepared_comes_last_next_time() {
+    let [mut first, mut second] = [Stage::new(), Stage::new()];
+    let good = Arc::new(AtomicBool::new(false));
+    let is_good = Arc::clone(&good);
+    let service =
+        ClientService::builder(first.endpoint.clone()).or(second.endpoint.clone()).prepare(
+            move |_connection, _closing| {
+                let good = is_good.swap(true, Ordering::Relaxed);
+                async move {
+                    if good { Ok(((), std::future::pending())) } else { Err("a replica that only reads") }
+                }
+            },
+        );
+    service.start().unwrap();
+    first.attempt().await.succeed();
+    second.attempt().await.succeed();
+    service.when_connected().await.unwrap();
+    assert!(first.attempted().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_are_forgotten_once_a_connection_has_lasted() {
+    let mut stage = Stage::new();
+    let service = ClientService::builder(stage.endpoint.clone())
+        .retry_policy(plain)
+        .reset_after(10 * SECOND)
+        .handle(|mut connection, _closing| async move { drop(connection.read_u8().await) });
+    service.start().unwrap();
+    let mut waits = Vec::new();
+    let mut attempt = stage.attempt().await;
+    for lasts in [1, 9, 11, 2] {
+        let server = attempt.succeed();
+        service.when_connected().await.unwrap();
+        tokio::time::sleep(lasts * SECOND).await;
+        drop(server);
+        let (waited, next) = until_next_attempt(&mut stage).await;
+        waits.push(waited.as_secs());
+        attempt = next;
+    }
+    assert_eq!(waits, [1, 2, 1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_state_is_told() {
+    let mut stage = Stage::new();
+    let states = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&states);
+    let service = ClientService::builder(stage.endpoint.clone())
+        .name("the one")
+        .retry_policy(plain)
+        .on_state(move |state| {
+            told.lock().unwrap().push(match state {
+                ClientState::Stopped => "stopped".to_owned(),
+                ClientState::Connecting { attempt } => format!("connecting {attempt}"),
+                ClientState::Preparing { attempt } => format!("preparing {attempt}"),
+                ClientState::Connected { attempt, info, .. } => {
+                    format!("connected {attempt} {}", info.layers()[0].scheme())
+                }
+                ClientState::Waiting { failures, delay, error } => {
+                    format!("waiting {failures} {delay:?} {:?}", error.as_ref().map(Error::kind))
+                }
+                ClientState::Closing => "closing".to_owned(),
+            });
+        })
+        .handle(|mut connection, _closing| async move { drop(connection.read_u8().await) });
+    assert_eq!(Service::name(&service), "the one");
+    service.start().unwrap();
+    stage.attempt().await.fail();
+    let server = stage.attempt().await.succeed();
+    service.when_connected().await.unwrap();
+    drop(server);
+    let _server = stage.attempt().await.succeed();
+    service.when_connected().await.unwrap();
+    service.stop().await.unwrap();
+    let wanted = [
+        "connecting 1",
+        "waiting 1 1s Some(ConnectionRefused)",
+        "connecting 2",
+        "preparing 2",
+        "connected 2 script",
+        "waiting 1 1s None",
+        "connecting 3",
+        "preparing 3",
+        "connected 3 script",
+        "closing",
+        "stopped",
+    ];
+    assert_eq!(*states.lock().unwrap(), wanted);
+}
+
+#[test]
+fn it_needs_a_runtime_and_says_when_that_is_gone() {
+    let stage = Stage::new();
+    let service = ClientService::builder(stage.endpoint.clone()).name("x").handle(|_, _| async {});
+    assert_eq!(service.start().unwrap_err().kind(), ErrorKind::Internal);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { service.start() }).unwrap();
+    let waiting = runtime.spawn({
+        let service = service.clone();
+        async move { service.ended().await }
+    });
+    assert!(!waiting.is_finished());
+    drop(runtime);
+    let error = service.start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let error = runtime.block_on(service.ended()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
+    assert_eq!(runtime.block_on(service.when_connected()).unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(runtime.block_on(service.stop()).unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn several_threads_may_use_one() {
+    static PREPARED: AtomicUsize = AtomicUsize::new(0);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut stage = Stage::new();
+        let service = ClientService::builder(stage.endpoint.clone())
+            .retry_policy(|_| Duration::ZERO)
+            .prepare(|_connection, _closing| async {
+                let number = PREPARED.fetch_add(1, Ordering::Relaxed);
+                Ok::<_, Error>((number, std::future::pending()))
+            });
+        let server = tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok(attempt) = tokio::time::timeout(SECOND, stage.attempt()).await {
+                if !attempt.is_cancelled() {
+                    open.push(attempt.succeed_if_wanted());
+                }
+            }
+        });
+        let users: Vec<_> = (0..4)
+            .map(|user| {
+                let service = service.clone();
+                tokio::spawn(async move {
+                    for round in 0..200 {
+                        match (user + round) % 4 {
+                            0 => service.stop().await.unwrap(),
+                            _ => service.start().unwrap(),
+                        }
+                        if let Err(error) = service.when_connected().await {
+                            assert_eq!(error.kind(), ErrorKind::Cancelled);
+                        }
+                    }
+                })
+            })
+            .collect();
+        for user in users {
+            user.await.unwrap();
+        }
+        service.stop().await.unwrap();
+        server.await.unwrap();
+    });
+}
