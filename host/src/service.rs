@@ -7,9 +7,12 @@ use crate::error::Error;
 
 mod backoff;
 mod client;
+mod group;
+mod signal;
 
 pub use backoff::{Backoff, RetryPolicy};
 pub use client::{ClientService, ClientServiceBuilder, ClientState, Closing, Order};
+pub use group::ServiceGroup;
 
 /// A future behind a pointer, as the methods of [`Service`] give it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -52,5 +55,27 @@ pub trait Service: Send + Sync {
     /// Why it could not go on.
     fn ended(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(std::future::pending())
+    }
+}
+
+impl<S: Service + ?Sized> Service for std::sync::Arc<S> {
+    fn name(&self) -> String {
+        (**self).name()
+    }
+
+    fn bind(&self) -> BoxFuture<'_, Result<(), Error>> {
+        (**self).bind()
+    }
+
+    fn start(&self) -> BoxFuture<'_, Result<(), Error>> {
+        (**self).start()
+    }
+
+    fn stop(&self) -> BoxFuture<'_, Result<(), Error>> {
+        (**self).stop()
+    }
+
+    fn ended(&self) -> BoxFuture<'_, Result<(), Error>> {
+        (**self).ended()
     }
 }

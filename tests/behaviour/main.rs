@@ -7,6 +7,7 @@ mod bad_files;
 mod bare;
 mod builder;
 mod claims;
+mod client_service;
 mod dispatch;
 mod exec;
 mod faults;

@@ -289,7 +289,7 @@ type Observer = Arc<dyn Fn(&ClientState) + Send + Sync>;
 
 impl ClientServiceBuilder {
     /// What logs and errors call the service; unless said otherwise the first endpoint's description.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
+    pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }

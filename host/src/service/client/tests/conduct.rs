@@ -131,7 +131,9 @@ async fn a_handler_that_keeps_the_token_has_time_to_say_goodbye() {
     let mut stage = Stage::new();
     let service =
         ClientService::builder(stage.endpoint.clone()).handle(|mut connection, mut closing| async move {
+            assert!(!closing.is_requested());
             closing.requested().await;
+            assert!(closing.is_requested());
             tokio::time::sleep(3 * SECOND).await;
             connection.write_all(b"bye").await.unwrap();
         });
@@ -290,7 +292,7 @@ async fn every_state_is_told() {
     let states = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&states);
     let service = ClientService::builder(stage.endpoint.clone())
-        .name("the one")
+        .named("the one")
         .retry_policy(plain)
         .on_state(move |state| {
             told.lock().unwrap().push(match state {
@@ -335,7 +337,7 @@ async fn every_state_is_told() {
 #[test]
 fn it_needs_a_runtime_and_says_when_that_is_gone() {
     let stage = Stage::new();
-    let service = ClientService::builder(stage.endpoint.clone()).name("x").handle(|_, _| async {});
+    let service = ClientService::builder(stage.endpoint.clone()).named("x").handle(|_, _| async {});
     assert_eq!(service.start().unwrap_err().kind(), ErrorKind::Internal);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { service.start() }).unwrap();

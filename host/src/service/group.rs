@@ -1,0 +1,359 @@
+//! Services that start and stop together.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+
+use tokio::sync::{Notify, watch};
+
+use crate::error::{Error, ErrorKind};
+use crate::service::signal::{Signal, Signals};
+use crate::service::{BoxFuture, Service};
+
+#[cfg(test)]
+mod tests;
+
+/// Services that are started in the order in which they were added, and stopped in the opposite one.
+///
+/// It is a service itself, so groups nest. A service that is added to a group that runs is started at once.
+///
+/// Cheap to clone; all clones are the same group.
+///
+/// # Examples
+///
+/// A program that runs until SIGTERM or SIGINT:
+///
+/// ```no_run
+/// # async fn example(database: endpoints::service::ClientService) -> Result<(), endpoints::Error> {
+/// # let web = database.clone();
+/// use endpoints::service::ServiceGroup;
+///
+/// // What `web` needs is there before it is started, and until it has stopped.
+/// let program = ServiceGroup::new("program").with(database).with(web);
+/// program.run_until_signal().await
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct ServiceGroup {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    name: String,
+    members: Mutex<Members>,
+    /// Starting and stopping happen one after the other.
+    turn: tokio::sync::Mutex<()>,
+    /// The members are other ones than before.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Members {
+    services: Vec<Arc<dyn Service>>,
+    together: bool,
+    running: bool,
+}
+
+impl ServiceGroup {
+    /// A group without services.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        let members = Mutex::default();
+        let turn = tokio::sync::Mutex::new(());
+        Self { shared: Arc::new(Shared { name: name.into(), members, turn, changed: Notify::new() }) }
+    }
+
+    /// The same with one more service. To one that may be running already, [`add`](Self::add) it.
+    #[must_use]
+    pub fn with(self, service: impl Service + 'static) -> Self {
+        self.members().services.push(Arc::new(service));
+        self
+    }
+
+    /// Makes it stop all services at the same time, for those that do not need each other: the longest drain is what
+    /// stopping takes then, and not the sum of all.
+    #[must_use]
+    pub fn stop_together(self) -> Self {
+        self.members().together = true;
+        self
+    }
+
+    /// Adds a service, and starts it if the group runs.
+    ///
+    /// # Errors
+    /// Why it cannot be started; it is not added then.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, the service is either added or stopped.
+    pub async fn add(&self, service: impl Service + 'static) -> Result<(), Error> {
+        let service: Arc<dyn Service> = Arc::new(service);
+        let _turn = self.shared.turn.lock().await;
+        // Added first, so that it is stopped with the others if this future is dropped.
+        self.members().services.push(Arc::clone(&service));
+        if self.members().running
+            && let Err(error) = service.start().await
+        {
+            self.members().services.retain(|other| !Arc::ptr_eq(other, &service));
+            return Err(about(&*service, error));
+        }
+        self.shared.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Stops a service and takes it out of the group: the first one with that name. `false` if there is none.
+    ///
+    /// # Errors
+    /// What went wrong when it stopped; it is out all the same.
+    ///
+    /// # Cancel safety
+    /// As [`Service::stop`]; it is out when the future is first polled and no other call is under way.
+    pub async fn remove(&self, name: &str) -> Result<bool, Error> {
+        let _turn = self.shared.turn.lock().await;
+        let removed = {
+            let mut members = self.members();
+            let place = members.services.iter().position(|service| service.name() == name);
+            place.map(|place| members.services.remove(place))
+        };
+        let Some(service) = removed else { return Ok(false) };
+        self.shared.changed.notify_waiters();
+        service.stop().await.map_err(|error| about(&*service, error))?;
+        Ok(true)
+    }
+
+    /// The names of the services, in order.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.members().services.iter().map(Service::name).collect()
+    }
+
+    /// Starts all, waits until `stop` ends or one of them [cannot go on](Service::ended), and stops all. Also when `stop`
+    /// ends while they start.
+    ///
+    /// # Errors
+    /// Why one could not be started, or could not go on; else what went wrong when they stopped.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves what was started running; [`stop`](Service::stop) stops it.
+    pub async fn run(&self, stop: impl Future<Output = ()>) -> Result<(), Error> {
+        let ended = {
+            let run = async {
+                self.start().await?;
+                self.ended().await
+            };
+            tokio::select! {
+                ended = run => ended,
+                () = stop => Ok(()),
+            }
+        };
+        let stopped = self.stop().await;
+        ended.and(stopped)
+    }
+
+    /// Runs until the process is sent SIGTERM or SIGINT: [starts](Self::run) all, and stops all then. A second signal ends
+    /// the waiting for them to stop.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); [`ErrorKind::Cancelled`] after a second signal; and if signals cannot be waited for.
+    ///
+    /// # Cancel safety
+    /// As [`run`](Self::run).
+    pub async fn run_until_signal(&self) -> Result<(), Error> {
+        let mut signals = Signals::new()?;
+        let (first, mut came) = watch::channel(false);
+        let second = async {
+            let signal = signals.next().await;
+            tracing::info!(service = self.shared.name, %signal, "stopping");
+            first.send_replace(true);
+            signals.next().await
+        };
+        let stop = async {
+            // The sender lives as long as this.
+            let _ = came.wait_for(|came| *came).await;
+        };
+        tokio::select! {
+            ended = self.run(stop) => ended,
+            signal = second => Err(self.hurried(signal)),
+        }
+    }
+
+    fn hurried(&self, signal: Signal) -> Error {
+        let message = format!("{signal} came a second time before {} had stopped", self.shared.name);
+        Error::new(ErrorKind::Cancelled, message)
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.shared.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn services(&self) -> Vec<Arc<dyn Service>> {
+        self.members().services.clone()
+    }
+
+    async fn bind_all(&self) -> Result<(), Error> {
+        for service in self.services() {
+            if let Err(error) = service.bind().await {
+                return Err(self.undo(about(&*service, error)).await);
+            }
+        }
+        Ok(())
+    }
+
+    async fn start_all(&self) -> Result<(), Error> {
+        for service in self.services() {
+            if let Err(error) = service.start().await {
+                return Err(self.undo(about(&*service, error)).await);
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops what was begun; the error is why.
+    async fn undo(&self, error: Error) -> Error {
+        self.members().running = false;
+        if let Err(also) = self.stop_all().await {
+            tracing::warn!(service = self.shared.name, error = %also, "stopping what was started");
+        }
+        error
+    }
+
+    /// Tells all to stop, whatever happens to the others.
+    async fn stop_all(&self) -> Result<(), Error> {
+        let services = self.services();
+        let mut stopping: Vec<BoxFuture<'_, Result<(), Error>>> =
+            services.iter().rev().map(Service::stop).collect();
+        let mut failed = Vec::new();
+        let outcomes = if self.members().together {
+            together(&mut stopping).await
+        } else {
+            let mut outcomes = Vec::new();
+            for stopping in stopping {
+                outcomes.push(stopping.await);
+            }
+            outcomes
+        };
+        for (service, outcome) in services.iter().rev().zip(outcomes) {
+            if let Err(error) = outcome {
+                failed.push(about(&**service, error));
+            }
+        }
+        collected(failed)
+    }
+}
+
+impl Service for ServiceGroup {
+    fn name(&self) -> String {
+        self.shared.name.clone()
+    }
+
+    /// Binds each in order. If one cannot be bound, those before are stopped.
+    fn bind(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async {
+            let _turn = self.shared.turn.lock().await;
+            self.bind_all().await
+        })
+    }
+
+    /// Binds each in order, then starts each in order. If one cannot be started, those before are stopped.
+    fn start(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async {
+            let _turn = self.shared.turn.lock().await;
+            self.bind_all().await?;
+            self.members().running = true;
+            self.start_all().await
+        })
+    }
+
+    /// Stops each, the last one first. Errors are collected into one.
+    fn stop(&self) -> BoxFuture<'_, Result<(), Error>> {
+        let group = self.clone();
+        Box::pin(async move {
+            // In a task of its own: those to come are told, even if nobody waits any more.
+            let stopping = tokio::spawn(async move {
+                let _turn = group.shared.turn.lock().await;
+                group.members().running = false;
+                group.stop_all().await
+            });
+            stopping.await.unwrap_or_else(|error| {
+                Err(Error::new(ErrorKind::Internal, format!("stopping failed: {error}")))
+            })
+        })
+    }
+
+    /// Waits until one cannot go on, or all have nothing more to do.
+    fn ended(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async {
+            loop {
+                let changed = self.shared.changed.notified();
+                let services = self.services();
+                tokio::select! {
+                    ended = all_ended(&services) => return ended,
+                    () = changed => {}
+                }
+            }
+        })
+    }
+}
+
+/// Waits for an error of one, or for all of at least one to end.
+async fn all_ended(services: &[Arc<dyn Service>]) -> Result<(), Error> {
+    let mut ending: Vec<_> = services.iter().map(|service| (service, service.ended())).collect();
+    poll_fn(|cx| {
+        let mut failed = None;
+        ending.retain_mut(|(service, ended)| match ended.as_mut().poll(cx) {
+            Poll::Pending => true,
+            Poll::Ready(outcome) => {
+                if let Err(error) = outcome {
+                    failed.get_or_insert_with(|| about(&***service, error));
+                }
+                false
+            }
+        });
+        match failed {
+            Some(error) => Poll::Ready(Err(error)),
+            None if ending.is_empty() && !services.is_empty() => Poll::Ready(Ok(())),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Drives all, and gives what came of each.
+async fn together<T>(futures: &mut [BoxFuture<'_, T>]) -> Vec<T> {
+    let mut outcomes: Vec<Option<T>> = futures.iter().map(|_| None).collect();
+    poll_fn(|cx| {
+        for (future, outcome) in futures.iter_mut().zip(&mut outcomes) {
+            if outcome.is_none()
+                && let Poll::Ready(done) = future.as_mut().poll(cx)
+            {
+                *outcome = Some(done);
+            }
+        }
+        if outcomes.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    outcomes.into_iter().flatten().collect()
+}
+
+fn about(service: &dyn Service, error: Error) -> Error {
+    error.context(service.name())
+}
+
+/// One error for all.
+fn collected(mut failed: Vec<Error>) -> Result<(), Error> {
+    if failed.len() < 2 {
+        return failed.pop().map_or(Ok(()), Err);
+    }
+    let each: Vec<String> = failed.iter().map(Error::to_string).collect();
+    let message = format!("{} services did not stop as they should: {}", failed.len(), each.join("; "));
+    Err(Error::new(failed[0].kind(), message))
+}
+
+impl fmt::Debug for ServiceGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceGroup")
+            .field("name", &self.shared.name)
+            .field("services", &self.names())
+            .finish()
+    }
+}
