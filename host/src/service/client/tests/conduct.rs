@@ -250,18 +250,23 @@ async fn an_endpoint_that_could_not_be_prepared_comes_last_next_time() {
     let is_good = Arc::clone(&good);
     let service =
         ClientService::builder(first.endpoint.clone()).or(second.endpoint.clone()).prepare(
-            move |_connection, _closing| {
+            move |mut connection, _closing| {
                 let good = is_good.swap(true, Ordering::Relaxed);
                 async move {
-                    if good { Ok(((), std::future::pending())) } else { Err("a replica that only reads") }
+                    let run = async move { drop(connection.read_u8().await) };
+                    if good { Ok(((), run)) } else { Err("a replica that only reads") }
                 }
             },
         );
     service.start().unwrap();
     first.attempt().await.succeed();
-    second.attempt().await.succeed();
+    let server = second.attempt().await.succeed();
     service.when_connected().await.unwrap();
     assert!(first.attempted().is_none());
+    drop(server);
+    let _server = first.attempt().await.succeed();
+    service.when_connected().await.unwrap();
+    assert!(second.attempted().is_none(), "the order is as before once one was good");
 }
 
 #[tokio::test(start_paused = true)]
