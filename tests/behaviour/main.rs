@@ -23,6 +23,7 @@ mod recorded;
 mod recorded_listen;
 mod runtime;
 mod secrets;
+mod serving;
 mod socks;
 mod support;
 mod tls;
