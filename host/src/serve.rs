@@ -134,6 +134,14 @@ impl Serve {
         self.settings.observer.clone()
     }
 
+    /// Stops listening without having served.
+    pub(crate) async fn close(self) {
+        let deadline = Instant::now().checked_add(self.settings.drain_timeout);
+        if let Some(Err(error)) = until(deadline, self.listener.close()).await {
+            self.settings.observer.tell(&Event::Error { id: None, error: &error });
+        }
+    }
+
     /// Serves until `stop` ends: stops listening then, gives up handshakes that go on for two seconds more, lets the open
     /// connections end, and cuts those that do not within the drain timeout. A listener that has no more connections to
     /// give ([`ErrorKind::Closed`]), as that of `stdio`, ends it with the last of them.

@@ -5,6 +5,10 @@ use std::pin::Pin;
 
 use crate::error::Error;
 
+mod server;
+
+pub use server::{ServerService, ServerState};
+
 /// A future behind a pointer, as the methods of [`Service`] give it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

@@ -64,6 +64,13 @@ pub struct Outcome {
     pub exhausted: bool,
 }
 
+impl Outcome {
+    /// The end of what did not serve.
+    pub(crate) fn nothing_cut() -> Self {
+        Self { cut: 0, error: None, exhausted: false }
+    }
+}
+
 /// Who is told of events.
 #[derive(Clone)]
 pub(crate) struct Observer(Arc<dyn Fn(&Event<'_>) + Send + Sync>);

@@ -1,4 +1,4 @@
-//! How connections are served.
+//! How connections are served: what [`Serve`](super::Serve) and [`ServerService`](crate::service::ServerService) share.
 
 use std::time::Duration;
 
