@@ -1,30 +1,29 @@
 //! Connections: a stream of bytes, and facts about it in layers.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 
 use endpoints_plugin_api::abi::bytes::RBytes;
 use endpoints_plugin_api::abi::conn::{Body, Taken};
-use endpoints_plugin_api::abi::stream::Foreign;
 use endpoints_plugin_api::{Facts, name};
 use smallvec::SmallVec;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::address::Address;
 use crate::error::{Error, ErrorKind};
-use crate::stream::{Carried, Carrier, Pair, Stream, uncarry, within_budget};
+use crate::stream::{Carried, Carrier, Pair, Stream, uncarry};
 
+mod idle;
 mod proxy;
+mod transfer;
 
+use idle::Watch;
 pub use proxy::{ProxySsl, ProxyTlv};
 
 /// An established connection.
 ///
-/// Reads and writes through tokio's [`AsyncRead`] and [`AsyncWrite`]. Shutting down ends the sending direction alone; the
-/// peer's bytes can still be read. Dropping it closes the connection.
+/// Reads and writes through tokio's [`AsyncRead`](tokio::io::AsyncRead) and [`AsyncWrite`](tokio::io::AsyncWrite). Shutting
+/// down ends the sending direction alone; the peer's bytes can still be read. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
@@ -34,6 +33,8 @@ pub struct Connection {
     peer: Option<Address>,
     /// This side's address, once somebody has asked for it.
     local: OnceLock<Option<Address>>,
+    /// Where there is an idle limit.
+    idle: Option<Box<Watch>>,
 }
 
 /// What is known about a connection, in layers: the outermost wrapper first, the transport last.
@@ -181,7 +182,7 @@ fn encode<'a>(layers: impl Iterator<Item = (&'a str, &'a [u8])> + Clone, more: u
 
 impl Connection {
     pub(crate) fn new(stream: Stream, peer: Option<Address>) -> Self {
-        Self { stream, told: SmallVec::new(), peer, local: OnceLock::new() }
+        Self { stream, told: SmallVec::new(), peer, local: OnceLock::new(), idle: None }
     }
 
     pub(crate) fn with_layer(self, scheme: &Arc<str>) -> Self {
@@ -298,8 +299,8 @@ impl Connection {
     /// Gives the connection back where it is no bare socket, or bytes were read ahead that would be lost.
     #[expect(clippy::result_large_err, reason = "the error is the connection itself, given back")]
     pub fn into_socket(self) -> Result<OwnedFd, Self> {
-        let Self { stream, told, peer, local } = self;
-        stream.into_socket().map_err(|stream| Self { stream, told, peer, local })
+        let Self { stream, told, peer, local, idle } = self;
+        stream.into_socket().map_err(|stream| Self { stream, told, peer, local, idle })
     }
 }
 
@@ -368,74 +369,6 @@ impl SocketFacts for Facts {
 fn address(facts: &Facts, names: &[&str]) -> Option<Address> {
     let known = |(name, value)| if names.contains(&name) { Address::from_fact(name, value) } else { None };
     facts.iter().find_map(known)
-}
-
-impl Connection {
-    /// The stream, to be polled without a budget of its own: the outermost connection has one.
-    #[inline]
-    pub(crate) fn stream(&mut self) -> Pin<&mut Stream> {
-        Pin::new(&mut self.stream)
-    }
-
-    /// The plugin's stream that carries the bytes, where nothing else has a part in them.
-    #[inline]
-    pub(crate) fn foreign(&mut self) -> Option<&mut Foreign> {
-        self.stream.foreign()
-    }
-
-    /// Sockets have a budget of their own; see [`within_budget`].
-    #[inline]
-    fn budgeted<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        poll: impl FnOnce(Pin<&mut Stream>, &mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        if self.stream.is_socket() {
-            return poll(self.stream(), cx);
-        }
-        within_budget(cx, |cx| poll(self.stream(), cx))
-    }
-}
-
-impl AsyncRead for Connection {
-    #[inline]
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.budgeted(cx, |stream, cx| stream.poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Connection {
-    #[inline]
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.budgeted(cx, |stream, cx| stream.poll_write(cx, buf))
-    }
-
-    #[inline]
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.budgeted(cx, |stream, cx| stream.poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    #[inline]
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.budgeted(cx, AsyncWrite::poll_flush)
-    }
-
-    #[inline]
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.budgeted(cx, AsyncWrite::poll_shutdown)
-    }
 }
 
 #[cfg(test)]

@@ -162,8 +162,10 @@ impl Endpoint {
 
     async fn listen(self: Arc<Self>) -> Result<Listener, Error> {
         let this = Arc::clone(self.acting());
+        // On the server's side the same schemes are told by their peer.
+        let peers_are_told = self.passes_origin_on();
         let listening = match this.foreign.listen().await {
-            Ok(foreign) => this.within(|| Listener::new(foreign, Arc::clone(&this))),
+            Ok(foreign) => this.within(|| Listener::new(foreign, Arc::clone(&this), peers_are_told)),
             Err(error) => Err(error.into()),
         };
         listening.map_err(|error| error.with_scheme(this.scheme()))

@@ -44,7 +44,6 @@ pub struct Forward {
     client: ClientEndpoint,
     connect_timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
-    handshake_timeout: Duration,
     meter: Option<Arc<Meter>>,
 }
 
@@ -52,11 +51,10 @@ impl Forward {
     /// Relays what `listener` accepts to `client`.
     pub fn new(listener: Listener, client: ClientEndpoint) -> Self {
         Self {
-            serve: Serve::new(listener),
+            serve: Serve::new(listener).handshake_timeout(Duration::from_secs(30)),
             client,
             connect_timeout: None,
             idle_timeout: None,
-            handshake_timeout: Duration::from_secs(30),
             meter: None,
         }
     }
@@ -69,7 +67,7 @@ impl Forward {
 
     /// Gives the handshake of an accepted connection at most so much time; 30 s unless said otherwise.
     pub fn handshake_timeout(mut self, limit: Duration) -> Self {
-        self.handshake_timeout = limit;
+        self.serve = self.serve.handshake_timeout(limit);
         self
     }
 
@@ -88,6 +86,18 @@ impl Forward {
     /// What to do with more connections than that.
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.serve = self.serve.when_full(when_full);
+        self
+    }
+
+    /// Relays at most so many connections of one peer at a time; see [`Serve::max_per_peer`].
+    pub fn max_per_peer(mut self, most: usize) -> Self {
+        self.serve = self.serve.max_per_peer(most);
+        self
+    }
+
+    /// Lets at most so many handshakes of accepted connections go on at a time; see [`Serve::max_handshakes`].
+    pub fn max_handshakes(mut self, most: usize) -> Self {
+        self.serve = self.serve.max_handshakes(most);
         self
     }
 
@@ -125,7 +135,6 @@ impl Forward {
             client: self.client,
             connect_timeout: self.connect_timeout,
             idle_timeout: self.idle_timeout,
-            handshake_timeout: self.handshake_timeout,
             meter: self.meter,
             observer: self.serve.observer(),
         });
@@ -151,7 +160,6 @@ struct Each {
     client: ClientEndpoint,
     connect_timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
-    handshake_timeout: Duration,
     meter: Option<Arc<Meter>>,
     /// Whether the client endpoint passes on where the accepted connection came from.
     wants_origin: bool,
@@ -170,7 +178,7 @@ impl Each {
     }
 
     async fn join(&self, id: u64, incoming: Incoming, traffic: &mut Traffic) -> Result<(), Error> {
-        let mut accepted = incoming.establish(self.handshake_timeout).await?;
+        let mut accepted = incoming.await?;
         let mut connected = match self.connect(&accepted).await {
             Ok(connected) => connected,
             Err(error) => {

@@ -30,6 +30,7 @@ mod explain;
 pub mod forward;
 pub mod grammar;
 mod hints;
+mod idle;
 mod listener;
 mod loader;
 pub mod manifest;

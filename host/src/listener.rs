@@ -1,30 +1,33 @@
 //! Listening and accepting.
 
 use std::fmt;
-use std::future::{Future, IntoFuture, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::pin::Pin;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use endpoints_plugin_api as api;
-use endpoints_plugin_api::abi::bytes::RBytes;
-use endpoints_plugin_api::abi::conn::{Body, Handshaking, Taken};
+use endpoints_plugin_api::abi::conn::{Body, Taken};
 use endpoints_plugin_api::abi::future::{Foreign as ForeignFuture, RUnit};
 use endpoints_plugin_api::abi::listener::{Export, Foreign};
 use endpoints_plugin_api::{Facts, Reachable};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 
 use crate::address::Address;
-use crate::connection::{Connection, ConnectionInfo};
+use crate::connection::Connection;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::grammar::Description;
 use crate::registry::Registry;
 use crate::stream::{Carrier, Stream, prepare_socket};
+
+mod incoming;
+
+pub(crate) use incoming::Limit;
+use incoming::State;
+pub use incoming::{Establishing, Incoming};
 
 /// Something that listens; made by [`ServerEndpoint::listen`](crate::ServerEndpoint::listen).
 ///
@@ -37,6 +40,8 @@ pub struct Listener {
     reachable: Vec<Reachable>,
     addresses: Vec<Address>,
     endpoint: Arc<Endpoint>,
+    /// Whether peers are known by what somebody tells of them, as a proxy does in a header.
+    peers_are_told: bool,
 }
 
 enum Acceptor {
@@ -47,7 +52,11 @@ enum Acceptor {
 }
 
 impl Listener {
-    pub(crate) fn new(mut foreign: Foreign, endpoint: Arc<Endpoint>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        mut foreign: Foreign,
+        endpoint: Arc<Endpoint>,
+        peers_are_told: bool,
+    ) -> Result<Self, Error> {
         let told = Reachable::decode(&Facts::from_bytes(foreign.reachable().as_slice().to_vec()));
         let reachable = told.into_iter().map(|told| without_secrets(&endpoint.registry, told)).collect();
         let Some(socket) = foreign.take_socket()? else {
@@ -55,10 +64,11 @@ impl Listener {
             let addresses =
                 facts.iter().filter_map(|(name, value)| Address::from_fact(name, value)).collect();
             let acceptor = Acceptor::Plugin(Mutex::new(foreign));
-            return Ok(Self { acceptor, keeper: None, reachable, addresses, endpoint });
+            return Ok(Self { acceptor, keeper: None, reachable, addresses, endpoint, peers_are_told });
         };
         let (acceptor, address) = listening(socket)?;
-        Ok(Self { acceptor, keeper: Some(foreign), reachable, addresses: vec![address], endpoint })
+        let addresses = vec![address];
+        Ok(Self { acceptor, keeper: Some(foreign), reachable, addresses, endpoint, peers_are_told })
     }
 
     /// Waits for the next connection. It never waits for a peer's bytes: a handshake is done when the [`Incoming`] is
@@ -139,6 +149,19 @@ impl Listener {
                 Ok(Incoming::new(State::Ready(connection)))
             }
         }
+    }
+
+    /// The socket that listens, where the host accepts from it itself.
+    pub(crate) fn socket_of_host(&self) -> Option<BorrowedFd<'_>> {
+        match &self.acceptor {
+            Acceptor::Tcp(listener) => Some(listener.as_fd()),
+            Acceptor::Unix(listener) => Some(listener.as_fd()),
+            Acceptor::Plugin(_) => None,
+        }
+    }
+
+    pub(crate) fn peers_are_told(&self) -> bool {
+        self.peers_are_told
     }
 
     fn accept_error(&self, error: &io::Error) -> Error {
@@ -289,157 +312,5 @@ impl Export for Listener {
             _ => None,
         };
         foreign.and_then(Foreign::begin_close)
-    }
-}
-
-/// A connection that was accepted; its handshake, where it has one, is done by awaiting it.
-///
-/// Dropping it closes the connection.
-#[must_use = "it is closed unless it is awaited"]
-pub struct Incoming {
-    state: State,
-    /// Becomes true when whoever serves it is told to stop.
-    stopping: Option<watch::Receiver<bool>>,
-}
-
-/// How long a handshake may go on when whoever serves it is told to stop.
-const LAST_HANDSHAKES: Duration = Duration::from_secs(2);
-
-enum State {
-    Ready(Connection),
-    /// `early` is what is known before, encoded; few ask for it.
-    Handshake {
-        early: RBytes,
-        handshake: Handshaking,
-        scheme: Arc<str>,
-    },
-}
-
-impl Incoming {
-    fn new(state: State) -> Self {
-        Self { state, stopping: None }
-    }
-
-    /// Gives the handshake up a moment after `stopping` has become true.
-    pub(crate) fn until(&mut self, stopping: &watch::Receiver<bool>) {
-        if !self.is_ready() {
-            self.stopping = Some(stopping.clone());
-        }
-    }
-
-    /// What is known before the handshake: at least the peer's address, where the transport has one.
-    #[must_use]
-    pub fn info(&self) -> ConnectionInfo {
-        match &self.state {
-            State::Ready(connection) => connection.info(),
-            State::Handshake { early, .. } => ConnectionInfo::decode(early.as_slice()),
-        }
-    }
-
-    /// Whether there is nothing left to wait for.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        matches!(self.state, State::Ready(_))
-    }
-
-    /// Does the handshake within a time limit.
-    ///
-    /// # Errors
-    /// Why the handshake failed; [`ErrorKind::TimedOut`] when the time is over; [`ErrorKind::Closed`] if it is served by
-    /// [`Serve`](crate::serve::Serve), which was told to stop, and is not done two seconds after that.
-    ///
-    /// # Cancel safety
-    /// Dropping the future closes the connection.
-    pub async fn establish(mut self, limit: Duration) -> Result<Connection, Error> {
-        if self.is_ready() {
-            return self.await;
-        }
-        let stopping = self.stopping.take();
-        let stopped = async {
-            let Some(mut stopping) = stopping else { return std::future::pending().await };
-            // Whoever would say so may be gone without a word, and with it this connection.
-            if stopping.wait_for(|stopping| *stopping).await.is_err() {
-                return std::future::pending().await;
-            }
-            tokio::time::sleep(LAST_HANDSHAKES).await;
-        };
-        tokio::select! {
-            established = self.into_future() => established,
-            () = tokio::time::sleep(limit) => {
-                let message =
-                    format!("the handshake of an accepted connection was not done within {limit:?}");
-                Err(Error::new(ErrorKind::TimedOut, message))
-            }
-            () = stopped => {
-                let message = "the handshake of an accepted connection was not done when serving was to stop";
-                Err(Error::new(ErrorKind::Closed, message))
-            }
-        }
-    }
-
-    fn into_taken(self) -> Taken {
-        match self.state {
-            State::Ready(connection) => connection.into_taken(),
-            State::Handshake { early, handshake, scheme } => {
-                let done = Establishing(Progress::Handshake { handshake, scheme });
-                let handshake = Handshaking::new(async move {
-                    done.await.map(Connection::into_taken).map_err(|error| error.to_api())
-                });
-                Taken {
-                    body: Body::Handshake(handshake),
-                    facts: ConnectionInfo::decode(early.as_slice()).encode().into(),
-                    leftover: RBytes::EMPTY,
-                }
-            }
-        }
-    }
-}
-
-impl fmt::Debug for Incoming {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Incoming").field("ready", &self.is_ready()).finish_non_exhaustive()
-    }
-}
-
-impl IntoFuture for Incoming {
-    type Output = Result<Connection, Error>;
-    type IntoFuture = Establishing;
-
-    fn into_future(self) -> Establishing {
-        Establishing(match self.state {
-            State::Ready(connection) => Progress::Ready(connection),
-            State::Handshake { handshake, scheme, .. } => Progress::Handshake { handshake, scheme },
-        })
-    }
-}
-
-/// The handshake of an [`Incoming`], to be awaited. Dropping it closes the connection.
-#[derive(Debug)]
-pub struct Establishing(Progress);
-
-#[derive(Debug)]
-enum Progress {
-    Ready(Connection),
-    Handshake { handshake: Handshaking, scheme: Arc<str> },
-    Done,
-}
-
-impl Future for Establishing {
-    type Output = Result<Connection, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Progress::Handshake { handshake, scheme } = &mut self.0 {
-            let taken = ready!(Pin::new(handshake).poll(cx));
-            let scheme = Arc::clone(scheme);
-            self.0 = Progress::Done;
-            return Poll::Ready(match taken {
-                Ok(taken) => Connection::from_taken(taken, &scheme),
-                Err(error) => Err(Error::from(error).with_scheme(&scheme)),
-            });
-        }
-        match std::mem::replace(&mut self.0, Progress::Done) {
-            Progress::Ready(connection) => Poll::Ready(Ok(connection)),
-            _ => Poll::Ready(Err(Error::new(ErrorKind::Internal, "a handshake was awaited after its end"))),
-        }
     }
 }

@@ -3,20 +3,36 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
 use crate::listener::{Incoming, Listener};
 
+mod accept;
+mod event;
+mod limits;
+mod reserve;
+mod settings;
+mod stopping;
+
+use accept::{Ended, Shared, accept_loop};
+pub(crate) use event::Observer;
+pub use event::{Event, Outcome};
+pub(crate) use limits::Terms;
+use reserve::Reserve;
+pub(crate) use settings::Settings;
+pub use settings::WhenFull;
+pub use stopping::Stopping;
+
 /// Serves every connection of a listener: accepts, hands each to a task of its own, and drains when told to stop.
 ///
-/// An error on one connection, or of one `accept`, never ends it.
+/// An error on one connection, or of one `accept`, never ends it. Where descriptors run out, what waits to be accepted is
+/// accepted and closed, so that its clients hear of it, and accepting pauses for a time that grows to a second; for that a
+/// descriptor is kept in reserve where the socket is the host's own, with no wrapper around.
 ///
 /// # Examples
 ///
@@ -37,151 +53,101 @@ use crate::listener::{Incoming, Listener};
 #[must_use = "nothing is served until it runs"]
 pub struct Serve {
     listener: Listener,
-    max_connections: Option<usize>,
-    when_full: WhenFull,
-    drain_timeout: Duration,
-    acceptors: usize,
-    observer: Observer,
-}
-
-/// What is done with a connection beyond the limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum WhenFull {
-    /// It waits in the backlog until another connection ends.
-    #[default]
-    Wait,
-    /// It is accepted and closed at once.
-    Refuse,
-}
-
-/// Something that happened while serving.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Event<'a> {
-    /// A connection was accepted; its handshake may still be to come.
-    Accepted {
-        /// Its number, counted from 1.
-        id: u64,
-        /// The connection; [`Incoming::info`] tells what is known about it.
-        incoming: &'a Incoming,
-    },
-    /// The other side of a relayed connection is connected.
-    Connected {
-        /// The number of the accepted connection.
-        id: u64,
-        /// The accepted connection, its handshake done: what it knows may be more than before, such as the address that a
-        /// proxy has told. `None` where nothing was accepted.
-        accepted: Option<&'a Connection>,
-        /// The other side.
-        connected: &'a Connection,
-    },
-    /// A connection ended.
-    Closed {
-        /// Its number.
-        id: u64,
-        /// Bytes that came from the accepted connection.
-        bytes_in: u64,
-        /// Bytes that were sent to it.
-        bytes_out: u64,
-        /// Time since it was accepted.
-        duration: Duration,
-    },
-    /// Something failed.
-    Error {
-        /// The connection's number, where it is about one.
-        id: Option<u64>,
-        /// What failed.
-        error: &'a Error,
-    },
-    /// No more connections are accepted; the open ones may end.
-    Draining,
-    /// It is over.
-    Stopped,
-}
-
-/// How serving ended.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Outcome {
-    /// Connections that were still open when the drain timeout had passed, and were cut.
-    pub cut: usize,
-    /// Why it ended, where it was not told to.
-    pub error: Option<Error>,
-    /// Whether it ended since the listener had no more connections to give, and the last one was over.
-    pub exhausted: bool,
-}
-
-/// Who is told of events.
-#[derive(Clone)]
-pub(crate) struct Observer(Arc<dyn Fn(&Event<'_>) + Send + Sync>);
-
-impl Observer {
-    pub(crate) fn none() -> Self {
-        Self(Arc::new(|_| {}))
-    }
-
-    pub(crate) fn new(observe: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(observe))
-    }
-
-    pub(crate) fn tell(&self, event: &Event<'_>) {
-        (self.0)(event);
-    }
+    reserve: Reserve,
+    settings: Settings,
 }
 
 impl Serve {
     /// Serves `listener`, without a limit, and with 30 s to drain.
     pub fn new(listener: Listener) -> Self {
-        Self {
-            listener,
-            max_connections: None,
-            when_full: WhenFull::Wait,
-            drain_timeout: Duration::from_secs(30),
-            acceptors: 1,
-            observer: Observer::none(),
-        }
+        Self::with(listener, Settings::new())
+    }
+
+    pub(crate) fn with(listener: Listener, settings: Settings) -> Self {
+        Self { reserve: Reserve::new(&listener), listener, settings }
     }
 
     /// Serves at most so many connections at a time.
     pub fn max_connections(mut self, most: usize) -> Self {
-        self.max_connections = Some(most);
+        self.settings.max_connections = Some(most);
         self
     }
 
     /// What to do with more connections than that.
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
-        self.when_full = when_full;
+        self.settings.when_full = when_full;
+        self
+    }
+
+    /// Serves at most so many connections of one peer at a time; more are accepted and closed at once, and told as an
+    /// [`Event::Error`] of the kind [`ErrorKind::ResourceExhausted`].
+    ///
+    /// A peer is an IPv4 address, the first 64 bits of an IPv6 address, or the user at the other end of a Unix socket.
+    /// Where a handshake tells who the peer is, as `haproxy` reads it from the proxy, the connection is counted as one of
+    /// theirs when the handshake is done, which fails then; believe it as far as the proxy. Where nothing tells what is
+    /// behind a proxy, all its connections are one peer's.
+    pub fn max_per_peer(mut self, most: usize) -> Self {
+        self.settings.max_per_peer = Some(most);
+        self
+    }
+
+    /// Lets at most so many handshakes go on at a time, at least one; further connections wait in the backlog until one of
+    /// them ends. A handshake goes on from accepting the connection until its [`Incoming`] has been awaited, or dropped.
+    pub fn max_handshakes(mut self, most: usize) -> Self {
+        self.settings.max_handshakes = Some(most.max(1));
+        self
+    }
+
+    /// Gives a handshake at most so much time from accepting the connection on; awaiting its [`Incoming`] fails with
+    /// [`ErrorKind::TimedOut`] then. Without it there is no limit but that of [`Incoming::establish`].
+    pub fn handshake_timeout(mut self, limit: Duration) -> Self {
+        self.settings.handshake_timeout = Some(limit);
+        self
+    }
+
+    /// Ends waiting on a connection, once its handshake is done, when nothing was read or written for so long; see
+    /// [`Connection::set_idle_timeout`](crate::Connection::set_idle_timeout).
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.settings.idle_timeout = Some(limit);
         self
     }
 
     /// How long open connections may go on when it is told to stop; they are cut then.
     pub fn drain_timeout(mut self, limit: Duration) -> Self {
-        self.drain_timeout = limit;
+        self.settings.drain_timeout = limit;
         self
     }
 
     /// How many tasks accept at the same time.
     pub fn acceptors(mut self, count: usize) -> Self {
-        self.acceptors = count.max(1);
+        self.settings.acceptors = count.max(1);
         self
     }
 
     /// Calls `observe` for every event, in the tasks where they happen: it must not block.
     pub fn on_event(mut self, observe: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
-        self.observer = Observer::new(observe);
+        self.settings.observer = Observer::new(observe);
         self
     }
 
     pub(crate) fn observer(&self) -> Observer {
-        self.observer.clone()
+        self.settings.observer.clone()
     }
 
-    /// Serves until `stop` ends: stops listening then, gives up handshakes that go on for two seconds more
-    /// ([`Incoming::establish`]), lets the open connections end, and cuts those that do not within the drain timeout. A listener that has no more connections to give ([`ErrorKind::Closed`]), as that of `stdio`,
-    /// ends it with the last of them.
+    /// Stops listening without having served.
+    pub(crate) async fn close(self) {
+        let deadline = Instant::now().checked_add(self.settings.drain_timeout);
+        if let Some(Err(error)) = until(deadline, self.listener.close()).await {
+            self.settings.observer.tell(&Event::Error { id: None, error: &error });
+        }
+    }
+
+    /// Serves until `stop` ends: stops listening then, gives up handshakes that go on for two seconds more, lets the open
+    /// connections end, and cuts those that do not within the drain timeout. A listener that has no more connections to
+    /// give ([`ErrorKind::Closed`]), as that of `stdio`, ends it with the last of them.
     ///
     /// `handle` is called for each connection, with its number; it awaits the [`Incoming`] for the handshake.
+    /// [`Incoming::stopping`] tells it when `stop` has ended.
     ///
     /// # Cancel safety
     /// Dropping the future stops listening and cuts all connections.
@@ -191,19 +157,12 @@ impl Serve {
         F: Future<Output = ()> + Send + 'static,
     {
         let (stopping, stopped) = watch::channel(false);
-        let observer = self.observer.clone();
-        let shared = Arc::new(Shared {
-            listener: self.listener,
-            handle,
-            slots: self
-                .max_connections
-                .map(|most| Slots { free: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))), most }),
-            when_full: self.when_full,
-            observer: self.observer,
-            next_id: AtomicU64::new(1),
-        });
+        let stopped = Stopping::new(stopped);
+        let Settings { drain_timeout, acceptors: count, ref observer, .. } = self.settings;
+        let observer = observer.clone();
+        let shared = Arc::new(Shared::new(self.listener, self.reserve, self.settings, handle));
         let mut acceptors = JoinSet::new();
-        for _ in 0..self.acceptors {
+        for _ in 0..count {
             acceptors.spawn(accept_loop(Arc::clone(&shared), stopped.clone()));
         }
         let mut open = Vec::new();
@@ -231,7 +190,7 @@ impl Serve {
         while let Some(ended) = acceptors.join_next().await {
             take_over(ended, &mut open, &mut error);
         }
-        let deadline = Instant::now().checked_add(self.drain_timeout);
+        let deadline = Instant::now().checked_add(drain_timeout);
         // A listener that is slow to close takes nothing from the connections' time, and has no more than they have.
         let closing = async {
             if let Some(shared) = Arc::into_inner(shared)
@@ -270,9 +229,6 @@ async fn drain(open: &mut [JoinSet<()>], deadline: Option<Instant>) -> usize {
     cut
 }
 
-/// The connections of an acceptor that ended, and why it did unless it was told to.
-type Ended = (JoinSet<()>, Option<Error>);
-
 fn take_over(ended: Result<Ended, JoinError>, open: &mut Vec<JoinSet<()>>, error: &mut Option<Error>) {
     match ended {
         Ok((connections, reason)) => {
@@ -282,106 +238,6 @@ fn take_over(ended: Result<Ended, JoinError>, open: &mut Vec<JoinSet<()>>, error
             }
         }
         Err(panic) => *error = Some(Error::new(ErrorKind::Internal, format!("an acceptor failed: {panic}"))),
-    }
-}
-
-struct Shared<H> {
-    listener: Listener,
-    handle: H,
-    slots: Option<Slots>,
-    when_full: WhenFull,
-    observer: Observer,
-    next_id: AtomicU64,
-}
-
-/// The places for connections, where they are limited.
-struct Slots {
-    free: Arc<Semaphore>,
-    most: usize,
-}
-
-/// A connection's place among the limited number, given back when it ends.
-type Slot = Option<OwnedSemaphorePermit>;
-
-impl<H> Shared<H> {
-    async fn accept(&self) -> Result<Option<(Slot, Incoming)>, Error> {
-        let Some(slots) = &self.slots else {
-            return Ok(Some((None, self.listener.accept().await?)));
-        };
-        let free = Arc::clone(&slots.free);
-        match self.when_full {
-            WhenFull::Wait => {
-                // Never closed, so there always comes one.
-                let slot = free.acquire_owned().await.ok();
-                Ok(Some((slot, self.listener.accept().await?)))
-            }
-            WhenFull::Refuse => {
-                let incoming = self.listener.accept().await?;
-                if let Ok(slot) = free.try_acquire_owned() {
-                    return Ok(Some((Some(slot), incoming)));
-                }
-                let message = format!("a connection is refused: {} are open, which is the limit", slots.most);
-                let error = Error::new(ErrorKind::ResourceExhausted, message).retryable(true);
-                self.observer.tell(&Event::Error { id: None, error: &error });
-                Ok(None)
-            }
-        }
-    }
-}
-
-async fn accept_loop<H, F>(shared: Arc<Shared<H>>, mut stopped: watch::Receiver<bool>) -> Ended
-where
-    H: Fn(u64, Incoming) -> F + Send + Sync + 'static,
-    F: Future<Output = ()> + Send + 'static,
-{
-    let mut open = JoinSet::new();
-    let mut failures = Failures::default();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            _ = stopped.wait_for(|stopped| *stopped) => return (open, None),
-            // Those that ended are forgotten, so that the set is as large as what is open.
-            Some(_) = open.join_next() => continue,
-            accepted = shared.accept() => accepted,
-        };
-        match accepted {
-            Ok(None) => {}
-            Ok(Some((slot, mut incoming))) => {
-                incoming.until(&stopped);
-                failures = Failures::default();
-                let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
-                shared.observer.tell(&Event::Accepted { id, incoming: &incoming });
-                let handled = (shared.handle)(id, incoming);
-                open.spawn(async move {
-                    handled.await;
-                    drop(slot);
-                });
-            }
-            Err(error) if error.kind() == ErrorKind::Closed => return (open, None),
-            Err(error) => {
-                shared.observer.tell(&Event::Error { id: None, error: &error });
-                if error.kind() == ErrorKind::PluginPanicked {
-                    return (open, Some(error));
-                }
-                tokio::select! {
-                    _ = stopped.wait_for(|stopped| *stopped) => return (open, None),
-                    () = sleep(failures.pause()) => {}
-                }
-            }
-        }
-    }
-}
-
-/// How often accepting has failed in a row: the pauses grow from 10 ms to 1 s, so that neither the log nor the processor
-/// is flooded while descriptors are short.
-#[derive(Default)]
-struct Failures(u32);
-
-impl Failures {
-    fn pause(&mut self) -> Duration {
-        let pause = Duration::from_millis(10 << self.0.min(7)).min(Duration::from_secs(1));
-        self.0 += 1;
-        pause
     }
 }
 

@@ -8,11 +8,13 @@ use crate::error::Error;
 mod backoff;
 mod client;
 mod group;
+mod server;
 mod signal;
 
 pub use backoff::{Backoff, RetryPolicy};
 pub use client::{ClientService, ClientServiceBuilder, ClientState, Closing, Order};
 pub use group::ServiceGroup;
+pub use server::{ServerService, ServerState};
 
 /// A future behind a pointer, as the methods of [`Service`] give it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

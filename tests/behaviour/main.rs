@@ -24,6 +24,8 @@ mod recorded;
 mod recorded_listen;
 mod runtime;
 mod secrets;
+mod server_service;
+mod serving;
 mod socks;
 mod support;
 mod tls;

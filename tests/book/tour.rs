@@ -24,6 +24,11 @@ pub(crate) fn program() -> &'static PathBuf {
     })
 }
 
+/// The program of the section on services.
+fn server() -> PathBuf {
+    program().with_file_name("server")
+}
+
 /// A running tour that listens; killed when it is dropped.
 struct Running {
     child: Child,
@@ -33,8 +38,12 @@ struct Running {
 
 impl Running {
     fn start(arguments: &[&str]) -> Self {
+        Self::started(tour(arguments))
+    }
+
+    fn started(mut command: Command) -> Self {
         let mut child =
-            tour(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the tour starts");
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program starts");
         let mut output = BufReader::new(child.stdout.take().expect("its output"));
         let mut line = String::new();
         output.read_line(&mut line).expect("a line");
@@ -72,6 +81,26 @@ fn ran(arguments: &[&str]) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
     (text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn a_service_answers_and_ends_connections_that_wait() {
+    use std::io::Write;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("s");
+    let mut command = Command::new(server());
+    command.arg(format!("unix:{}", path.display()));
+    let running = Running::started(command);
+    let mut stream = std::os::unix::net::UnixStream::connect(&path).expect("it listens");
+    stream.write_all(b"a line\n").expect("written");
+    let mut lines = BufReader::new(stream);
+    let mut line = String::new();
+    lines.read_line(&mut line).expect("an answer");
+    assert_eq!(line, "a line\n");
+    // The connection is open still, and neither cut nor waited for.
+    running.end();
+    assert_eq!(lines.read_line(&mut line).expect("its end"), 0);
+    assert!(!path.exists());
 }
 
 #[test]

@@ -92,8 +92,15 @@ fn usage_errors_end_with_status_2_and_are_json_too() {
         "--idle-timeout=-1",
         "--drain-timeout=soon",
         "--when-full=refuse",
+        "--max-per-peer=0",
+        "--max-handshakes=0",
+        "--handshake-timeout=0",
     ] {
         assert_eq!(run(["forward", "tcp:0", "tcp:h:1", limit]).status, Some(2), "{limit}");
+    }
+    // Of one connection alone there are not several.
+    for limit in ["--max-per-peer=1", "--max-handshakes=1"] {
+        assert_eq!(run(["listen", "tcp:0:interface=127.0.0.1", limit]).status, Some(2), "{limit}");
     }
     for unfinished in ["run", "completions", "man"] {
         assert!(!run(["--help"]).text().contains(&format!("  {unfinished}")), "{unfinished}");

@@ -138,6 +138,64 @@ fn connections_beyond_the_limit_are_refused() {
 }
 
 #[test]
+fn a_peer_has_a_limit_of_its_own() {
+    let backend = backend();
+    let commands: [&[&str]; 2] = [
+        &["forward", ANY, &backend.description, "--json", "--max-per-peer", "1"],
+        &["listen", ANY, "--json", "--max-per-peer", "1", "--echo"],
+    ];
+    for command in commands {
+        let service = Service::start(command);
+        service.event("listening");
+        let mut first = service.tcp();
+        ping(&mut first);
+        service.event("accepted");
+        if command[0] == "forward" {
+            service.event("connected");
+        }
+        assert_eq!(service.tcp().read(&mut [0]).unwrap_or(0), 0);
+        let error = service.event("error");
+        assert_eq!((&error["id"], &error["error"]["kind"]), (&json!(null), &json!("resource-exhausted")));
+        let message = error["error"]["message"].as_str().expect("text");
+        assert!(message.contains("from 127.0.0.1 "), "{message}");
+        drop(first);
+        service.event("closed");
+        ping(&mut service.tcp());
+        service.stop();
+    }
+}
+
+#[test]
+fn handshakes_have_limits() {
+    let backend = backend();
+    // It waits for a header.
+    let server = r"haproxy:endpoint=tcp\:0\:interface\=127.0.0.1:timeout=3600";
+    let limits = ["--json", "--handshake-timeout", "200ms", "--max-handshakes", "1"];
+    let commands: [Vec<&str>; 2] = [
+        [["forward", server, &backend.description].as_slice(), &limits].concat(),
+        [["listen", server].as_slice(), &limits, &["--echo"]].concat(),
+    ];
+    for command in commands {
+        let service = Service::start(&command);
+        let port = service.event("listening")["port"].as_u64().expect("a port");
+        let port = u16::try_from(port).expect("a port");
+        let _silent = [tcp(port), tcp(port)];
+        // The second has its turn when the first is given up.
+        for id in 1..=2 {
+            assert_eq!(service.event("accepted")["id"], id);
+            let error = service.event("error");
+            assert_eq!((&error["id"], &error["error"]["kind"]), (&json!(id), &json!("timed-out")));
+            service.event("closed");
+        }
+        let mut stream = tcp(port);
+        stream.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 443\r\n").expect("it is taken");
+        ping(&mut stream);
+        drop(stream);
+        service.stop();
+    }
+}
+
+#[test]
 fn idle_connections_are_ended() {
     let backend = backend();
     let service = Service::start([

@@ -216,29 +216,14 @@ fn failing() {
 #[test]
 fn running_out() {
     alone(&async |world| {
-        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         for server in [LOCAL.to_owned(), around("pass", LOCAL)] {
             let listener = world.listen(&server).await;
             let endpoint = world.registry.client(reachable(&listener)).expect("a client");
             let mut client = endpoint.connect().await.expect("connect");
-            let before = getrlimit(Resource::Nofile);
-            let open = fs::File::open("/dev/null").expect("one more");
-            // What the limit counts is the number of a descriptor: from the highest on there are none.
-            let highest = fs::read_dir("/proc/self/fd")
-                .expect("the descriptors")
-                .filter_map(|entry| entry.expect("an entry").file_name().to_str()?.parse::<u64>().ok());
-            let highest = highest.max().expect("a descriptor");
-            drop(open);
-            let mut fillers = Vec::new();
-            setrlimit(Resource::Nofile, Rlimit { current: Some(highest + 1), ..before })
-                .expect("a lower limit");
-            while let Ok(filler) = fs::File::open("/dev/null") {
-                fillers.push(filler);
-            }
+            let exhausted = Exhausted::new();
             let accepting = listener.accept().await;
             let connecting = endpoint.connect().await;
-            drop(fillers);
-            setrlimit(Resource::Nofile, before).expect("the limit of before");
+            drop(exhausted);
             for error in
                 [accepting.map(drop).expect_err("no room"), connecting.map(drop).expect_err("no room")]
             {
@@ -249,6 +234,99 @@ fn running_out() {
             let mut accepted = listener.accept().await.expect("accept").await.expect("handshake");
             support::exchange(&mut client, &mut accepted).await;
         }
+    });
+}
+
+/// As many descriptors as the limit allows, and that limit; both are given back when it is dropped.
+struct Exhausted {
+    fillers: Vec<fs::File>,
+    before: rustix::process::Rlimit,
+}
+
+impl Exhausted {
+    fn new() -> Self {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let before = getrlimit(Resource::Nofile);
+        // Until there is none with a number below the limit, which is what the limit counts.
+        let open = fs::File::open("/dev/null").expect("one more");
+        let highest = fs::read_dir("/proc/self/fd")
+            .expect("the descriptors")
+            .filter_map(|entry| entry.expect("an entry").file_name().to_str()?.parse::<u64>().ok());
+        let highest = highest.max().expect("a descriptor");
+        setrlimit(Resource::Nofile, Rlimit { current: Some(highest + 1), ..before }).expect("a lower limit");
+        drop(open);
+        let mut fillers = Vec::new();
+        while let Ok(filler) = fs::File::open("/dev/null") {
+            fillers.push(filler);
+        }
+        Self { fillers, before }
+    }
+}
+
+impl Drop for Exhausted {
+    fn drop(&mut self) {
+        self.fillers.clear();
+        let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, self.before);
+    }
+}
+
+#[test]
+fn serving_while_descriptors_are_short() {
+    alone(&async |world| {
+        use endpoints::serve::{Event, Serve};
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        use tokio::net::{TcpSocket, TcpStream};
+        let listener = world.listen(LOCAL).await;
+        let address = listener.addresses()[0].ip().expect("an IP address");
+        let (told, mut errors) = tokio::sync::mpsc::unbounded_channel();
+        let serve = Serve::new(listener).on_event(move |event| {
+            if let Event::Error { error, .. } = event {
+                let _ = told.send((error.kind(), error.message().to_owned()));
+            }
+        });
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let handle = |_, incoming: endpoints::Incoming| async {
+            support::echo(incoming.await.expect("TCP has no handshake")).await;
+        };
+        let serving = tokio::spawn(serve.run(handle, async { drop(stopped.await) }));
+        let echoes = async |mut stream: TcpStream| {
+            stream.write_all(b"ping").await.expect("write");
+            in_time(stream.read_exact(&mut [0; 4])).await.expect("echo");
+            stream
+        };
+        // Kept, as each that is closed leaves a descriptor to be served with.
+        let mut open = vec![echoes(TcpStream::connect(address).await.expect("connect")).await];
+        // More than one time, with several that wait each time.
+        for round in 0..2 {
+            let sockets: Vec<_> = (0..3).map(|_| TcpSocket::new_v4().expect("a socket")).collect();
+            let exhausted = Exhausted::new();
+            let mut clients = Vec::new();
+            for socket in sockets {
+                let mut stream = socket.connect(address).await.expect("the backlog takes it");
+                // It hears at once, though there is no descriptor for it.
+                let ended = in_time(stream.read(&mut [0])).await;
+                assert!(matches!(ended, Ok(0) | Err(_)), "round {round}: {ended:?}");
+                clients.push(stream);
+            }
+            let (kind, message) = in_time(errors.recv()).await.expect("it is told");
+            assert_eq!(kind, ErrorKind::ResourceExhausted, "{message}");
+            assert!(
+                message.ends_with("waited is closed") || message.ends_with("waited are closed"),
+                "{message}"
+            );
+            // The reserve is there again: nothing else can be opened.
+            fs::File::open("/dev/null").map(drop).expect_err("there is none");
+            drop(exhausted);
+            // It recovers by itself, and what was open is open still.
+            open.push(echoes(TcpStream::connect(address).await.expect("connect")).await);
+            while errors.try_recv().is_ok() {}
+        }
+        for stream in open {
+            drop(echoes(stream).await);
+        }
+        stop.send(()).expect("it runs");
+        let outcome = in_time(serving).await.expect("it does not panic");
+        assert!(outcome.error.is_none() && outcome.cut == 0, "{outcome:?}");
     });
 }
 

@@ -15,7 +15,7 @@ use endpoints::{ClientEndpoint, Listener, ServerEndpoint};
 use crate::context::Context;
 use crate::events::Events;
 use crate::failure::Outcome;
-use crate::options::{duration, some_time};
+use crate::options::{Limits, duration, some_time};
 use crate::progress;
 use crate::service::{self, Signals, block_on};
 use crate::standard::{Failed, are_standard_streams};
@@ -33,6 +33,8 @@ pub(crate) struct Options {
     /// What to do with more: let them wait in the backlog, or accept and close them
     #[arg(long, value_name = "WHAT", default_value = "wait", requires = "max_connections")]
     when_full: Full,
+    #[command(flatten)]
+    limits: Limits,
     /// Give connecting at most so much time, beside the description's own limit
     #[arg(long, value_name = "S", value_parser = duration)]
     connect_timeout: Option<Duration>,
@@ -134,6 +136,7 @@ fn set_up(
     let mut forward = Forward::new(listener, client)
         .acceptors(workers)
         .drain_timeout(options.drain_timeout)
+        .handshake_timeout(options.limits.handshake_timeout)
         .on_event(move |event| {
             counted.count(event);
             observe(event);
@@ -144,6 +147,12 @@ fn set_up(
             Full::Refuse => WhenFull::Refuse,
         };
         forward = forward.max_connections(most as usize).when_full(when_full);
+    }
+    if let Some(most) = options.limits.max_per_peer {
+        forward = forward.max_per_peer(most as usize);
+    }
+    if let Some(most) = options.limits.max_handshakes {
+        forward = forward.max_handshakes(most as usize);
     }
     if let Some(limit) = options.connect_timeout {
         forward = forward.connect_timeout(limit);

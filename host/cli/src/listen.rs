@@ -18,12 +18,9 @@ use crate::context::Context;
 use crate::events::Events;
 use crate::exec::exec;
 use crate::failure::{Failure, Outcome};
-use crate::options::duration;
+use crate::options::{Limits, duration};
 use crate::service::{self, Signals, block_on};
 use crate::standard::{Failed, are_standard_streams, refuse_standard_streams};
-
-/// What the handshake of an accepted connection may take.
-const HANDSHAKE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -35,6 +32,8 @@ pub(crate) struct Options {
     /// Run this command for every connection, its standard input and output joined to it; all that follows belongs to it
     #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true)]
     exec: Option<Vec<OsString>>,
+    #[command(flatten)]
+    limits: Limits,
     /// How long open connections may go on after SIGTERM or SIGINT
     #[arg(long, value_name = "S", value_parser = duration, default_value = "30")]
     drain_timeout: Duration,
@@ -46,10 +45,12 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
         (true, _) => Work::Echo,
         (false, Some(command)) => Work::Exec(command),
         (false, None) => {
+            refuse_limits_of_many(&options.limits)?;
             let instead = "give --echo or --exec, or use `endpoints forward`";
             refuse_standard_streams(&server.explain(), instead)?;
             let events = Events::new(context, true)?;
-            return block_on(1, &events, one(&server, &events, options.drain_timeout));
+            let Limits { handshake_timeout, .. } = options.limits;
+            return block_on(1, &events, one(&server, &events, handshake_timeout, options.drain_timeout));
         }
     };
     if matches!(work, Work::Echo) {
@@ -65,9 +66,16 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
         service::ready();
         let observer = events.clone();
         let failed = Arc::new(Failed::default());
-        let serve = Serve::new(listener)
+        let mut serve = Serve::new(listener)
             .drain_timeout(options.drain_timeout)
+            .handshake_timeout(options.limits.handshake_timeout)
             .on_event(move |event| observer.tell(event));
+        if let Some(most) = options.limits.max_per_peer {
+            serve = serve.max_per_peer(most as usize);
+        }
+        if let Some(most) = options.limits.max_handshakes {
+            serve = serve.max_handshakes(most as usize);
+        }
         let work = Arc::new((work, events.clone(), Arc::clone(&failed)));
         let handle = move |id, incoming| {
             let shared = Arc::clone(&work);
@@ -80,6 +88,16 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
     })
 }
 
+/// Limits on several connections make no sense where there is one alone.
+fn refuse_limits_of_many(limits: &Limits) -> Result<(), Error> {
+    if limits.max_per_peer.is_none() && limits.max_handshakes.is_none() {
+        return Ok(());
+    }
+    let message =
+        "--max-per-peer and --max-handshakes are for many connections: give --echo or --exec before";
+    Err(Error::new(ErrorKind::InvalidArgument, message))
+}
+
 /// What is done for every connection.
 enum Work {
     Echo,
@@ -90,7 +108,7 @@ impl Work {
     async fn serve(&self, id: u64, incoming: Incoming, events: &Events, failed: &Failed) {
         let begun = Instant::now();
         let mut traffic = Traffic::default();
-        let done = match incoming.establish(HANDSHAKE).await {
+        let done = match incoming.await {
             Ok(connection) => match self {
                 Self::Echo => echo(connection, &mut traffic).await,
                 Self::Exec(command) => exec(command, connection, &mut traffic).await,
@@ -125,7 +143,12 @@ async fn echo(mut connection: Connection, traffic: &mut Traffic) -> Result<(), E
 }
 
 /// Joins the first connection to standard input and output.
-async fn one(server: &ServerEndpoint, events: &Events, drain_timeout: Duration) -> Outcome {
+async fn one(
+    server: &ServerEndpoint,
+    events: &Events,
+    handshake_timeout: Duration,
+    drain_timeout: Duration,
+) -> Outcome {
     let mut stop = pin!(Signals::new()?.stop());
     let listening = service::unless_stopped(server.listen(), stop.as_mut(), events).await?;
     let Some(listener) = listening else { return Ok(ExitCode::SUCCESS) };
@@ -142,7 +165,7 @@ async fn one(server: &ServerEndpoint, events: &Events, drain_timeout: Duration) 
         return Ok(ExitCode::SUCCESS);
     };
     events.tell(&Event::Accepted { id: 1, incoming: &incoming });
-    let joined = async { join(incoming.establish(HANDSHAKE).await?, events).await };
+    let joined = async { join(incoming.establish(handshake_timeout).await?, events).await };
     tokio::pin!(joined);
     let outcome = tokio::select! {
         joined = &mut joined => joined,

@@ -136,6 +136,21 @@ fn preference(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// How much accepted connections may take.
+#[derive(Debug, Args)]
+pub(crate) struct Limits {
+    /// Serve at most so many connections from one peer at a time: an IPv4 address, the /64 of an IPv6 address, or the user
+    /// of a Unix socket
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_per_peer: Option<u32>,
+    /// Let at most so many handshakes of accepted connections go on at a time; further connections wait in the backlog
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_handshakes: Option<u32>,
+    /// Give the handshake of an accepted connection at most so much time
+    #[arg(long, value_name = "S", value_parser = some_time, default_value = "30")]
+    pub(crate) handshake_timeout: Duration,
+}
+
 /// A length of time, as descriptions write it.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     endpoints::parse_duration(text).map_err(|error| error.message().to_owned())

@@ -1,7 +1,7 @@
 //! Copying both ways between two streams.
 
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep};
+
+use crate::idle::{Alarm, Idle};
 
 /// Bytes that went each way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,8 +121,8 @@ where
 {
     let mut forth = Direction::default();
     let mut back = Direction::default();
-    let mut idle = limits.idle.map(Idle::new);
-    let mut lingering: Option<Idle> = None;
+    let mut idle = limits.idle.map(Watch::new);
+    let mut lingering: Option<Watch> = None;
     poll_fn(|cx| {
         let before = *traffic;
         let there = forth.poll(cx, a, b, &mut traffic.bytes_in);
@@ -135,7 +136,7 @@ where
         let moved = before != *traffic;
         let mut broken = forth.source_failed || back.source_failed;
         if forth.error.is_some() || back.error.is_some() {
-            let lingering = lingering.get_or_insert_with(|| Idle::new(limits.lingering));
+            let lingering = lingering.get_or_insert_with(|| Watch::new(limits.lingering));
             if !broken && lingering.poll(cx, moved).is_ready() {
                 (forth.source_failed, back.source_failed) = (true, true);
                 broken = true;
@@ -346,32 +347,21 @@ impl Direction {
 }
 
 /// Watches for a time in which nothing moves.
-struct Idle {
-    limit: Duration,
-    last: Instant,
-    sleep: Pin<Box<Sleep>>,
+struct Watch {
+    idle: Idle,
+    alarm: Alarm,
 }
 
-impl Idle {
+impl Watch {
     fn new(limit: Duration) -> Self {
-        let last = Instant::now();
-        Self { limit, last, sleep: Box::pin(sleep(limit)) }
+        Self { idle: Idle::new(limit), alarm: Alarm::default() }
     }
 
-    /// Ready with the error when the time is over. The timer is moved only when it fires, not with every byte.
     fn poll(&mut self, cx: &mut Context<'_>, moved: bool) -> Poll<io::Error> {
         if moved {
-            self.last = Instant::now();
+            self.idle.moved();
         }
-        loop {
-            ready!(self.sleep.as_mut().poll(cx));
-            let over = self.last + self.limit;
-            if over <= Instant::now() {
-                let message = format!("nothing has moved for {:?}", self.limit);
-                return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, message));
-            }
-            self.sleep.as_mut().reset(over);
-        }
+        self.idle.poll(cx, &mut self.alarm)
     }
 }
 

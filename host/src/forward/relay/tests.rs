@@ -1,4 +1,5 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::time::Instant;
 
 use super::*;
 

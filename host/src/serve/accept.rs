@@ -1,0 +1,181 @@
+//! Accepting: places are taken, connections are handed out, and what accepting fails for is waited out.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::event::{Event, Observer};
+use super::limits::{Peer, Peers, Place, Terms};
+use super::reserve::Reserve;
+use super::settings::{Settings, WhenFull};
+use super::stopping::Stopping;
+use crate::error::{Error, ErrorKind};
+use crate::listener::{Incoming, Limit, Listener};
+
+/// What all acceptors share.
+pub(super) struct Shared<H> {
+    pub(super) listener: Listener,
+    pub(super) handle: H,
+    pub(super) observer: Observer,
+    slots: Option<Arc<Semaphore>>,
+    handshakes: Option<Arc<Semaphore>>,
+    peers: Option<Arc<Peers>>,
+    settings: Settings,
+    reserve: Reserve,
+    next_id: AtomicU64,
+}
+
+/// The connections of an acceptor that ended, and why it did unless it was told to.
+pub(super) type Ended = (JoinSet<()>, Option<Error>);
+
+/// A connection's places among the limited numbers, given back when it ends.
+#[derive(Default)]
+struct Places {
+    _slot: Option<OwnedSemaphorePermit>,
+    _of_peer: Option<Arc<Place>>,
+}
+
+impl<H> Shared<H> {
+    pub(super) fn new(listener: Listener, reserve: Reserve, settings: Settings, handle: H) -> Self {
+        let semaphore = |most: usize| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        Self {
+            listener,
+            handle,
+            observer: settings.observer.clone(),
+            slots: settings.max_connections.map(semaphore),
+            handshakes: settings.max_handshakes.map(semaphore),
+            peers: settings.max_per_peer.map(Peers::new).map(Arc::new),
+            settings,
+            reserve,
+            next_id: AtomicU64::new(1),
+        }
+    }
+
+    /// The next connection that there is a place for; `None` where one was refused.
+    async fn accept(&self, stopping: &Stopping) -> Result<Option<(Places, Incoming)>, Error> {
+        let waits = self.settings.when_full == WhenFull::Wait;
+        let slot = if waits { taken(self.slots.as_ref()).await } else { None };
+        let handshake = taken(self.handshakes.as_ref()).await;
+        let incoming = self.listener.accept().await?;
+        match self.admit(slot, handshake, incoming, stopping) {
+            Ok(admitted) => Ok(Some(admitted)),
+            Err(error) => {
+                self.observer.tell(&Event::Error { id: None, error: &error });
+                Ok(None)
+            }
+        }
+    }
+
+    fn admit(
+        &self,
+        mut slot: Option<OwnedSemaphorePermit>,
+        handshake: Option<OwnedSemaphorePermit>,
+        mut incoming: Incoming,
+        stopping: &Stopping,
+    ) -> Result<(Places, Incoming), Error> {
+        if let (None, Some(slots)) = (&slot, &self.slots) {
+            let Ok(free) = Arc::clone(slots).try_acquire_owned() else {
+                let most = self.settings.max_connections.unwrap_or_default();
+                let message = format!("a connection is refused: {most} are open, which is the limit");
+                return Err(Error::new(ErrorKind::ResourceExhausted, message).retryable(true));
+            };
+            slot = Some(free);
+        }
+        let begins = !incoming.is_ready();
+        let of_peer = match &self.peers {
+            // The proxy's connections are those of its clients, who are known after the handshake.
+            Some(peers) if begins && self.listener.peers_are_told() => Some(peers.place(None)?),
+            Some(peers) => Some(peers.place(Peer::of(&incoming.info()))?),
+            None => None,
+        };
+        incoming.on_terms(Terms {
+            stopping: stopping.clone(),
+            limit: self.settings.handshake_timeout.filter(|_| begins).and_then(Limit::from_now),
+            idle_timeout: self.settings.idle_timeout,
+            place: of_peer.clone().filter(|_| begins),
+            _handshake: handshake.filter(|_| begins),
+        });
+        Ok((Places { _slot: slot, _of_peer: of_peer }, incoming))
+    }
+
+    /// Tells that accepting has failed, and closes what waits where descriptors have run out.
+    fn failed(&self, error: Error, pause: Duration) {
+        let refused = self.reserve.refuse_waiting(&self.listener, &error);
+        let error = match refused {
+            0 => error,
+            1 => error.meaning("the connection that waited is closed"),
+            _ => error.meaning(format_args!("the {refused} connections that waited are closed")),
+        };
+        tracing::warn!(%error, refused, ?pause, "accepting pauses");
+        self.observer.tell(&Event::Error { id: None, error: &error });
+    }
+}
+
+/// A place, once there is one; `None` where there is no limit.
+async fn taken(free: Option<&Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
+    // It is never closed, so there always comes one.
+    Arc::clone(free?).acquire_owned().await.ok()
+}
+
+pub(super) async fn accept_loop<H, F>(shared: Arc<Shared<H>>, stopping: Stopping) -> Ended
+where
+    H: Fn(u64, Incoming) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut open = JoinSet::new();
+    let mut failures = Failures::default();
+    let mut stopped = std::pin::pin!(stopping.wait());
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut stopped => return (open, None),
+            // Those that ended are forgotten, so that the set is as large as what is open.
+            Some(_) = open.join_next() => continue,
+            accepted = shared.accept(&stopping) => accepted,
+        };
+        match accepted {
+            Ok(None) => {}
+            Ok(Some((places, incoming))) => {
+                failures = Failures::default();
+                let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
+                shared.observer.tell(&Event::Accepted { id, incoming: &incoming });
+                let handled = (shared.handle)(id, incoming);
+                open.spawn(async move {
+                    handled.await;
+                    drop(places);
+                });
+            }
+            Err(error) if error.kind() == ErrorKind::Closed => return (open, None),
+            Err(error) if error.kind() == ErrorKind::PluginPanicked => {
+                shared.observer.tell(&Event::Error { id: None, error: &error });
+                return (open, Some(error));
+            }
+            Err(error) => {
+                let pause = failures.pause();
+                shared.failed(error, pause);
+                tokio::select! {
+                    () = &mut stopped => return (open, None),
+                    () = sleep(pause) => {}
+                }
+            }
+        }
+    }
+}
+
+/// How often accepting has failed in a row: the pauses grow from 10 ms to 1 s, so that neither the log nor the processor
+/// is flooded while descriptors are short.
+#[derive(Default)]
+struct Failures(u32);
+
+impl Failures {
+    fn pause(&mut self) -> Duration {
+        let pause = Duration::from_millis(10 << self.0.min(7)).min(Duration::from_secs(1));
+        self.0 += 1;
+        pause
+    }
+}

@@ -1,0 +1,90 @@
+//! What is told about serving.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::listener::Incoming;
+
+/// Something that happened while serving.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A connection was accepted; its handshake may still be to come.
+    Accepted {
+        /// Its number, counted from 1.
+        id: u64,
+        /// The connection; [`Incoming::info`] tells what is known about it.
+        incoming: &'a Incoming,
+    },
+    /// The other side of a relayed connection is connected.
+    Connected {
+        /// The number of the accepted connection.
+        id: u64,
+        /// The accepted connection, its handshake done: what it knows may be more than before, such as the address that a
+        /// proxy has told. `None` where nothing was accepted.
+        accepted: Option<&'a Connection>,
+        /// The other side.
+        connected: &'a Connection,
+    },
+    /// A connection ended.
+    Closed {
+        /// Its number.
+        id: u64,
+        /// Bytes that came from the accepted connection.
+        bytes_in: u64,
+        /// Bytes that were sent to it.
+        bytes_out: u64,
+        /// Time since it was accepted.
+        duration: Duration,
+    },
+    /// Something failed.
+    Error {
+        /// The connection's number, where it is about one.
+        id: Option<u64>,
+        /// What failed.
+        error: &'a Error,
+    },
+    /// No more connections are accepted; the open ones may end.
+    Draining,
+    /// It is over.
+    Stopped,
+}
+
+/// How serving ended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// Connections that were still open when the drain timeout had passed, and were cut.
+    pub cut: usize,
+    /// Why it ended, where it was not told to.
+    pub error: Option<Error>,
+    /// Whether it ended since the listener had no more connections to give, and the last one was over.
+    pub exhausted: bool,
+}
+
+impl Outcome {
+    /// The end of what did not serve.
+    pub(crate) fn nothing_cut() -> Self {
+        Self { cut: 0, error: None, exhausted: false }
+    }
+}
+
+/// Who is told of events.
+#[derive(Clone)]
+pub(crate) struct Observer(Arc<dyn Fn(&Event<'_>) + Send + Sync>);
+
+impl Observer {
+    pub(crate) fn none() -> Self {
+        Self(Arc::new(|_| {}))
+    }
+
+    pub(crate) fn new(observe: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(observe))
+    }
+
+    pub(crate) fn tell(&self, event: &Event<'_>) {
+        (self.0)(event);
+    }
+}

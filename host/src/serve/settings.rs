@@ -1,0 +1,46 @@
+//! How connections are served: what [`Serve`](super::Serve) and [`ServerService`](crate::service::ServerService) share.
+
+use std::time::Duration;
+
+use super::event::Observer;
+
+/// What is done with a connection beyond the limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// It waits in the backlog until another connection ends.
+    #[default]
+    Wait,
+    /// It is accepted and closed at once.
+    Refuse,
+}
+
+/// The settings.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) max_connections: Option<usize>,
+    pub(crate) when_full: WhenFull,
+    pub(crate) max_per_peer: Option<usize>,
+    pub(crate) max_handshakes: Option<usize>,
+    pub(crate) handshake_timeout: Option<Duration>,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) acceptors: usize,
+    pub(crate) observer: Observer,
+}
+
+impl Settings {
+    pub(crate) fn new() -> Self {
+        Self {
+            max_connections: None,
+            when_full: WhenFull::Wait,
+            max_per_peer: None,
+            max_handshakes: None,
+            handshake_timeout: None,
+            idle_timeout: None,
+            drain_timeout: Duration::from_secs(30),
+            acceptors: 1,
+            observer: Observer::none(),
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! What a service is doing, and how it comes from one thing to the next. No lock is held while anything is awaited.
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::ServerState;
+use super::run::{Handler, Run};
+use crate::address::Address;
+use crate::error::{Error, ErrorKind};
+use crate::grammar::Description;
+use crate::listener::Listener;
+use crate::serve::{Outcome, Serve, Settings};
+use crate::service::BoxFuture;
+
+pub(super) struct Life {
+    now: Mutex<Now>,
+    /// For whoever wants to know, and whoever waits for a change of `now`: each is sent here, also where the state is the
+    /// same.
+    state: watch::Sender<ServerState>,
+}
+
+struct Now {
+    phase: Phase,
+    /// How often it was told to stop: what was begun before must not start it any more.
+    stops: u64,
+    reached: Reached,
+}
+
+/// How what listens is reached.
+#[derive(Default)]
+pub(super) struct Reached {
+    pub(super) descriptions: Vec<Description>,
+    pub(super) addresses: Vec<Address>,
+}
+
+enum Phase {
+    Stopped,
+    Binding(Attempt),
+    Bound(Box<Serve>),
+    Running(Run),
+    Draining {
+        run: Run,
+        /// Whether it was told to stop; else it has failed.
+        told: bool,
+    },
+    /// By itself.
+    Ended(Result<(), Error>),
+}
+
+/// Listening that goes on. Whoever stops it takes the future out; whoever awaits it polls it in its place.
+#[derive(Clone)]
+struct Attempt(Arc<Mutex<Option<Listening>>>);
+
+pub(super) type Listening = BoxFuture<'static, Result<Listener, Error>>;
+
+/// What whoever wants to bind has to do.
+enum Turn {
+    Nothing,
+    Wait,
+    Listen(Attempt),
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn given_up() -> Error {
+    Error::new(ErrorKind::Cancelled, "the service was stopped before it had started")
+}
+
+impl Life {
+    pub(super) fn new() -> Self {
+        let now = Now { phase: Phase::Stopped, stops: 0, reached: Reached::default() };
+        Self { now: Mutex::new(now), state: watch::channel(ServerState::Stopped).0 }
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<ServerState> {
+        self.state.subscribe()
+    }
+
+    pub(super) fn stops(&self) -> u64 {
+        locked(&self.now).stops
+    }
+
+    pub(super) fn reached<T: Default>(&self, of: impl FnOnce(&Reached) -> T) -> T {
+        let now = locked(&self.now);
+        match now.phase {
+            Phase::Bound(_) | Phase::Running(_) => of(&now.reached),
+            _ => T::default(),
+        }
+    }
+
+    /// Changes the phase; the lock is held, so that states are told in their order.
+    fn enter(&self, now: &mut Now, phase: Phase) {
+        now.phase = phase;
+        self.state.send_replace(match &now.phase {
+            Phase::Stopped => ServerState::Stopped,
+            Phase::Binding(_) => ServerState::Binding,
+            Phase::Bound(_) => ServerState::Bound,
+            Phase::Running(_) => ServerState::Running,
+            Phase::Draining { .. } => ServerState::Draining,
+            Phase::Ended(Ok(())) => ServerState::Finished,
+            Phase::Ended(Err(_)) => ServerState::Failed,
+        });
+    }
+
+    /// Listens, unless it is told to stop more often than `stops`; says whether there was anything to be done.
+    pub(super) async fn bind(
+        &self,
+        stops: u64,
+        listen: impl Fn() -> Listening,
+        settings: &Settings,
+    ) -> Result<bool, Error> {
+        let mut changes = self.state.subscribe();
+        loop {
+            changes.mark_unchanged();
+            match self.turn(stops, &listen)? {
+                Turn::Nothing => return Ok(false),
+                // The other end is this one's own.
+                Turn::Wait => drop(changes.changed().await),
+                Turn::Listen(attempt) => return self.listen(stops, attempt, settings).await.map(|()| true),
+            }
+        }
+    }
+
+    fn turn(&self, stops: u64, listen: impl Fn() -> Listening) -> Result<Turn, Error> {
+        let mut now = locked(&self.now);
+        if now.stops != stops {
+            return Err(given_up());
+        }
+        match now.phase {
+            Phase::Bound(_) | Phase::Running(_) => Ok(Turn::Nothing),
+            Phase::Binding(_) | Phase::Draining { .. } => Ok(Turn::Wait),
+            Phase::Stopped | Phase::Ended(_) => {
+                let attempt = Attempt(Arc::new(Mutex::new(Some(listen()))));
+                self.enter(&mut now, Phase::Binding(attempt.clone()));
+                Ok(Turn::Listen(attempt))
+            }
+        }
+    }
+
+    async fn listen(&self, stops: u64, attempt: Attempt, settings: &Settings) -> Result<(), Error> {
+        // Also where this future is dropped.
+        let _over = Over { life: self, attempt: &attempt };
+        let listening = poll_fn(|cx| {
+            let mut listening = locked(&attempt.0);
+            let Some(future) = listening.as_mut() else { return Poll::Ready(Err(given_up())) };
+            let polled = future.as_mut().poll(cx);
+            if polled.is_ready() {
+                *listening = None;
+            }
+            polled
+        });
+        let mut changes = self.state.subscribe();
+        let stopped = async {
+            while self.stops() == stops {
+                let _ = changes.changed().await;
+            }
+        };
+        let listener = tokio::select! {
+            listener = listening => listener?,
+            () = stopped => return Err(given_up()),
+        };
+        let reached =
+            Reached { descriptions: listener.reachable(), addresses: listener.addresses().to_vec() };
+        let serve = Serve::with(listener, settings.clone());
+        let mut now = locked(&self.now);
+        if now.stops != stops {
+            return Err(given_up());
+        }
+        now.reached = reached;
+        self.enter(&mut now, Phase::Bound(Box::new(serve)));
+        Ok(())
+    }
+
+    /// Serves what is bound, unless it was told to stop more often than `stops`; says whether it runs now.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        stops: u64,
+        handler: impl FnOnce() -> Handler,
+        settings: &Settings,
+        name: String,
+    ) -> Result<bool, Error> {
+        if Handle::try_current().is_err() {
+            return Err(Error::new(ErrorKind::Internal, "a service is started within a tokio runtime"));
+        }
+        let (serve, job) = {
+            let mut now = locked(&self.now);
+            if now.stops != stops {
+                return Err(given_up());
+            }
+            match std::mem::replace(&mut now.phase, Phase::Stopped) {
+                Phase::Bound(serve) => {
+                    let (run, job) = Run::new(Arc::clone(self));
+                    self.enter(&mut now, Phase::Running(run));
+                    (serve, job)
+                }
+                phase => {
+                    now.phase = phase;
+                    return Ok(matches!(now.phase, Phase::Running(_)));
+                }
+            }
+        };
+        job.serve(*serve, handler(), settings.observer.clone(), name);
+        Ok(true)
+    }
+
+    /// Stops it, and waits for the end of that.
+    pub(super) async fn stop(self: &Arc<Self>, drain_timeout: Duration) -> Result<(), Error> {
+        let (mut attempt, mut closing) = (None, None);
+        let ended = {
+            let mut now = locked(&self.now);
+            now.stops += 1;
+            let phase = match std::mem::replace(&mut now.phase, Phase::Stopped) {
+                Phase::Stopped | Phase::Ended(_) => Phase::Stopped,
+                Phase::Binding(begun) => {
+                    attempt = Some(begun);
+                    Phase::Stopped
+                }
+                Phase::Bound(serve) => {
+                    let (run, job) = Run::new(Arc::clone(self));
+                    closing = Some((job, serve));
+                    Phase::Draining { run, told: true }
+                }
+                Phase::Running(run) | Phase::Draining { run, .. } => {
+                    run.stop();
+                    Phase::Draining { run, told: true }
+                }
+            };
+            self.enter(&mut now, phase);
+            match &now.phase {
+                Phase::Draining { run, .. } => Some(run.end(drain_timeout)),
+                _ => None,
+            }
+        };
+        // What plugins do when they are dropped or closed must find nothing locked.
+        if let Some(Attempt(listening)) = attempt {
+            let listening = locked(&listening).take();
+            drop(listening);
+        }
+        if let Some((job, serve)) = closing {
+            match Handle::try_current() {
+                Ok(_) => job.close(*serve),
+                // Dropping it closes it too.
+                Err(_) => {
+                    drop(serve);
+                    job.over();
+                }
+            }
+        }
+        match ended {
+            Some(ended) => ended.await,
+            None => Ok(()),
+        }
+    }
+
+    /// It drains by itself, as it has failed, or was told to.
+    pub(super) fn draining(&self) {
+        let mut now = locked(&self.now);
+        match std::mem::replace(&mut now.phase, Phase::Stopped) {
+            Phase::Running(run) => self.enter(&mut now, Phase::Draining { run, told: false }),
+            phase => now.phase = phase,
+        }
+    }
+
+    /// A run has ended.
+    pub(super) fn finish(&self, outcome: &Outcome) {
+        let mut now = locked(&self.now);
+        let phase = match (&now.phase, &outcome.error) {
+            (Phase::Draining { told: true, .. }, _) => Phase::Stopped,
+            (Phase::Running(_) | Phase::Draining { .. }, Some(error)) => Phase::Ended(Err(error.clone())),
+            (Phase::Running(_) | Phase::Draining { .. }, None) => Phase::Ended(Ok(())),
+            _ => return,
+        };
+        self.enter(&mut now, phase);
+    }
+
+    /// Waits until it ends by itself.
+    pub(super) async fn ended(&self) -> Result<(), Error> {
+        let mut changes = self.state.subscribe();
+        loop {
+            changes.mark_unchanged();
+            if let Phase::Ended(result) = &locked(&self.now).phase {
+                return result.clone();
+            }
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// Nobody has the service any more.
+    pub(super) fn abandon(&self) {
+        // What is bound is dropped when nothing is locked any more, which ends its listening.
+        let phase = std::mem::replace(&mut locked(&self.now).phase, Phase::Stopped);
+        if let Phase::Running(run) | Phase::Draining { run, .. } = &phase {
+            run.abandon();
+        }
+    }
+}
+
+/// The end of an attempt to listen.
+struct Over<'a> {
+    life: &'a Life,
+    attempt: &'a Attempt,
+}
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        let mut now = locked(&self.life.now);
+        if matches!(&now.phase, Phase::Binding(attempt) if Arc::ptr_eq(&attempt.0, &self.attempt.0)) {
+            self.life.enter(&mut now, Phase::Stopped);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! One run: the task that serves, from when it is started until everything has ended.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::life::Life;
+use crate::connection::Connection;
+use crate::error::{Error, ErrorKind};
+use crate::listener::Incoming;
+use crate::serve::{Event, Observer, Outcome, Serve};
+use crate::service::BoxFuture;
+
+/// What is done with connections.
+#[derive(Clone)]
+pub(super) enum Handler {
+    Connection(Arc<dyn Fn(Connection) -> BoxFuture<'static, ()> + Send + Sync>),
+    Incoming(Arc<dyn Fn(u64, Incoming) -> BoxFuture<'static, ()> + Send + Sync>),
+}
+
+impl Handler {
+    pub(super) fn of_connections<H, F>(handle: H) -> Self
+    where
+        H: Fn(Connection) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::Connection(Arc::new(move |connection| Box::pin(handle(connection))))
+    }
+
+    pub(super) fn of_incoming<H, F>(handle: H) -> Self
+    where
+        H: Fn(u64, Incoming) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::Incoming(Arc::new(move |id, incoming| Box::pin(handle(id, incoming))))
+    }
+
+    fn handle(&self, id: u64, incoming: Incoming, observer: &Observer) -> BoxFuture<'static, ()> {
+        match self {
+            Self::Incoming(handle) => handle(id, incoming),
+            Self::Connection(handle) => {
+                let (handle, observer) = (Arc::clone(handle), observer.clone());
+                Box::pin(async move {
+                    match incoming.await {
+                        Ok(connection) => handle(connection).await,
+                        Err(error) => observer.tell(&Event::Error { id: Some(id), error: &error }),
+                    }
+                })
+            }
+        }
+    }
+}
+
+/// A run that goes on.
+pub(super) struct Run {
+    orders: watch::Sender<Order>,
+    /// How it ended, once it has.
+    outcome: watch::Receiver<Option<Outcome>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
+enum Order {
+    Serve,
+    Stop,
+    /// End at once.
+    Abandon,
+}
+
+/// The other side of a run: what its task does.
+pub(super) struct Job {
+    orders: watch::Receiver<Order>,
+    ending: Ending,
+}
+
+impl Job {
+    /// Begins to serve. Within a runtime, and with nothing locked: one that shuts down ends the run at once.
+    pub(super) fn serve(self, serve: Serve, handler: Handler, observer: Observer, name: String) {
+        let noted = Arc::clone(&self.ending.life);
+        let told = observer.clone();
+        let serve = serve.on_event(move |event| {
+            if let Event::Draining = event {
+                noted.draining();
+            }
+            told.tell(event);
+        });
+        let handle = move |id, incoming| handler.handle(id, incoming, &observer);
+        let mut orders = self.orders.clone();
+        self.spawn(async move {
+            tracing::info!(service = name, "serving");
+            let stop = async move { drop(orders.wait_for(|order| *order >= Order::Stop).await) };
+            let outcome = serve.run(handle, stop).await;
+            let Outcome { cut, ref error, exhausted } = outcome;
+            match error {
+                Some(error) => tracing::error!(service = name, cut, %error, "serving failed"),
+                None => tracing::info!(service = name, cut, exhausted, "stopped"),
+            }
+            outcome
+        });
+    }
+
+    /// Ends what has not served: stops listening. As for [`serve`](Self::serve).
+    pub(super) fn close(self, serve: Serve) {
+        self.spawn(async move {
+            serve.close().await;
+            Outcome::nothing_cut()
+        });
+    }
+
+    /// There is nothing to be done.
+    pub(super) fn over(mut self) {
+        self.ending.with(Outcome::nothing_cut());
+    }
+
+    fn spawn(self, work: impl Future<Output = Outcome> + Send + 'static) {
+        let Self { mut orders, mut ending } = self;
+        tokio::spawn(async move {
+            let abandoned = orders.wait_for(|order| *order == Order::Abandon);
+            let outcome = tokio::select! {
+                outcome = work => outcome,
+                _ = abandoned => return,
+            };
+            ending.with(outcome);
+        });
+    }
+}
+
+impl Run {
+    pub(super) fn new(life: Arc<Life>) -> (Self, Job) {
+        let (orders, ordered) = watch::channel(Order::Serve);
+        let (done, outcome) = watch::channel(None);
+        (Self { orders, outcome }, Job { orders: ordered, ending: Ending { life, done, outcome: None } })
+    }
+
+    pub(super) fn stop(&self) {
+        self.orders.send_replace(Order::Stop);
+    }
+
+    pub(super) fn abandon(&self) {
+        self.orders.send_replace(Order::Abandon);
+    }
+
+    /// Waits for its end.
+    pub(super) fn end(&self, drain_timeout: Duration) -> impl Future<Output = Result<(), Error>> + use<> {
+        let mut outcome = self.outcome.clone();
+        async move {
+            let ended = outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+            match ended {
+                Some(Outcome { error: Some(error), .. }) => Err(error),
+                Some(Outcome { cut: 0, .. }) | None => Ok(()),
+                Some(Outcome { cut, .. }) => {
+                    let what = if cut == 1 { "1 connection was" } else { &format!("{cut} connections were") };
+                    let message = format!("{what} still open after {drain_timeout:?}, and cut");
+                    Err(Error::new(ErrorKind::TimedOut, message))
+                }
+            }
+        }
+    }
+}
+
+/// Says how a run has ended when it is dropped: also where an observer panics, or the runtime shuts down.
+struct Ending {
+    life: Arc<Life>,
+    done: watch::Sender<Option<Outcome>>,
+    outcome: Option<Outcome>,
+}
+
+impl Ending {
+    fn with(&mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let outcome = self.outcome.take().unwrap_or_else(|| {
+            let error = Error::new(
+                ErrorKind::Internal,
+                "serving has ended early: an observer panicked, or the runtime shut down",
+            );
+            Outcome { cut: 0, error: Some(error), exhausted: false }
+        });
+        self.life.finish(&outcome);
+        self.done.send_replace(Some(outcome));
+    }
+}

@@ -1,0 +1,432 @@
+//! The service that listens and serves: started, stopped, and everything between.
+
+use std::env;
+use std::os::fd::AsRawFd;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use endpoints::serve::Event;
+use endpoints::service::{ServerService, ServerState, Service};
+use endpoints::{Connection, ErrorKind};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc::unbounded_channel;
+
+use crate::support::{World, around, assert_kind, both_forms, echo, in_time, skip, text};
+
+both_forms!(
+    it_is_started_and_stopped_any_number_of_times,
+    who_connects_to_what_is_bound_waits,
+    starting_and_stopping_twice_does_nothing,
+    what_is_cut_is_told,
+    a_start_waits_for_the_end_of_a_drain,
+    stopping_gives_a_start_up,
+    a_start_that_is_dropped_leaves_nothing,
+    what_cannot_listen_is_stopped,
+    the_end_by_itself_is_told,
+    a_listener_that_breaks_is_told,
+    nobody_serves_when_it_is_dropped,
+    a_connection_that_fails_ends_alone,
+    handlers_may_do_the_handshake,
+);
+
+const LOCAL: &str = "tcp:0:interface=127.0.0.1";
+
+fn service(world: &World, description: &str) -> ServerService {
+    ServerService::new(world.registry.server(description).expect(description), echo)
+}
+
+/// Connects to it.
+async fn reach(world: &World, service: &ServerService) -> Connection {
+    world.connect(&reached_by(service)).await
+}
+
+fn reached_by(service: &ServerService) -> String {
+    text(service.listening().first().expect("a way to reach it"))
+}
+
+async fn ping(connection: &mut Connection) {
+    connection.write_all(b"ping").await.expect("write");
+    let mut back = [0; 4];
+    in_time(connection.read_exact(&mut back)).await.expect("read");
+    assert_eq!(&back, b"ping");
+}
+
+fn now(service: &ServerService) -> ServerState {
+    *service.state().borrow()
+}
+
+async fn until(service: &ServerService, state: ServerState) {
+    in_time(service.state().wait_for(|now| *now == state)).await.expect("it is there");
+}
+
+async fn it_is_started_and_stopped_any_number_of_times(world: &World) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("s");
+    let unix = format!("unix:{}", path.display());
+    for description in [LOCAL.to_owned(), around("pass", LOCAL), unix.clone(), around("pass", &unix)] {
+        let service: Box<dyn Service> = Box::new(service(world, &description).named("one"));
+        assert_eq!(service.name(), "one");
+        let service = self::service(world, &description);
+        assert_eq!(service.name(), service.endpoint().to_string());
+        assert_eq!(now(&service), ServerState::Stopped);
+        for round in 0..3 {
+            service.start().await.expect("start");
+            assert_eq!(now(&service), ServerState::Running);
+            let mut client = reach(world, &service).await;
+            ping(&mut client).await;
+            drop(client);
+            let address = reached_by(&service);
+            service.stop().await.expect("stop");
+            assert_eq!(now(&service), ServerState::Stopped);
+            assert!(service.listening().is_empty() && service.addresses().is_empty());
+            world.connect_error(&address).await;
+            assert!(!path.exists(), "{description}, round {round}");
+        }
+    }
+}
+
+async fn who_connects_to_what_is_bound_waits(world: &World) {
+    let service = service(world, LOCAL);
+    service.bind().await.expect("bind");
+    service.bind().await.expect("it is bound already");
+    assert_eq!(now(&service), ServerState::Bound);
+    assert_eq!(service.addresses().len(), 1);
+    let mut early = reach(world, &service).await;
+    early.write_all(b"ping").await.expect("it waits in the backlog");
+    let waited = tokio::time::timeout(Duration::from_millis(50), early.read(&mut [0])).await;
+    waited.expect_err("nobody serves it yet");
+    let address = reached_by(&service);
+    service.start().await.expect("start");
+    assert_eq!(reached_by(&service), address, "what is bound is used");
+    in_time(early.read_exact(&mut [0; 4])).await.expect("its turn comes");
+    service.bind().await.expect("it runs");
+    assert_eq!(now(&service), ServerState::Running);
+    drop(early);
+    service.stop().await.expect("stop");
+    // Also what is bound alone is closed.
+    service.bind().await.expect("bind");
+    let address = reached_by(&service);
+    service.stop().await.expect("stop");
+    assert_eq!(now(&service), ServerState::Stopped);
+    world.connect_error(&address).await;
+}
+
+async fn starting_and_stopping_twice_does_nothing(world: &World) {
+    let service = service(world, LOCAL);
+    service.stop().await.expect("it does not run");
+    let (one, two) = tokio::join!(service.start(), service.start());
+    one.and(two).expect("both start");
+    let address = reached_by(&service);
+    service.start().await.expect("it runs");
+    assert_eq!(reached_by(&service), address);
+    let mut client = reach(world, &service).await;
+    ping(&mut client).await;
+    drop(client);
+    let (one, two) = tokio::join!(service.stop(), service.stop());
+    one.and(two).expect("both stop");
+    service.stop().await.expect("it is stopped");
+}
+
+async fn what_is_cut_is_told(world: &World) {
+    let service = service(world, LOCAL).drain_timeout(Duration::from_millis(50));
+    service.start().await.expect("start");
+    let mut clients = [reach(world, &service).await, reach(world, &service).await];
+    for client in &mut clients {
+        ping(client).await;
+    }
+    // Both hear of it, and a waiting that was given up changes nothing.
+    let given_up = async { drop(tokio::time::timeout(Duration::ZERO, service.stop()).await) };
+    let (one, two, ()) = tokio::join!(service.stop(), service.stop(), given_up);
+    for error in [one.expect_err("cut"), two.expect_err("cut")] {
+        assert_kind(&error, ErrorKind::TimedOut);
+        assert!(error.message().starts_with("2 connections were still open after 50ms"), "{error}");
+    }
+    assert_eq!(now(&service), ServerState::Stopped);
+    for client in &mut clients {
+        assert_eq!(in_time(client.read(&mut [0])).await.unwrap_or(0), 0);
+    }
+    service.start().await.expect("start");
+    service.stop().await.expect("nothing was open");
+}
+
+async fn a_start_waits_for_the_end_of_a_drain(world: &World) {
+    let service = Arc::new(service(world, LOCAL).drain_timeout(Duration::from_secs(3600)));
+    service.start().await.expect("start");
+    let mut client = reach(world, &service).await;
+    ping(&mut client).await;
+    let stopping = tokio::spawn({
+        let service = Arc::clone(&service);
+        async move { service.stop().await }
+    });
+    until(&service, ServerState::Draining).await;
+    assert!(service.listening().is_empty());
+    ping(&mut client).await;
+    let starting = tokio::spawn({
+        let service = Arc::clone(&service);
+        async move { service.start().await }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!stopping.is_finished() && !starting.is_finished(), "the connection goes on");
+    ping(&mut client).await;
+    drop(client);
+    in_time(stopping).await.expect("no panic").expect("nothing was cut");
+    in_time(starting).await.expect("no panic").expect("started anew");
+    ping(&mut reach(world, &service).await).await;
+    // One that waits for a drain is given up by another stop.
+    let mut client = reach(world, &service).await;
+    ping(&mut client).await;
+    let stop = async {
+        until(&service, ServerState::Draining).await;
+        tokio::join!(service.start(), async {
+            tokio::task::yield_now().await;
+            let stopped = tokio::join!(service.stop(), async { drop(client) }).0;
+            stopped.expect("nothing was cut");
+        })
+    };
+    let (stopped, (started, ())) = tokio::join!(service.stop(), stop);
+    stopped.expect("nothing was cut");
+    assert_kind(&started.expect_err("stopped again"), ErrorKind::Cancelled);
+    assert_eq!(now(&service), ServerState::Stopped);
+}
+
+async fn stopping_gives_a_start_up(world: &World) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("s");
+    let service = service(world, &around("faulty:hang-listen", &format!("unix:{}", path.display())));
+    let stop = async {
+        until(&service, ServerState::Binding).await;
+        service.stop().await
+    };
+    let (one, two, stopped) = tokio::join!(service.start(), service.bind(), stop);
+    stopped.expect("stop");
+    assert_kind(&one.expect_err("given up"), ErrorKind::Cancelled);
+    assert_kind(&two.expect_err("given up"), ErrorKind::Cancelled);
+    assert_eq!(now(&service), ServerState::Stopped);
+    assert!(!path.exists());
+    // Also one that nobody polls any more: what it had opened is closed all the same.
+    let mut starting = Box::pin(service.start());
+    let waited = tokio::time::timeout(Duration::from_millis(20), &mut starting).await;
+    waited.map(drop).expect_err("it hangs");
+    assert!(path.exists());
+    in_time(service.stop()).await.expect("stop");
+    assert!(!path.exists());
+    assert_kind(&in_time(starting).await.expect_err("given up"), ErrorKind::Cancelled);
+}
+
+async fn a_start_that_is_dropped_leaves_nothing(world: &World) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("s");
+    let service = service(world, &around("faulty:hang-listen", &format!("unix:{}", path.display())));
+    for _ in 0..2 {
+        let waited = tokio::time::timeout(Duration::from_millis(20), service.start()).await;
+        waited.map(drop).expect_err("it hangs");
+        assert_eq!(now(&service), ServerState::Stopped);
+        assert!(!path.exists());
+    }
+}
+
+async fn what_cannot_listen_is_stopped(world: &World) {
+    let other = world.listen(LOCAL).await;
+    let taken = format!("tcp:{}:interface=127.0.0.1", crate::support::port(&other));
+    let service = service(world, &taken);
+    for _ in 0..2 {
+        assert_kind(&service.start().await.expect_err("taken"), ErrorKind::AddressInUse);
+        assert_eq!(now(&service), ServerState::Stopped);
+    }
+    other.close().await.expect("close");
+    service.start().await.expect("it is free now");
+    ping(&mut reach(world, &service).await).await;
+    service.stop().await.expect("stop");
+}
+
+async fn the_end_by_itself_is_told(world: &World) {
+    let (near, far) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    // As if it had been handed down.
+    rustix::io::fcntl_setfd(&near, rustix::io::FdFlags::empty()).expect("flags");
+    let description = format!("fd:{}", near.as_raw_fd());
+    // It is the service's from here on.
+    let _ = std::os::fd::IntoRawFd::into_raw_fd(near);
+    let endpoint = world.registry.server(description).expect("fd");
+    let service = ServerService::new(endpoint, |mut connection| async move {
+        connection.read_exact(&mut [0; 3]).await.expect("read");
+    });
+    service.start().await.expect("start");
+    let ended = async {
+        let waited = tokio::time::timeout(Duration::from_millis(50), service.ended()).await;
+        waited.map(drop).expect_err("its connection is open");
+        std::io::Write::write_all(&mut &far, b"bye").expect("write");
+        in_time(service.ended()).await
+    };
+    ended.await.expect("there are no more connections");
+    assert_eq!(now(&service), ServerState::Finished);
+    service.ended().await.expect("it is told still");
+    service.stop().await.expect("it does not run");
+    assert_eq!(now(&service), ServerState::Stopped);
+}
+
+async fn a_listener_that_breaks_is_told(world: &World) {
+    let service = service(world, &around("faulty:panic-accept", LOCAL));
+    for _ in 0..2 {
+        service.start().await.expect("start");
+        let error = in_time(service.ended()).await.expect_err("its listener is broken");
+        assert_kind(&error, ErrorKind::PluginPanicked);
+        assert_eq!(now(&service), ServerState::Failed);
+    }
+}
+
+async fn nobody_serves_when_it_is_dropped(world: &World) {
+    for bound in [true, false] {
+        let service = service(world, LOCAL);
+        service.bind().await.expect("bind");
+        let address = reached_by(&service);
+        let mut client = reach(world, &service).await;
+        let state = service.state();
+        if !bound {
+            service.start().await.expect("start");
+            ping(&mut client).await;
+        }
+        drop(service);
+        assert_eq!(in_time(client.read(&mut [0])).await.unwrap_or(0), 0, "{bound}");
+        // Nothing lives on that could change it.
+        let mut state = state;
+        in_time(async { while state.changed().await.is_ok() {} }).await;
+        world.connect_error(&address).await;
+    }
+}
+
+async fn a_connection_that_fails_ends_alone(world: &World) {
+    let (told, mut errors) = unbounded_channel();
+    let endpoint = world.registry.server(around("faulty:error", LOCAL)).expect("a server");
+    let service = ServerService::new(endpoint, echo).on_event(move |event| {
+        if let Event::Error { id, error } = event {
+            let _ = told.send((*id, error.kind()));
+        }
+    });
+    service.start().await.expect("start");
+    let plain = format!("tcp:{}", service.addresses()[0]);
+    for id in 1..=2 {
+        let _client = world.connect(&plain).await;
+        let (of, _) = in_time(errors.recv()).await.expect("it runs");
+        assert_eq!(of, Some(id));
+    }
+    service.stop().await.expect("stop");
+    // Nor does a handler that panics end anything.
+    let panics = AtomicBool::new(true);
+    let service = ServerService::new(world.registry.server(LOCAL).expect("tcp"), move |connection| {
+        let panics = panics.swap(false, Ordering::SeqCst);
+        async move {
+            assert!(!panics, "on purpose");
+            echo(connection).await;
+        }
+    });
+    service.start().await.expect("start");
+    let mut client = reach(world, &service).await;
+    assert_eq!(in_time(client.read(&mut [0])).await.unwrap_or(0), 0);
+    ping(&mut reach(world, &service).await).await;
+    service.stop().await.expect("stop");
+}
+
+async fn handlers_may_do_the_handshake(world: &World) {
+    let endpoint = world.registry.server(around("pass", LOCAL)).expect("a server");
+    let service = ServerService::with_incoming(endpoint, |id, incoming| async move {
+        let stopping = incoming.stopping();
+        let mut connection = incoming.await.expect("handshake");
+        connection.write_all(id.to_string().as_bytes()).await.expect("write");
+        stopping.wait().await;
+    })
+    .drain_timeout(Duration::from_secs(3600));
+    for _ in 0..2 {
+        service.start().await.expect("start");
+        for id in ["1", "2"] {
+            let mut client = reach(world, &service).await;
+            let mut said = [0];
+            in_time(client.read_exact(&mut said)).await.expect("read");
+            assert_eq!(said, id.as_bytes(), "counted from 1 each time");
+        }
+        in_time(service.stop()).await.expect("all heard of it");
+    }
+}
+
+#[test]
+fn it_needs_a_runtime() {
+    let world = World::built_in();
+    let service = service(&world, LOCAL);
+    let poll = |future: &mut (dyn Future<Output = _> + Unpin)| {
+        std::pin::Pin::new(future).poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+    };
+    let std::task::Poll::Ready(started) = poll(&mut Box::pin(service.start())) else { panic!("it waits") };
+    assert_kind(&started.expect_err("no runtime"), ErrorKind::Internal);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(service.bind()).expect("bind");
+    let std::task::Poll::Ready(started) = poll(&mut Box::pin(service.start())) else { panic!("it waits") };
+    assert_kind(&started.expect_err("no runtime"), ErrorKind::Internal);
+    assert_eq!(now(&service), ServerState::Bound);
+    let std::task::Poll::Ready(stopped) = poll(&mut Box::pin(service.stop())) else { panic!("it waits") };
+    stopped.expect("it listens no more");
+    assert_eq!(now(&service), ServerState::Stopped);
+    // One that ends with the runtime says so.
+    runtime.block_on(service.start()).expect("start");
+    drop(runtime);
+    assert_eq!(now(&service), ServerState::Failed);
+}
+
+/// Set where low ports can be opened.
+const INSIDE: &str = "ENDPOINTS_TEST_SERVER_SERVICE";
+
+#[test]
+fn privileges_are_needed_to_bind_alone() {
+    let script = "ip link set lo up || exit 77; exec \"$@\"";
+    let ran = Command::new("unshare")
+        .args(["--map-root-user", "--net", "sh", "-c", script, "sh"])
+        .arg(env::current_exe().expect("this test"))
+        .args(["--exact", "server_service::inside", "--ignored", "--nocapture"])
+        .env(INSIDE, "1")
+        .output();
+    match ran {
+        Ok(output) if output.status.success() => {
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(said.contains("1 passed"), "the test did not run: {said}");
+        }
+        Ok(output) if output.status.code() == Some(77) || output.stderr.starts_with(b"unshare: ") => {
+            let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            let required = env::var_os("ENDPOINTS_TEST_REQUIRE_PEERS").is_some_and(|value| value == "1");
+            assert!(!required, "no namespace to open low ports in: {why}");
+            skip("privileged start", &why);
+        }
+        Ok(output) => panic!(
+            "{}\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        ),
+        Err(error) => skip("privileged start", &error.to_string()),
+    }
+}
+
+#[tokio::test]
+#[ignore = "run by privileges_are_needed_to_bind_alone, in a network of its own"]
+async fn inside() {
+    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+    assert!(env::var_os(INSIDE).is_some(), "it needs a network of its own");
+    let world = World::built_in();
+    let service = service(&world, "tcp:80:interface=127.0.0.1");
+    service.bind().await.expect("with the right to it");
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+        .expect("privileges can be given up");
+    let other = world.listen_error("tcp:81:interface=127.0.0.1").await;
+    assert_kind(&other, ErrorKind::PermissionDenied);
+    service.start().await.expect("without any");
+    ping(&mut world.connect("tcp:127.0.0.1:80").await).await;
+    service.stop().await.expect("stop");
+    // It would need them again.
+    assert_kind(&service.start().await.expect_err("no right"), ErrorKind::PermissionDenied);
+}
+
+#[test]
+fn it_can_be_shared() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<ServerService>();
+}
