@@ -18,8 +18,11 @@ use crate::error::{Error, ErrorKind};
 use crate::stream::{Carried, Carrier, Pair, Stream, uncarry, within_budget};
 
 mod proxy;
+mod span;
+mod tls;
 
 pub use proxy::{ProxySsl, ProxyTlv};
+pub use tls::TlsFacts;
 
 /// An established connection.
 ///

@@ -26,6 +26,10 @@ use crate::grammar::Description;
 use crate::registry::Registry;
 use crate::stream::{Carrier, Stream, prepare_socket};
 
+mod established;
+
+pub use established::Established;
+
 /// Something that listens; made by [`ServerEndpoint::listen`](crate::ServerEndpoint::listen).
 ///
 /// Dropping it stops listening; [`close`](Self::close) also waits until that is done. Connections that were accepted live
