@@ -20,6 +20,17 @@
 //! # }
 //! ```
 
+#[cfg(any(
+    feature = "axum",
+    feature = "clap",
+    feature = "futures-core",
+    feature = "hyper-util",
+    feature = "serde",
+    feature = "tokio-util",
+    feature = "tonic",
+    feature = "tower-service",
+))]
+pub mod adapters;
 mod address;
 mod arguments;
 mod builder;

@@ -1,0 +1,69 @@
+//! Descriptions as arguments for clap, and their completion in bash.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
+
+use crate::harness::need;
+use crate::programs::example;
+
+/// The output, the errors, and the status.
+fn ran(command: &mut Command) -> (String, String, Option<i32>) {
+    let output = command.output().expect("it runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr), output.status.code())
+}
+
+#[test]
+fn arguments_are_endpoints() {
+    let (output, ..) = ran(example("clap").args(["relay", "tcp:h:80", "--listen", "unix:/run/x:mode=660"]));
+    assert_eq!(output, "from unix:/run/x:mode=660 to tcp:h:80\n");
+    let (output, ..) = ran(example("clap").args(["relay", "tcp:h:80"]));
+    assert_eq!(output, "from tcp:8080 to tcp:h:80\n");
+    // A path need not be UTF-8.
+    let (output, ..) = ran(example("clap").arg("relay").arg(OsStr::from_bytes(b"unix:/run/\xff")));
+    assert_eq!(output, "from tcp:8080 to unix:/run/\u{fffd}\n");
+}
+
+#[test]
+fn a_mistake_is_shown_where_it_is_and_a_secret_is_not() {
+    let (_, errors, status) =
+        ran(example("clap").args(["relay", "--listen", "tcp:8080:bakclog=5", "tcp:h:80"]));
+    assert_eq!(status, Some(2));
+    assert!(
+        errors.starts_with("error: invalid value for '--listen <LISTEN>': \"bakclog\" is not"),
+        "{errors}"
+    );
+    assert!(errors.contains("\n  tcp:8080:bakclog=5\n           ^^^^^^^\n"), "{errors}");
+    let (_, errors, status) = ran(example("clap").args(["relay", "nothing:password=hunter2"]));
+    assert_eq!(status, Some(2));
+    assert!(errors.contains("nothing:password=*******") && !errors.contains("hunter2"), "{errors}");
+}
+
+/// What bash would put on the line in place of the word that is typed.
+fn in_bash(line: &str) -> Vec<String> {
+    let program = example("clap");
+    let folder = std::path::Path::new(program.get_program()).parent().expect("a folder").to_owned();
+    let path = std::env::join_paths(
+        std::iter::once(folder).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
+    );
+    let script =
+        r#"source "$1"; COMP_LINE=$2 COMP_POINT=${#2}; _clap_example; printf '%s\n' "${COMPREPLY[@]}""#;
+    let mut bash = Command::new(crate::harness::program("bash"));
+    bash.env("PATH", path.expect("a path")).args(["--norc", "-c", script, "bash"]);
+    bash.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../host/examples/clap.bash")).arg(line);
+    let (output, errors, _) = ran(&mut bash);
+    assert_eq!(errors, "");
+    output.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes() {
+    need!("bash");
+    assert_eq!(in_bash("clap relay un"), ["unix:"]);
+    assert_eq!(in_bash("clap relay tcp:h"), ["host="]);
+    assert_eq!(in_bash(r"clap relay tls:h:443:endpoint=tcp\:po"), [r"port\="]);
+    // A server's: the option says so.
+    assert_eq!(in_bash("clap relay --listen systemd:IN"), ["INET", "INET6"]);
+    assert_eq!(in_bash("clap relay systemd:IN"), [""; 1]);
+}
