@@ -11,6 +11,10 @@ pub mod clap;
 mod futures_core;
 #[cfg(feature = "hyper-util")]
 pub mod hyper_util;
+#[cfg(feature = "metrics")]
+pub mod metrics;
+#[cfg(feature = "schemars")]
+pub mod schemars;
 #[cfg(feature = "serde")]
 pub mod serde;
 #[cfg(feature = "tokio-util")]

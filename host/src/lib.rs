@@ -25,6 +25,8 @@
     feature = "clap",
     feature = "futures-core",
     feature = "hyper-util",
+    feature = "metrics",
+    feature = "schemars",
     feature = "serde",
     feature = "tokio-util",
     feature = "tonic",

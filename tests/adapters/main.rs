@@ -10,5 +10,7 @@ mod grpc;
 mod harness;
 mod hyper;
 mod lines;
+mod metrics;
 mod programs;
+mod schema;
 mod spans;

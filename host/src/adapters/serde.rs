@@ -35,6 +35,8 @@ use crate::registry::Registry;
 mod node;
 
 use node::Node;
+#[cfg(feature = "schemars")]
+pub(super) use node::SCHEME;
 
 /// Reads a client endpoint of a certain registry.
 #[derive(Clone, Copy, Debug)]

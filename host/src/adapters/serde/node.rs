@@ -12,7 +12,7 @@ use crate::manifest::{Parameter, ParameterType, Role};
 use crate::registry::Registry;
 
 /// The key of a map that has the scheme.
-pub(super) const SCHEME: &str = "scheme";
+pub(crate) const SCHEME: &str = "scheme";
 
 /// A value of a configuration file.
 pub(super) enum Node {
