@@ -113,16 +113,23 @@ fn a_client_reaches_nginx_by_each_way() {
         // Two requests, over one connection.
         let url = format!("{scheme}://localhost/hello");
         let mut command = example("hyper_client");
-        command.env("ENDPOINTS_PLUGIN_PATH", &folder).args([&description, &url, &url]);
+        command.env("ENDPOINTS_PLUGIN_PATH", &folder).args(["to", &description, &url, &url]);
         let (output, errors, success) = fetched(&mut command);
         assert!(success, "{description}: {errors}");
         assert_eq!(output, "hello from nginx\n".repeat(2), "{description}");
         assert_eq!(errors.lines().collect::<Vec<_>>(), [told, told], "{description}");
     }
+    // Where the URI says, through the proxy.
+    let mut command = example("hyper_client");
+    let (proxy, url) = (format!("tcp:127.0.0.1:{proxy_port}"), format!("http://127.0.0.1:{port}/hello"));
+    command.env("ENDPOINTS_PLUGIN_PATH", &folder).args(["through", &proxy, &url]);
+    let (output, errors, _) = fetched(&mut command);
+    assert_eq!(output, "hello from nginx\n", "{errors}");
+    assert_eq!(errors, "HTTP/1.1 200 OK over socks5, tcp\n");
     // https is not spoken in the clear.
     let mut command = example("hyper_client");
     let (output, errors, success) =
-        fetched(command.args([&format!("tcp:127.0.0.1:{port}"), "https://localhost/hello"]));
+        fetched(command.args(["to", &format!("tcp:127.0.0.1:{port}"), "https://localhost/hello"]));
     assert!(!success && output.is_empty(), "{output}");
     assert!(errors.contains("wants TLS"), "{errors}");
 }

@@ -14,3 +14,4 @@ mod metrics;
 mod programs;
 mod schema;
 mod spans;
+mod tower;

@@ -113,11 +113,18 @@ async fn tls_over_tcp() {
 
 #[tokio::test]
 async fn behind_a_proxy_the_peer_is_the_proxy_and_the_client_is_not() {
-    let [accepted, _] =
-        both("haproxy:tcp:0:interface=127.0.0.1", |port| format!("haproxy:tcp:127.0.0.1:{port}")).await;
-    let told = fields(&accepted, RoleKind::Server);
+    let registry = Registry::builder().default_plugin_path(false).build().expect("a registry");
+    let server = registry.server("haproxy:tcp:0:interface=127.0.0.1").expect("a description");
+    let listener = server.listen().await.expect("a listener");
+    let address = listener.addresses()[0].ip().expect("an address");
+    let mut proxy = tokio::net::TcpStream::connect(address).await.expect("a connection");
+    let header = b"PROXY TCP4 192.0.2.7 192.0.2.1 4321 80\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut proxy, header).await.expect("sending");
+    let accepted = listener.accept().await.expect("accepted").await.expect("a connection");
+    let told = fields(&accepted.info(), RoleKind::Server);
     is(&told, "endpoints.layers", "haproxy,tcp");
-    is(&told, "client.address", "127.0.0.1");
+    is(&told, "client.address", "192.0.2.7");
+    is(&told, "client.port", "4321");
     is(&told, "network.peer.address", "127.0.0.1");
     assert!(!told.contains_key("tls.protocol.name"), "{told:?}");
 }
