@@ -4,8 +4,11 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
+use endpoints::{Description, Registry, RoleKind};
+use proptest::prelude::*;
+
 use crate::harness::need;
-use crate::programs::example;
+use crate::programs::{Place, example, plugins};
 
 /// The output, the errors, and the status.
 fn ran(command: &mut Command) -> (String, String, Option<i32>) {
@@ -66,4 +69,36 @@ fn bash_completes() {
     // A server's: the option says so.
     assert_eq!(in_bash("clap relay --listen systemd:IN"), ["INET", "INET6"]);
     assert_eq!(in_bash("clap relay systemd:IN"), [""; 1]);
+}
+
+#[test]
+fn a_secret_is_not_proposed() {
+    let place = Place::new();
+    let registry = Registry::builder().default_plugin_path(false).plugin_path(plugins(&place)).build();
+    let registry = registry.expect("a registry");
+    let complete =
+        |typed: &str| registry.complete(RoleKind::Client, &format!("socks5:h:80:tcp\\:p\\:1:{typed}"));
+    assert!(!complete("username=").is_empty());
+    assert_eq!(complete("password="), []);
+}
+
+proptest! {
+    /// Whatever is typed, what is proposed can be parsed, and typed on.
+    #[test]
+    fn what_is_proposed_is_a_description(parts in prop::collection::vec(part(), 0..12)) {
+        let typed: String = parts.concat();
+        for role in [RoleKind::Client, RoleKind::Server] {
+            for candidate in Registry::global().complete(role, &typed) {
+                prop_assert!(Description::parse(candidate.text.as_str()).is_ok(), "{typed:?}: {candidate:?}");
+                let _ = Registry::global().complete(role, &candidate.text);
+            }
+        }
+    }
+}
+
+fn part() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec![
+        "tcp", "tls", "haproxy", "unix", "systemd", "t", "h", "endpoint", "mode", "alpn", "path", "/", "1",
+        "\u{e9}", ",", ":", ":", ":", "=", "=", r"\:", r"\:", r"\=", r"\", r"\\", r"\\\:",
+    ])
 }
