@@ -2,9 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use crate::harness::{Peer, need};
+use crate::harness::{Peer, free_port, need, program};
 use crate::programs::{Place, Server, curl, example};
 
 fn has(answer: &str, line: &str) {
@@ -92,6 +92,20 @@ fn behind_a_proxy() {
     stream.read_to_string(&mut answer).expect("an answer");
     has(&answer, "peer: 192.0.2.7:4321");
     server.interrupt();
+}
+
+#[test]
+fn on_a_socket_of_systemd() {
+    need!("curl", "systemd-socket-activate");
+    let place = Place::new();
+    let port = free_port();
+    let mut command = Command::new(program("systemd-socket-activate"));
+    command.args(["-l", &format!("127.0.0.1:{port}")]);
+    command.arg(example("axum").get_program()).arg("systemd:INET:index=0").stdin(Stdio::null());
+    let mut process = Peer::start(&mut command, place.path());
+    process.line("Listening on ");
+    let answer = curl(&[&format!("http://127.0.0.1:{port}/")]).expect("an answer");
+    has(&answer, "peer: 127.0.0.1:");
 }
 
 /// There is one connection, and the server waits to be stopped then.
