@@ -19,7 +19,8 @@
 //! mode, a number is the permission bits (TOML's `0o660`), and a string the octal digits (`"660"`).
 //!
 //! Endpoints are made by the [global](Registry::global) registry; with another one, use the seeds of this module. A mistake is
-//! an error that names the argument, and for a nested map the way to it.
+//! an error that names the argument, and for a nested map the way to it; it has no secret in it, but a format may quote the line of
+//! the file that it is about.
 //!
 //! Written is always a string, the canonical description **with its secrets**: without them it would be another one. Print an
 //! endpoint (`Display`) where secrets must not be seen. A description that is not UTF-8 cannot be written.
