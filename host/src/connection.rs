@@ -15,10 +15,13 @@ use crate::stream::{Carried, Carrier, Pair, Stream, uncarry};
 
 mod idle;
 mod proxy;
+mod span;
+mod tls;
 mod transfer;
 
 use idle::Watch;
 pub use proxy::{ProxySsl, ProxyTlv};
+pub use tls::TlsFacts;
 
 /// An established connection.
 ///

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -244,7 +245,7 @@ impl ConnectContext {
 }
 
 macro_rules! endpoint_type {
-    ($name:ident, $doc:literal) => {
+    ($name:ident, $make:ident, $doc:literal) => {
         #[doc = $doc]
         ///
         /// Made by a [`Registry`]; cheap to clone. `Display` gives the canonical description with secrets masked.
@@ -269,6 +270,16 @@ macro_rules! endpoint_type {
             }
         }
 
+        /// By the [global](Registry::global) registry. The error's own text shows no secret, but whoever shows the text that
+        /// was parsed shows those in it.
+        impl FromStr for $name {
+            type Err = Error;
+
+            fn from_str(description: &str) -> Result<Self, Error> {
+                Registry::global().$make(description)
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&String::from_utf8_lossy(&self.0.masked()))
@@ -283,8 +294,8 @@ macro_rules! endpoint_type {
     };
 }
 
-endpoint_type!(ClientEndpoint, "Where to connect to.");
-endpoint_type!(ServerEndpoint, "Where to listen.");
+endpoint_type!(ClientEndpoint, client, "Where to connect to.");
+endpoint_type!(ServerEndpoint, server, "Where to listen.");
 
 impl ClientEndpoint {
     /// Connects.

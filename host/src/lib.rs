@@ -20,9 +20,23 @@
 //! # }
 //! ```
 
+#[cfg(any(
+    feature = "axum",
+    feature = "clap",
+    feature = "futures-core",
+    feature = "hyper-util",
+    feature = "metrics",
+    feature = "schemars",
+    feature = "serde",
+    feature = "tokio-util",
+    feature = "tonic",
+    feature = "tower-service",
+))]
+pub mod adapters;
 mod address;
 mod arguments;
 mod builder;
+mod complete;
 mod connection;
 mod endpoint;
 mod error;
@@ -51,12 +65,13 @@ pub use endpoints_plugin_api::name as fact;
 pub use address::Address;
 pub use arguments::parse_duration;
 pub use builder::{ClientBuilder, ServerBuilder, Value};
-pub use connection::{Connection, ConnectionInfo, Credentials, Layer, ProxySsl, ProxyTlv};
+pub use complete::Candidate;
+pub use connection::{Connection, ConnectionInfo, Credentials, Layer, ProxySsl, ProxyTlv, TlsFacts};
 pub use endpoint::{ClientEndpoint, ConnectContext, RoleKind, ServerEndpoint};
 pub use error::{Error, ErrorKind};
 pub use explain::{ExplainedArgument, Explanation};
 pub use grammar::{Description, quote, quote_str};
-pub use listener::{Establishing, Incoming, Listener};
+pub use listener::{Established, Establishing, Incoming, Listener};
 pub use loader::{Place, PlaceOutcome, PlaceSource, PluginRule, Refusal, RefusalKind};
 pub use provider::Origin;
 pub use registry::{PluginReport, PluginState, Registry, RegistryBuilder};

@@ -23,8 +23,10 @@ use crate::grammar::Description;
 use crate::registry::Registry;
 use crate::stream::{Carrier, Stream, prepare_socket};
 
+mod established;
 mod incoming;
 
+pub use established::Established;
 pub(crate) use incoming::Limit;
 use incoming::State;
 pub use incoming::{Establishing, Incoming};

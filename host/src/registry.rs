@@ -176,6 +176,11 @@ impl Registry {
         index.schemes.get(name).cloned().ok_or_else(|| index.unknown(scheme, name))
     }
 
+    /// All schemes, in no order.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &SchemeEntry> {
+        self.index().schemes.values()
+    }
+
     /// The names of all arguments, of any known scheme, whose values must never be shown, and what secrets are mostly
     /// called.
     pub(crate) fn secrets(&self) -> Vec<String> {

@@ -19,6 +19,7 @@ mod reserve;
 mod settings;
 mod stopping;
 
+pub(crate) use accept::Failures;
 use accept::{Ended, Shared, accept_loop};
 pub(crate) use event::Observer;
 pub use event::{Event, Outcome};

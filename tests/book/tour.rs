@@ -5,23 +5,12 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 
-use crate::{page, plugins};
+use crate::plugins;
 
 /// The built program.
 pub(crate) fn program() -> &'static PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let folder = page::profile_folder();
-        let profile = match folder.file_name().and_then(|name| name.to_str()) {
-            Some("debug") | None => "dev",
-            Some(profile) => profile,
-        };
-        // As `cargo test` builds it, which has done so if it runs all tests. Anything else would have other features of
-        // dependencies, and put other files in the place of those that the tests still to come are linked with.
-        let arguments = ["test", "--workspace", "--no-run", "--profile", profile];
-        page::cargo(page::root(), &arguments, &page::target_folder());
-        folder.join("examples/tour")
-    })
+    PROGRAM.get_or_init(|| endpoints_tests::build::example("tour"))
 }
 
 /// The program of the section on services.

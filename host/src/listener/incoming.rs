@@ -20,7 +20,7 @@ use crate::serve::{Stopping, Terms};
 /// Dropping it closes the connection.
 #[must_use = "it is closed unless it is awaited"]
 pub struct Incoming {
-    state: State,
+    pub(super) state: State,
     /// What whoever serves it holds it to.
     terms: Option<Box<Terms>>,
 }

@@ -170,10 +170,10 @@ where
 /// How often accepting has failed in a row: the pauses grow from 10 ms to 1 s, so that neither the log nor the processor
 /// is flooded while descriptors are short.
 #[derive(Default)]
-struct Failures(u32);
+pub(crate) struct Failures(u32);
 
 impl Failures {
-    fn pause(&mut self) -> Duration {
+    pub(crate) fn pause(&mut self) -> Duration {
         let pause = Duration::from_millis(10 << self.0.min(7)).min(Duration::from_secs(1));
         self.0 += 1;
         pause

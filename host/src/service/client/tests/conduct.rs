@@ -248,16 +248,15 @@ async fn an_endpoint_that_could_not_be_prepared_comes_last_next_time() {
     let [mut first, mut second] = [Stage::new(), Stage::new()];
     let good = Arc::new(AtomicBool::new(false));
     let is_good = Arc::clone(&good);
-    let service =
-        ClientService::builder(first.endpoint.clone()).or(second.endpoint.clone()).prepare(
-            move |mut connection, _closing| {
-                let good = is_good.swap(true, Ordering::Relaxed);
-                async move {
-                    let run = async move { drop(connection.read_u8().await) };
-                    if good { Ok(((), run)) } else { Err("a replica that only reads") }
-                }
-            },
-        );
+    let service = ClientService::builder(first.endpoint.clone()).or(second.endpoint.clone()).prepare(
+        move |mut connection, _closing| {
+            let good = is_good.swap(true, Ordering::Relaxed);
+            async move {
+                let run = async move { drop(connection.read_u8().await) };
+                if good { Ok(((), run)) } else { Err("a replica that only reads") }
+            }
+        },
+    );
     service.start().unwrap();
     first.attempt().await.succeed();
     let server = second.attempt().await.succeed();

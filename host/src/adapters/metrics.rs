@@ -1,0 +1,184 @@
+//! Metrics of what is served, by the facade `metrics`.
+//!
+//! Every metric has the label `service`:
+//!
+//! | Name | Kind | What |
+//! |---|---|---|
+//! | `endpoints_connections_accepted_total` | counter | connections that were accepted, handshakes still to come |
+//! | `endpoints_connections_open` | gauge | connections that are relayed, or that [`Recorder::open`] is held for |
+//! | `endpoints_connection_duration_seconds` | histogram | how long those were open |
+//! | `endpoints_received_bytes_total` | counter | bytes that came from accepted connections that are relayed |
+//! | `endpoints_sent_bytes_total` | counter | bytes that were sent to them |
+//! | `endpoints_errors_total` | counter | errors, by the label `kind`, an [`ErrorKind::name`](crate::ErrorKind::name); failed handshakes are `handshake-failed` |
+//!
+//! The program installs an exporter (a recorder, as that crate calls it) **before** it makes a [`Recorder`] of this module.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use metrics::{Counter, Gauge, Histogram, SharedString, Unit};
+
+use crate::serve::Event;
+
+/// Records events for a service of that name: for [`Forward::on_event`](crate::forward::Forward::on_event).
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> Result<(), endpoints::Error> {
+/// use endpoints::adapters::metrics::record;
+/// use endpoints::forward::Forward;
+///
+/// let listener = endpoints::server("tcp:8080")?.listen().await?;
+/// let upstream = endpoints::client("unix:/run/app.sock")?;
+/// let forward = Forward::new(listener, upstream).on_event(record("web"));
+/// # Ok(())
+/// # }
+/// ```
+pub fn record(service: impl Into<SharedString>) -> impl Fn(&Event<'_>) + Send + Sync + 'static {
+    let recorder = Recorder::new(service);
+    move |event| recorder.observe(event)
+}
+
+/// Records what happens to the connections of a service. Cheap to clone.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> Result<(), endpoints::Error> {
+/// use endpoints::adapters::metrics::Recorder;
+/// use endpoints::serve::Serve;
+///
+/// let listener = endpoints::server("tcp:8080")?.listen().await?;
+/// let recorder = Recorder::new("web");
+/// let observer = recorder.clone();
+/// let handle = move |_id, incoming: endpoints::Incoming| {
+///     let recorder = recorder.clone();
+///     async move {
+///         let Ok(connection) = incoming.await else { return };
+///         let _open = recorder.open();
+///         drop(connection);
+///     }
+/// };
+/// Serve::new(listener).on_event(move |event| observer.observe(event)).run(handle, std::future::pending()).await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Recorder(Arc<Inner>);
+
+struct Inner {
+    service: SharedString,
+    accepted: Counter,
+    open: Gauge,
+    duration: Histogram,
+    received: Counter,
+    sent: Counter,
+    /// When each connection that is relayed was, by its number.
+    relayed: Mutex<HashMap<u64, Instant>>,
+}
+
+/// Counts a connection as open until it is dropped; [`Recorder::open`] gives it.
+#[must_use = "the connection counts as closed when this is dropped"]
+pub struct Open {
+    recorder: Recorder,
+    since: Instant,
+}
+
+impl Recorder {
+    /// Records for a service of that name.
+    pub fn new(service: impl Into<SharedString>) -> Self {
+        let service = service.into();
+        describe();
+        let label = || service.clone();
+        Self(Arc::new(Inner {
+            accepted: metrics::counter!(ACCEPTED, "service" => label()),
+            open: metrics::gauge!(OPEN, "service" => label()),
+            duration: metrics::histogram!(DURATION, "service" => label()),
+            received: metrics::counter!(RECEIVED, "service" => label()),
+            sent: metrics::counter!(SENT, "service" => label()),
+            relayed: Mutex::default(),
+            service,
+        }))
+    }
+
+    /// Records an event.
+    pub fn observe(&self, event: &Event<'_>) {
+        let Inner { relayed, .. } = &*self.0;
+        let relayed = || relayed.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Accepted { .. } => self.0.accepted.increment(1),
+            Event::Connected { id, .. } => {
+                self.0.open.increment(1);
+                relayed().insert(*id, Instant::now());
+            }
+            Event::Closed { id, bytes_in, bytes_out, .. } => {
+                self.0.received.increment(*bytes_in);
+                self.0.sent.increment(*bytes_out);
+                // Those that came to nothing were never open.
+                let since = relayed().remove(id);
+                if let Some(since) = since {
+                    self.closed(since.elapsed());
+                }
+            }
+            Event::Error { error, .. } => {
+                let service = self.0.service.clone();
+                metrics::counter!(ERRORS, "service" => service, "kind" => error.kind().name()).increment(1);
+            }
+            Event::Stopped => {
+                // What was cut is told of no more.
+                let cut: Vec<Instant> = relayed().drain().map(|(_, since)| since).collect();
+                cut.into_iter().for_each(|since| self.closed(since.elapsed()));
+            }
+            _ => {}
+        }
+    }
+
+    /// Counts a connection as open until what this gives is dropped: for whoever handles connections of
+    /// [`Serve`](crate::serve::Serve) or another server, which relays nothing.
+    pub fn open(&self) -> Open {
+        self.0.open.increment(1);
+        Open { recorder: self.clone(), since: Instant::now() }
+    }
+
+    fn closed(&self, after: Duration) {
+        self.0.open.decrement(1);
+        self.0.duration.record(after);
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.recorder.closed(self.since.elapsed());
+    }
+}
+
+const ACCEPTED: &str = "endpoints_connections_accepted_total";
+const OPEN: &str = "endpoints_connections_open";
+const DURATION: &str = "endpoints_connection_duration_seconds";
+const RECEIVED: &str = "endpoints_received_bytes_total";
+const SENT: &str = "endpoints_sent_bytes_total";
+const ERRORS: &str = "endpoints_errors_total";
+
+fn describe() {
+    metrics::describe_counter!(ACCEPTED, Unit::Count, "Connections that were accepted");
+    metrics::describe_gauge!(OPEN, Unit::Count, "Connections that are open");
+    metrics::describe_histogram!(DURATION, Unit::Seconds, "How long connections were open");
+    metrics::describe_counter!(RECEIVED, Unit::Bytes, "Bytes that came from accepted connections");
+    metrics::describe_counter!(SENT, Unit::Bytes, "Bytes that were sent to accepted connections");
+    metrics::describe_counter!(ERRORS, Unit::Count, "Errors, by kind");
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").field("service", &self.0.service).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Open").field("recorder", &self.recorder).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,190 @@
+//! Metrics of what is served.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use endpoints::Registry;
+use endpoints::adapters::metrics::{Recorder, record};
+use endpoints::forward::Forward;
+use endpoints::serve::Serve;
+use metrics::{
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, SharedString, Unit,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::harness::PATIENCE;
+
+/// What an exporter would have: a value for each name with its labels. Of a histogram, how many values it has.
+#[derive(Clone, Default)]
+struct Exporter(Arc<Mutex<BTreeMap<String, f64>>>);
+
+struct Cell(Exporter, String);
+
+impl Cell {
+    fn add(&self, value: f64) {
+        *self.0.0.lock().unwrap().entry(self.1.clone()).or_default() += value;
+    }
+}
+
+impl CounterFn for Cell {
+    fn increment(&self, value: u64) {
+        self.add(value as f64);
+    }
+
+    fn absolute(&self, _: u64) {
+        panic!("a counter is set");
+    }
+}
+
+impl GaugeFn for Cell {
+    fn increment(&self, value: f64) {
+        self.add(value);
+    }
+
+    fn decrement(&self, value: f64) {
+        self.add(-value);
+    }
+
+    fn set(&self, _: f64) {
+        panic!("a gauge is set");
+    }
+}
+
+impl HistogramFn for Cell {
+    fn record(&self, value: f64) {
+        assert!((0.0..30.0).contains(&value), "{value} s");
+        self.add(1.0);
+    }
+}
+
+impl Exporter {
+    fn cell(&self, key: &Key) -> Arc<Cell> {
+        let labels: Vec<_> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+        Arc::new(Cell(self.clone(), format!("{}{{{}}}", key.name(), labels.join(","))))
+    }
+
+    fn value(&self, name: &str, labels: &str) -> f64 {
+        self.0.lock().unwrap().get(&format!("endpoints_{name}{{{labels}}}")).copied().unwrap_or_default()
+    }
+
+    /// Waits until it has that value.
+    async fn wait(&self, name: &str, labels: &str, value: f64) {
+        let reached = async {
+            while (self.value(name, labels) - value).abs() > f64::EPSILON {
+                tokio::task::yield_now().await;
+            }
+        };
+        let reached = timeout(PATIENCE, reached).await;
+        assert!(reached.is_ok(), "{name}{{{labels}}} is not {value}: {:?}", self.0.lock().unwrap());
+    }
+}
+
+impl metrics::Recorder for Exporter {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(self.cell(key))
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.cell(key))
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(self.cell(key))
+    }
+}
+
+/// Listens on a port of loopback.
+async fn listen() -> (endpoints::Listener, std::net::SocketAddr) {
+    let registry = Registry::builder().default_plugin_path(false).build().expect("a registry");
+    let server = registry.server("tcp:0:interface=127.0.0.1").expect("a description");
+    let listener = server.listen().await.expect("a listener");
+    let address = listener.addresses()[0].ip().expect("an address");
+    (listener, address)
+}
+
+// On one thread, whose exporter is that of the test.
+#[tokio::test]
+async fn relayed_connections_are_counted() {
+    let exporter = Exporter::default();
+    let _installed = metrics::set_default_local_recorder(&exporter);
+    let target = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = target.local_addr().expect("its address").port();
+    let client = endpoints::client(format!("tcp:127.0.0.1:{port}")).expect("a description");
+    let (listener, address) = listen().await;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let forward = Forward::new(listener, client)
+        .drain_timeout(std::time::Duration::ZERO)
+        .on_event(record("web"))
+        .run(async { drop(stopped.await) });
+    let drive = async {
+        let mut streams = Vec::new();
+        for _ in 0..2 {
+            let near = TcpStream::connect(address).await.expect("a connection");
+            streams.push((near, target.accept().await.expect("the other side").0));
+        }
+        exporter.wait("connections_open", "service=web", 2.0).await;
+        let (mut near, mut far) = streams.remove(0);
+        near.write_all(b"hello").await.expect("sending");
+        far.read_exact(&mut [0; 5]).await.expect("receiving");
+        far.write_all(b"bye").await.expect("sending");
+        drop((near, far));
+        exporter.wait("connections_open", "service=web", 1.0).await;
+        // Nobody is there any more.
+        drop(target);
+        let refused = TcpStream::connect(address).await.expect("a connection");
+        exporter.wait("errors_total", "service=web,kind=connection-refused", 1.0).await;
+        assert!(exporter.value("connections_open", "service=web") < 1.5);
+        // One is cut.
+        drop(stop);
+        (streams, refused)
+    };
+    let (outcome, _held) = tokio::join!(forward, drive);
+    assert_eq!(outcome.cut, 1);
+    for (name, value) in [
+        ("connections_accepted_total", 3.0),
+        ("connections_open", 0.0),
+        ("connection_duration_seconds", 2.0),
+        ("received_bytes_total", 5.0),
+        ("sent_bytes_total", 3.0),
+    ] {
+        exporter.wait(name, "service=web", value).await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_serves_tells_what_is_open() {
+    let exporter = Exporter::default();
+    let _installed = metrics::set_default_local_recorder(&exporter);
+    let recorder = Recorder::new(String::from("echo"));
+    let observer = recorder.clone();
+    let handle = move |_, incoming: endpoints::Incoming| {
+        let recorder = recorder.clone();
+        async move {
+            let mut connection = incoming.await.expect("a connection");
+            let _open = recorder.open();
+            let _ = connection.read(&mut [0; 1]).await;
+        }
+    };
+    let (listener, address) = listen().await;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serve = Serve::new(listener).on_event(move |event| observer.observe(event));
+    let drive = async {
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        exporter.wait("connections_open", "service=echo", 1.0).await;
+        drop(stream);
+        exporter.wait("connections_open", "service=echo", 0.0).await;
+        drop(stop);
+    };
+    tokio::join!(serve.run(handle, async { drop(stopped.await) }), drive);
+    exporter.wait("connections_accepted_total", "service=echo", 1.0).await;
+    exporter.wait("connection_duration_seconds", "service=echo", 1.0).await;
+}
