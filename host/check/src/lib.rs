@@ -42,6 +42,7 @@ mod process;
 mod reach;
 mod registry;
 mod report;
+mod request;
 mod subject;
 mod task;
 mod values;
