@@ -1,6 +1,6 @@
 //! A plugin as the registry holds it: declared at once, set up on first use.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
@@ -35,12 +35,18 @@ impl Origin {
 }
 
 impl fmt::Display for Origin {
+    /// For people: without what would steer a terminal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BuiltIn => f.write_str("built-in"),
-            Self::File(path) => write!(f, "{}", path.display()),
+            Self::File(path) => write_harmless(f, path),
         }
     }
+}
+
+/// Writes a path without what would steer a terminal.
+pub(crate) fn write_harmless(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
+    path.to_string_lossy().chars().try_for_each(|c| f.write_char(if c.is_control() { '\u{fffd}' } else { c }))
 }
 
 /// A plugin that may be used.

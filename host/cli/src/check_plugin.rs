@@ -104,7 +104,8 @@ pub(crate) fn run(context: &Context, options: Options) -> failure::Outcome {
         let report = match checker.check(file, |result| shown.result(result)) {
             Ok(report) => report,
             Err(refusal) => {
-                let message = format!("{} cannot be checked: {refusal}", file.display());
+                let instead = scheme_instead(context, file).unwrap_or_else(|| refusal.to_string());
+                let message = format!("{} cannot be checked: {instead}", file.display());
                 let error = Failure::from(Error::new(ErrorKind::PluginRefused, message));
                 wrong = Some(error.report(context));
                 continue;
@@ -124,6 +125,18 @@ pub(crate) fn run(context: &Context, options: Options) -> failure::Outcome {
     let fails = |report: &Report| !report.passed() || strict && report.count("warned") != 0;
     let checked = if reports.iter().any(fails) { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     Ok(wrong.unwrap_or(checked))
+}
+
+/// What to say where a scheme was given for a file.
+fn scheme_instead(context: &Context, file: &Path) -> Option<String> {
+    let scheme = file.to_str().filter(|name| !name.contains('/') && !file.exists())?;
+    let (_, origin) = context.registry().ok()?.manifest(scheme).ok()?;
+    Some(match origin.path() {
+        None => "it is a scheme that is built in, and check-plugin takes the file of a plugin".to_owned(),
+        Some(path) => {
+            format!("it is a scheme, and check-plugin takes the file of its plugin: {}", path.display())
+        }
+    })
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::output::{print, print_json, table};
+use crate::output::{harmless, print, print_json, table};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -95,7 +95,8 @@ fn text(manifest: &Manifest, origin: &Origin) -> String {
             }
         }
     }
-    text
+    // Much of it comes from whoever wrote the plugin.
+    text.lines().map(|line| harmless(line) + "\n").collect()
 }
 
 fn describe(role: &Role, text: &mut String) {
