@@ -144,7 +144,8 @@ fn nothing_is_done_in_vain() {
     for (wrong, words) in [
         (["--argument", "nope=1"], "no scheme has such a parameter; there are endpoint"),
         (["--deny-plugin", "name:x"], "--deny-plugin does nothing for check-plugin"),
-        (["--jobs", "0"], "--jobs"),
+        (["--jobs", "0"], "no check would run; leave the option out for as many as there are processors"),
+        (["--time-limit", "0"], "leave the option out for 60 seconds"),
         (["--junit", "/nonexistent/results.xml"], "cannot write /nonexistent/results.xml"),
     ] {
         let output = run(wrong.map(OsStr::new).into_iter().chain([pass.as_os_str()]));

@@ -82,6 +82,31 @@ fn names_of_files_and_folders_do_not_steer_the_terminal() {
 }
 
 #[test]
+fn a_description_in_place_of_a_scheme_is_told_from_one() {
+    for (arguments, words) in [
+        (&["list-plugins", "--why", ""][..], "--why takes a scheme, as in --why tcp"),
+        (
+            &["list-plugins", "--why", "greet:tcp"],
+            "--why takes a scheme alone, and not a description: --why greet",
+        ),
+        (&["inspect", ""], "inspect takes a scheme, as in inspect tcp"),
+        (&["inspect", "tcp:80"], "inspect takes a scheme alone, and not a description: inspect tcp"),
+        (&["inspect", "unix:/run/x"], "inspect takes a scheme alone, and not a description: inspect unix"),
+        (&["inspect", "socks5:h:80:password=hunter2"], "inspect socks5\n"),
+        (&["list-plugins", "--no-built-in="], "\"\" is no built-in scheme; there are "),
+    ] {
+        let shown = run(arguments);
+        assert_eq!((shown.status, shown.stdout.len()), (Some(2), 0), "{arguments:?}: {shown:?}");
+        assert!(shown.stderr.contains(words), "{arguments:?}: {shown:?}");
+    }
+    // A file may have a colon in its name.
+    let folder = folder_with_socks5();
+    let file = folder.path().join("a:b.so");
+    fs::rename(folder.path().join("libendpoints_plugin_socks5.so"), &file).expect("another name");
+    assert_eq!(run([std::ffi::OsStr::new("inspect"), file.as_os_str()]).status, Some(0));
+}
+
+#[test]
 fn a_scheme_in_place_of_a_file_is_told_from_one() {
     let checked = run(["check-plugin", "tcp"]);
     assert_eq!(checked.status, Some(2));

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -17,7 +16,7 @@ use serde_json::json;
 
 use crate::context::{Context, check_directory};
 use crate::failure::{self, Failure};
-use crate::options::some_time;
+use crate::options::duration;
 use crate::output::{print, print_json, table};
 
 mod folder;
@@ -53,11 +52,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DESCRIPTION")]
     client: Vec<OsString>,
     /// How long one check may take
-    #[arg(long, value_name = "SECONDS", value_parser = some_time, default_value = "60")]
+    #[arg(long, value_name = "SECONDS", value_parser = time_limit, default_value = "60")]
     time_limit: Duration,
     /// How many checks run at once [default: the processors available]
-    #[arg(long, value_name = "N")]
-    jobs: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = jobs)]
+    jobs: Option<usize>,
     /// Write the results as JUnit XML to this file too
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -176,7 +175,7 @@ impl Asked {
         let Options { files, level, only, argument, server, client, time_limit, jobs, junit, strict, .. } =
             options;
         let mut checker = Checker::new(this_program).level(level.into()).time_limit(time_limit);
-        checker = jobs.map(usize::from).into_iter().fold(checker, Checker::jobs);
+        checker = jobs.into_iter().fold(checker, Checker::jobs);
         checker = only.into_iter().fold(checker, Checker::only);
         for directory in &context.global.plugin_path {
             check_directory(directory)?;
@@ -209,6 +208,25 @@ fn argument(text: OsString) -> Result<(String, Vec<u8>), &'static str> {
     let place = place.ok_or("write a parameter's name and its value, as in port=8080")?;
     let name = std::str::from_utf8(&bytes[..place]).map_err(|_| "the name of a parameter is ASCII")?;
     Ok((name.to_owned(), bytes[place + 1..].to_vec()))
+}
+
+/// The time limit of a check.
+fn time_limit(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("no check ends in no time; leave the option out for 60 seconds".to_owned()),
+        time => Ok(time),
+    }
+}
+
+/// How many checks run at once.
+fn jobs(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => {
+            Err("no check would run; leave the option out for as many as there are processors".to_owned())
+        }
+        Ok(jobs) => Ok(jobs),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The names of all checks.

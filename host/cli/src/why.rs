@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::list_plugins::{name, shadowed_by};
-use crate::output::{bytes_json, harmless, origin_json, print, print_json};
+use crate::output::{bytes_json, harmless, origin_json, print, print_json, scheme_alone};
 
 /// A place, what was found in it, and what was decided about each plugin.
 struct Looked {
@@ -28,6 +28,7 @@ struct Decision {
 }
 
 pub(crate) fn run(context: &Context, registry: &Registry, scheme: &str) -> Outcome {
+    scheme_alone("--why", scheme.as_bytes())?;
     let scheme = scheme.to_ascii_lowercase();
     let plugins = registry.plugins();
     let places = places(context, registry, &plugins, &scheme);
