@@ -39,14 +39,19 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BuiltIn => f.write_str("built-in"),
-            Self::File(path) => write_harmless(f, path),
+            Self::File(path) => Harmless(path).fmt(f),
         }
     }
 }
 
-/// Writes a path without what would steer a terminal.
-pub(crate) fn write_harmless(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
-    path.to_string_lossy().chars().try_for_each(|c| f.write_char(if c.is_control() { '\u{fffd}' } else { c }))
+/// A path as people see it: without what would steer a terminal.
+pub(crate) struct Harmless<'a>(pub(crate) &'a Path);
+
+impl fmt::Display for Harmless<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let harmless = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+        self.0.to_string_lossy().chars().try_for_each(|c| f.write_char(harmless(c)))
+    }
 }
 
 /// A plugin that may be used.

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::provider::write_harmless;
+use crate::provider::Harmless;
 
 /// A directory where plugin files are looked for, and what came of it.
 #[derive(Clone, Debug)]
@@ -81,8 +81,7 @@ impl fmt::Display for PlaceOutcome {
 /// What a person sees of a place: its directory, and why it is looked at.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_harmless(f, &self.directory)?;
-        write!(f, " ({})", self.source.name())
+        write!(f, "{} ({})", Harmless(&self.directory), self.source.name())
     }
 }
 
