@@ -23,6 +23,7 @@ pub(crate) use open::Module;
 pub use policy::PluginRule;
 pub(crate) use policy::Policy;
 use policy::Seen;
+pub(crate) use record::Reason;
 pub use search::{Place, PlaceOutcome, PlaceSource};
 pub(crate) use search::{SearchPath, look};
 
@@ -154,8 +155,8 @@ impl Identity {
 }
 
 /// Opens and checks a file without running any of it.
-pub(crate) fn check_file(path: &Path, policy: &Policy) -> Result<CheckedFile, Refusal> {
-    let (file, metadata) = record::open(path)?;
+pub(crate) fn check_file(path: &Path, reason: Reason, policy: &Policy) -> Result<CheckedFile, Refusal> {
+    let (file, metadata) = record::open(path, reason)?;
     trust::check(&file, path)?;
     let records = record::read(&file, metadata.len())?;
     let seen = policy.see(&file)?;
@@ -239,10 +240,10 @@ impl FileSource {
     /// Loads the plugin from the very file that was checked: opened once more, compared, checked anew where it is not
     /// the same any more, and loaded through that descriptor.
     pub(crate) fn load(&self, manifest: &Manifest) -> Result<Module, Refusal> {
-        let (file, metadata) = record::open(&self.path)?;
+        let (file, metadata) = record::open(&self.path, Reason::Found)?;
         let identity = Identity::of(&metadata);
         if identity != self.identity {
-            let again = check_file(&self.path, &self.policy)?;
+            let again = check_file(&self.path, Reason::Found, &self.policy)?;
             match again.plugins.into_iter().find(|found| found.text == self.text) {
                 Some(found) => found.refusal.map_or(Ok(()), Err)?,
                 None => {

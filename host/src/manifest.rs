@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::arguments::{self, Checked};
+use crate::error::shown;
 
 /// The manifest of a plugin: how it was built, and what it provides.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -281,7 +282,7 @@ impl Manifest {
         let Record { build, plugin } = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let mut unknown_fields = Vec::new();
         let mut text = serde_json::Deserializer::from_str(plugin.get());
-        let plugin = serde_ignored::deserialize(&mut text, |path| unknown_fields.push(path.to_string()))
+        let plugin = serde_ignored::deserialize(&mut text, |path| unknown_fields.push(written(&path)))
             .map_err(|error| format!("plugin.json: {error}"))?;
         let mut manifest = Self { build, plugin, unknown_fields };
         manifest.check()?;
@@ -319,6 +320,21 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// A path as the text has it: that a field may be absent is a part of it for serde alone.
+fn written(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path;
+    let (parent, name) = match path {
+        Path::Root => return String::new(),
+        Path::Seq { parent, index } => (parent, index.to_string()),
+        Path::Map { parent, key } => (parent, key.clone()),
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => {
+            return written(parent);
+        }
+    };
+    let parent = written(parent);
+    if parent.is_empty() { name } else { format!("{parent}.{name}") }
 }
 
 /// Whether a name is of ASCII letters, digits and these bytes, and not empty.
@@ -362,8 +378,10 @@ impl Role {
                 return Err(format!("the parameter {name} has no choices"));
             }
             if let Some(default) = parameter.default.clone() {
-                let checked = arguments::check_value(parameter, default.as_bytes())
-                    .map_err(|problem| format!("the default of {}: {}", parameter.name, problem.message))?;
+                let checked = arguments::check_value(parameter, default.as_bytes()).map_err(|problem| {
+                    let value = shown(default.as_bytes());
+                    format!("the default of {}: {value} {}", parameter.name, problem.message)
+                })?;
                 parameter.checked_default = Some(checked);
             }
         }

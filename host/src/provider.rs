@@ -1,6 +1,6 @@
 //! A plugin as the registry holds it: declared at once, set up on first use.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
@@ -35,11 +35,22 @@ impl Origin {
 }
 
 impl fmt::Display for Origin {
+    /// For people: without what would steer a terminal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BuiltIn => f.write_str("built-in"),
-            Self::File(path) => write!(f, "{}", path.display()),
+            Self::File(path) => Harmless(path).fmt(f),
         }
+    }
+}
+
+/// A path as people see it: without what would steer a terminal.
+pub(crate) struct Harmless<'a>(pub(crate) &'a Path);
+
+impl fmt::Display for Harmless<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let harmless = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+        self.0.to_string_lossy().chars().try_for_each(|c| f.write_char(harmless(c)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::builder::{ClientBuilder, ServerBuilder};
@@ -144,7 +144,7 @@ impl Registry {
     /// Why the file is no plugin.
     pub fn inspect_file(&self, path: impl Into<PathBuf>) -> Result<Vec<PluginReport>, Refusal> {
         let path = path.into();
-        let checked = loader::check_file(&path, &self.0.settings.policy)?;
+        let checked = loader::check_file(&path, loader::Reason::Named, &self.0.settings.policy)?;
         let found = checked.plugins.iter().map(|found| PluginReport {
             origin: Origin::File(path.clone()),
             manifest: found.manifest.clone(),
@@ -221,7 +221,12 @@ impl Registry {
             };
             let candidates: Vec<&Listed> = self.index().plugins.iter().filter(fits).collect();
             if !candidates.iter().any(|listed| listed.is_called(plugin)) {
-                let names: Vec<String> = candidates.iter().map(|listed| listed.name()).collect();
+                let mut names: Vec<String> = Vec::new();
+                for listed in &candidates {
+                    // By its name the first one is meant.
+                    let name = Some(listed.name()).filter(|name| !names.contains(name));
+                    names.push(name.unwrap_or_else(|| listed.origin.to_string()));
+                }
                 let known = if names.is_empty() { "none does".to_owned() } else { names.join(", ") };
                 let named = self
                     .index()
@@ -235,7 +240,15 @@ impl Registry {
                     }
                     None => format!("{plugin} is no usable plugin that provides {scheme}: {known}"),
                 };
-                return Err(Error::new(ErrorKind::InvalidSetting, message).with_expected(names, plugin));
+                let error = Error::new(ErrorKind::InvalidSetting, message).with_expected(names, plugin);
+                // A file is known by its path; by its name alone it was most likely meant.
+                let file = Path::new(plugin).file_name().filter(|_| plugin.ends_with(".so"));
+                let paths = candidates.iter().filter_map(|listed| listed.origin.path());
+                let meant = paths.into_iter().find(|path| file.is_some() && path.file_name() == file);
+                return Err(match meant {
+                    Some(path) => error.suggesting(&path.to_string_lossy()),
+                    None => error,
+                });
             }
         }
         Ok(())

@@ -34,7 +34,11 @@ async fn refusal(make: impl FnOnce(&Path)) -> Refusal {
         },
         Err(refusal) => refusal,
     };
-    assert_eq!(inspected, refusal, "seen by itself it is as bad");
+    assert_eq!(inspected.kind, refusal.kind, "seen by itself it is as bad");
+    // What to do about what is no file depends on who named it.
+    if refusal.kind != RefusalKind::Io {
+        assert_eq!(inspected, refusal);
+    }
     let error = registry.client("tcp:h:80").expect_err("nobody provides it");
     assert!(matches!(error.kind(), ErrorKind::UnknownScheme | ErrorKind::PluginRefused), "{error}");
     assert!(error.message().contains(&refusal.message), "{error} does not say: {refusal}");
@@ -81,9 +85,13 @@ async fn what_is_no_file() {
     let directory = refusal(|file| fs::create_dir(file).expect("a directory")).await;
     assert_refused(&directory, RefusalKind::Io, "regular file");
     let dangling = refusal(|file| symlink("/no/such/file", file).expect("a link")).await;
-    assert_refused(&dangling, RefusalKind::Io, "read");
+    assert_refused(
+        &dangling,
+        RefusalKind::Io,
+        "a link to /no/such/file, which is not there: take the link away",
+    );
     let in_circles = refusal(|file| symlink(file, file).expect("a link")).await;
-    assert_refused(&in_circles, RefusalKind::Io, "read");
+    assert_refused(&in_circles, RefusalKind::Io, "leads back to itself: take the link away");
     let device = refusal(|file| symlink("/dev/null", file).expect("a link")).await;
     assert_refused(&device, RefusalKind::Io, "regular file");
     let fifo = |file: &Path| {
@@ -100,6 +108,29 @@ async fn what_is_no_file() {
     assert_refused(&refused, RefusalKind::Io, "regular file");
     let socket = |file: &Path| drop(std::os::unix::net::UnixListener::bind(file).expect("a socket"));
     assert_eq!(refusal(socket).await.kind, RefusalKind::Io);
+}
+
+#[test]
+fn who_names_what_is_no_file_is_not_told_to_take_it_away() {
+    let folder = folder_with(&[]);
+    let (dangling, in_circles) = (folder.path().join("dangling.so"), folder.path().join("circle.so"));
+    symlink("gone.so", &dangling).expect("a link");
+    symlink(&in_circles, &in_circles).expect("a link");
+    for (file, mention) in [
+        (folder.path(), "it is a folder; give the file"),
+        (Path::new("/dev/null"), "it is not a regular file; give the file"),
+        (&folder.path().join("absent.so"), "give the path of a file that is there"),
+        (&dangling, "a link to gone.so, which is not there; give the path"),
+        (&in_circles, "give the path of a file that is there"),
+    ] {
+        let registry = Registry::builder().default_plugin_path(false).plugin_file(file).build();
+        let registry = registry.expect("a registry");
+        let refusal = registry.inspect_file(file).expect_err("it is no plugin");
+        assert_refused(&refusal, RefusalKind::Io, mention);
+        assert!(!refusal.message.contains("away"), "{refusal}");
+        let listed = registry.plugins().into_iter().find(|plugin| plugin.origin.path() == Some(file));
+        assert_eq!(listed.expect("it is listed").state, PluginState::Refused(refusal));
+    }
 }
 
 #[test]

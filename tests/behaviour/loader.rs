@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use endpoints::{ErrorKind, Origin, PlaceOutcome, PlaceSource, PluginState, RefusalKind, Registry};
+use endpoints::{ErrorKind, Origin, Place, PlaceOutcome, PlaceSource, PluginState, RefusalKind, Registry};
 
 use crate::support::{assert_kind, built, copy, exchange, file_name, files, folder_with, port};
 use endpoints_tests::object::{patched, replaced};
@@ -138,6 +138,25 @@ fn preferences_turn_the_order_round() {
     {
         assert_kind(&builder().prefer(scheme, plugin).build().expect_err(plugin), ErrorKind::InvalidSetting);
     }
+}
+
+#[test]
+fn a_preferred_file_is_known_by_any_path_and_told_by_its_own() {
+    let (folder, links) = (folder_with(&[TCP]), folder_with(&[]));
+    let file = folder.path().join(file_name(TCP));
+    symlink(folder.path(), links.path().join("folder")).expect("a link");
+    symlink(&file, links.path().join("tcp")).expect("a link");
+    let builder = || Registry::builder().default_plugin_path(false).plugin_path(folder.path());
+    for path in [links.path().join("folder").join(file_name(TCP)), links.path().join("tcp"), file.clone()] {
+        let registry = builder().prefer("tcp", path.to_str().expect("UTF-8")).build().expect("a registry");
+        assert_eq!(provider(&registry, "tcp"), Origin::File(file.clone()), "{}", path.display());
+    }
+    // The built-in one has the same name: the file is told by its path.
+    let error = builder().prefer("tcp", file_name(TCP)).build().expect_err("no such file here");
+    let path = file.to_str().expect("UTF-8");
+    assert_eq!(error.expected(), ["endpoints-plugin-tcp", path]);
+    assert_eq!(error.suggestion(), Some(path));
+    assert!(error.message().ends_with(&format!("provides tcp: endpoints-plugin-tcp, {path}")), "{error}");
 }
 
 #[test]
@@ -279,8 +298,8 @@ fn the_environment_names_places() {
         let found: Vec<_> =
             places.iter().map(|place| (place.directory.as_path(), place.source.name())).collect();
         let folders: Vec<_> = env::split_paths(&expected).collect();
-        let sources =
-            ["given", "ENDPOINTS_PLUGIN_PATH", "ENDPOINTS_PLUGIN_PATH", "user data", "system", "system"];
+        let named = "ENDPOINTS_PLUGIN_PATH";
+        let sources = ["given", named, named, named, "user data", "system", "system"];
         let expected: Vec<_> = folders.iter().map(PathBuf::as_path).zip(sources).collect();
         assert_eq!(found, expected);
         assert_eq!(
@@ -289,6 +308,13 @@ fn the_environment_names_places() {
             "the first wins"
         );
         assert_eq!(provider(&registry, "tcp"), Origin::BuiltIn);
+        assert_eq!(places[2].outcome, PlaceOutcome::Relative, "the working directory has plugins");
+        let problems: Vec<String> = places.iter().filter_map(Place::problem).collect();
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        let error = registry.client("nobody:").expect_err("an unknown scheme");
+        for problem in problems {
+            assert!(error.message().contains(&problem), "{error}");
+        }
         registry.client("pass:tcp\\:h\\:80").expect("it can be used");
         return;
     }
@@ -297,12 +323,15 @@ fn the_environment_names_places() {
     let [first, second, data] = [&first, &second, &data].map(tempfile::TempDir::path);
     let system = ["/usr/local/lib/endpoints/plugins", "/usr/lib/endpoints/plugins"].map(Path::new);
     let user = data.join("endpoints/plugins");
-    let expected = [Path::new("/given"), first, second, &user, system[0], system[1]];
+    let expected = [Path::new("/given"), first, Path::new("."), second, &user, system[0], system[1]];
     let child = Command::new(env::current_exe().expect("this test"))
         .args(["--exact", "loader::the_environment_names_places"])
         .env(EXPECTED, env::join_paths(expected).expect("paths"))
-        // The empty part would be the working directory.
-        .env("ENDPOINTS_PLUGIN_PATH", env::join_paths([first, Path::new(""), second]).expect("paths"))
+        // The empty part would be the working directory, as the one after it is.
+        .env(
+            "ENDPOINTS_PLUGIN_PATH",
+            env::join_paths([first, Path::new(""), Path::new("."), second]).expect("paths"),
+        )
         .env("XDG_DATA_HOME", data)
         .current_dir(second)
         .output()

@@ -37,17 +37,18 @@ fn excerpts_are_parts_of_the_files() {
 #[test]
 fn the_command_builds_a_plugin() {
     let (folder, command) = blocks("build").remove(0);
-    let copy = tempfile::tempdir().expect("a folder");
+    let around = tempfile::tempdir().expect("a folder");
+    let copy = around.path().join("plugin");
+    fs::create_dir(&copy).expect("a folder");
     for entry in fs::read_dir(page::root().join(&folder)).expect("the plugin") {
         let entry = entry.expect("a file");
-        fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("a copy");
+        fs::copy(entry.path(), copy.join(entry.file_name())).expect("a copy");
     }
-    symlink(page::root(), copy.path().join("endpoints")).expect("a link to the repository");
-    let built =
-        Command::new("sh").arg("-c").arg(&command).current_dir(copy.path()).output().expect("a shell");
+    symlink(page::root(), around.path().join("endpoints")).expect("a link to the repository");
+    let built = Command::new("sh").arg("-c").arg(&command).current_dir(&copy).output().expect("a shell");
     assert!(built.status.success(), "{command}{}", String::from_utf8_lossy(&built.stderr));
     let registry =
-        Registry::builder().default_plugin_path(false).plugin_path(copy.path()).build().expect("a registry");
+        Registry::builder().default_plugin_path(false).plugin_path(&copy).build().expect("a registry");
     let plugin =
         registry.plugins().into_iter().find(|plugin| plugin.origin.path().is_some()).expect("it is found");
     assert_eq!(plugin.state, PluginState::Available);

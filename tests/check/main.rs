@@ -5,3 +5,4 @@ mod harness;
 mod mutants;
 mod output;
 mod plugins;
+mod requests;

@@ -57,28 +57,23 @@ fn wrappers_pass() {
     assert!(passed >= 20 && !skipped.contains(&"secrets".to_owned()), "{passed}, {skipped:?}");
 }
 
-/// Arguments for the plugin of TLS, and the folder with the files that they name.
+/// The arguments for the plugin of TLS that the book shows, and the folder with the files that they name.
 fn certificates_of_ones_own() -> (TempDir, Vec<OsString>) {
     let folder = tempfile::tempdir().expect("a folder");
     make_certificates(folder.path()).expect("certificates");
-    let path = |name: &str| folder.path().join(name);
-    let of = |name: &str, value: &Path| {
-        [OsString::from("--argument"), [name, "="].concat().into()].map(|mut text| {
-            if text != "--argument" {
-                text.push(value);
-            }
-            text
-        })
+    let page = include_str!("../../docs/src/checking.md").replace("\\\n", "");
+    let command =
+        page.lines().find_map(|line| line.strip_prefix("endpoints check-plugin libendpoints_plugin_tls.so "));
+    let words = command.expect("the page checks the plugin of TLS").split_whitespace();
+    let within = |word: &str| match word.split_once('=') {
+        Some((name, value)) if folder.path().join(value).exists() => {
+            let mut argument = OsString::from(format!("{name}="));
+            argument.push(folder.path().join(value));
+            argument
+        }
+        _ => word.into(),
     };
-    let arguments = [
-        of("certificate", &path("server.pem")),
-        of("privateKey", &path("server.pem")),
-        of("certKey", &path("server.pem")),
-        of("trustRoots", &path("ca.crt")),
-        of("caCertsDir", &path("trust")),
-        of("host", Path::new("localhost")),
-    ];
-    let arguments = arguments.concat();
+    let arguments = words.map(within).collect();
     (folder, arguments)
 }
 

@@ -4,6 +4,7 @@ mod connections;
 mod errors;
 mod harness;
 mod new_plugin;
+mod places;
 mod plugins;
 mod relay;
 mod results;

@@ -243,6 +243,7 @@ fn wrong_requests_name_what_is_wrong_and_leave_nothing() {
     let inside = format!("give {root}/plugin-api");
     for (arguments, reason) in [
         (&["My_Thing"][..], "small letter from a to z; my-thing would do"),
+        (&["foo--bar"], "- stands twice in a row, which Rust warns of; foo-bar would do"),
         (&["type"], "it is a keyword of Rust; my-type would do"),
         (&["tcp"], "the scheme is built in; my-tcp would do"),
         (&["../x"], "it is a path, and the folder is made where the command runs; x would do"),

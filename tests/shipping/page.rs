@@ -3,8 +3,9 @@
 use std::fs;
 use std::io::{Read, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use endpoints::{PluginRule, PluginState, Refusal, Registry};
 use endpoints_tests::build::files;
 use endpoints_tests::object::{built, compiled, manifest, patched, record, replaced, write};
+use serde_json::Value;
 
 use crate::harness::{LIMIT, built as built_command, run};
 use crate::{is_root, missing, skip};
@@ -63,6 +65,23 @@ fn refusal(make: &dyn Fn(&Path), deny: &[&str], allow: &[&str]) -> Refusal {
     refused.last().expect("a file is refused")
 }
 
+/// Why another user than root, who can read everything, cannot use a file.
+fn refusal_to_another_user() -> Value {
+    let all = tempfile::tempdir().expect("a folder");
+    let (command, folder) = (all.path().join("endpoints"), all.path().join("plugins"));
+    fs::copy(built_command("endpoints"), &command).expect("a copy");
+    fs::create_dir(&folder).expect("a folder");
+    patched(TCP, &folder.join("a.so"), |bytes| bytes);
+    for (path, mode) in [(all.path(), 0o755), (&folder, 0o755), (&folder.join("a.so"), 0o600)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its mode");
+    }
+    let mut command = Command::new(&command);
+    command.args(["list-plugins", "--json", "--refused", "--no-default-plugin-path", "--plugin-path"]);
+    let output = command.arg(&folder).uid(54_321).gid(54_321).output().expect("the command starts");
+    let mut listed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    listed["plugins"][0]["reason"].take()
+}
+
 #[test]
 fn messages_are_those_of_the_page() {
     if !is_root() {
@@ -86,6 +105,8 @@ fn messages_are_those_of_the_page() {
     let schemes = r#"{"schemes":[]}"#;
     let made: Vec<Row> = vec![
         (Box::new(|file: &Path| fs::create_dir(file).expect("a folder")), &[], &[]),
+        (Box::new(|file: &Path| symlink("gone.so", file).expect("a link")), &[], &[]),
+        (Box::new(|file: &Path| symlink(file, file).expect("a link")), &[], &[]),
         (Box::new(|file: &Path| write(file, b"text")), &[], &[]),
         (Box::new(half), &[], &[]),
         (
@@ -153,8 +174,13 @@ fn messages_are_those_of_the_page() {
             &[],
         ),
     ];
-    let table = table();
+    let is_about_rights = |row: &(&str, &str)| row.1.ends_with("; let the running user read it");
+    let (about_rights, table): (Vec<_>, Vec<_>) = table().into_iter().partition(is_about_rights);
     assert_eq!(table.len(), made.len(), "one for each row");
+    let [(kind, page)] = *about_rights else { panic!("{about_rights:?}") };
+    let told = refusal_to_another_user();
+    assert_eq!(told["kind"], kind);
+    assert!(told["message"].as_str().is_some_and(|message| is_like(message, page)), "{told}");
     for ((kind, page), (make, deny, allow)) in table.into_iter().zip(made) {
         let refusal = refusal(&*make, deny, allow);
         assert_eq!(refusal.kind.name(), kind, "{refusal}");

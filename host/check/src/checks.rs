@@ -6,6 +6,7 @@ use endpoints::manifest::SchemeKind;
 use serde::{Deserialize, Serialize};
 
 use crate::finding::Verdict;
+use crate::request;
 use crate::subject::Subject;
 use crate::task::Task;
 
@@ -120,6 +121,10 @@ macro_rules! traffic {
         traffic($name, $holds, |subject| Box::pin($run(subject)))
     };
 }
+
+/// What is done before all checks, where values were given for it: see [`request::can_be_made`].
+pub(crate) static GIVEN: Check =
+    making("given", "endpoints can be made of what was given", request::can_be_made);
 
 pub(crate) static ALL: &[Check] = &[
     // The file.

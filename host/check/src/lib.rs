@@ -4,6 +4,8 @@
 //! plugin and not the end. The program that checks runs itself again for that: it gives [`Checker::new`] a command that
 //! ends in a call of [`serve`].
 //!
+//! [`Checker::review`] tells beforehand whether what is asked for makes sense, so that nothing that was given is passed over.
+//!
 //! Wrappers are checked around connections in memory that behave badly on purpose. Transports are checked over whatever
 //! they connect; on this machine alone, as far as their manifest lets one say so.
 //!
@@ -42,6 +44,7 @@ mod process;
 mod reach;
 mod registry;
 mod report;
+mod request;
 mod subject;
 mod task;
 mod values;

@@ -7,26 +7,29 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use endpoints::manifest::Scheme;
-use endpoints::{Description, Refusal, Registry};
+use endpoints::manifest::{Scheme, SchemeKind};
+use endpoints::{Description, Refusal, RefusalKind, Registry};
+use tempfile::TempDir;
 
 use crate::checks::{self, Check, Level, Run};
 use crate::process::Process;
 use crate::report::{CheckResult, Report};
+use crate::request::scheme_of;
 use crate::task::{Outcome, Task};
 
 /// Checks plugin files.
 #[derive(Debug)]
 pub struct Checker {
     program: fn() -> Command,
-    level: Level,
+    pub(crate) level: Level,
     time_limit: Duration,
     jobs: usize,
-    only: Vec<String>,
+    pub(crate) only: Vec<String>,
+    folder: Option<PathBuf>,
     plugin_path: Vec<PathBuf>,
-    arguments: Vec<(String, Vec<u8>)>,
-    servers: Vec<Vec<u8>>,
-    clients: Vec<Vec<u8>>,
+    pub(crate) arguments: Vec<(String, Vec<u8>)>,
+    pub(crate) servers: Vec<Vec<u8>>,
+    pub(crate) clients: Vec<Vec<u8>>,
 }
 
 impl Checker {
@@ -41,6 +44,7 @@ impl Checker {
             time_limit: Duration::from_secs(60),
             jobs,
             only: Vec::new(),
+            folder: None,
             plugin_path: Vec::new(),
             arguments: Vec::new(),
             servers: Vec::new(),
@@ -69,10 +73,18 @@ impl Checker {
         self
     }
 
-    /// Does only the check of this name; may be called for several.
+    /// Does only the check of this name, where the level does it; may be called for several.
     #[must_use]
     pub fn only(mut self, check: impl Into<String>) -> Self {
         self.only.push(check.into());
+        self
+    }
+
+    /// A folder for what the checks write, which whoever gives it takes away: even where the program is ended by a signal. One
+    /// is made, and taken away, for each file otherwise.
+    #[must_use]
+    pub fn temporary_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
         self
     }
 
@@ -117,6 +129,7 @@ impl Checker {
             // The refusal says it in the words of all refusals.
             Err(_) => file.to_owned(),
         };
+        let folder = self.folder()?;
         let inspected = Registry::builder()
             .allow_abort(true)
             .build()
@@ -136,47 +149,68 @@ impl Checker {
             manifests.iter().map(|one| (one.build.name.clone(), one.build.version.to_string())).collect();
         let mut report = Report { file: file.clone(), plugins, results: Vec::new() };
         let of_file = self.of_file(&file, &schemes);
-        self.run_all(of_file, &mut report.results, &mut done);
+        self.run_all(in_folder(of_file, &folder), &mut report.results, &mut done);
         let loads =
             !report.results.iter().any(|one| is_gate(one) && matches!(one.outcome, Outcome::Failed(_)));
         for scheme in declared {
-            let tasks = self.of_scheme(&file, &schemes, scheme);
+            let (tasks, others) = self.of_scheme(&file, &schemes, scheme);
             if loads {
-                self.run_scheme(tasks, &mut report.results, &mut done);
+                self.run_scheme(in_folder(tasks, &folder), &mut report.results, &mut done);
             } else {
                 skip_all(tasks, "the plugin does not load", &mut report.results, &mut done);
             }
+            let reason = match scheme.kind {
+                SchemeKind::Wrapper => "the check is about transports, and the scheme is a wrapper",
+                _ => "the check is about wrappers, and the scheme is a transport",
+            };
+            skip_all(others, reason, &mut report.results, &mut done);
         }
         Ok(report)
     }
 
-    fn of_file(&self, file: &Path, schemes: &[String]) -> Vec<(&'static Check, Task)> {
+    /// Where the checks write.
+    pub(crate) fn folder(&self) -> Result<TempDir, Refusal> {
+        let parent = self.folder.clone().unwrap_or_else(std::env::temp_dir);
+        tempfile::tempdir_in(&parent).map_err(|error| {
+            // Mostly it is the parent that is not there, and not the name that was to be.
+            let error = std::fs::read_dir(&parent).err().unwrap_or(error);
+            let message = format!(
+                "no folder can be made in {}, the folder for temporary files: {error}; name another one with TMPDIR",
+                parent.display()
+            );
+            Refusal { kind: RefusalKind::Io, message }
+        })
+    }
+
+    fn of_file(&self, file: &Path, schemes: &[String]) -> Tasks {
         let wanted = self.wanted().filter(|check| matches!(check.run, Run::File(_)));
         wanted.map(|check| (check, self.task(check, file, schemes, None))).collect()
     }
 
-    fn of_scheme(&self, file: &Path, schemes: &[String], scheme: &Scheme) -> Vec<(&'static Check, Task)> {
-        let is_about = |check: &&Check| {
-            !matches!(check.run, Run::File(_)) && check.kind.is_none_or(|kind| kind == scheme.kind)
+    /// The checks of a scheme, and those that were named though they are about the other kind.
+    fn of_scheme(&self, file: &Path, schemes: &[String], scheme: &Scheme) -> (Tasks, Tasks) {
+        let is_about = |check: &Check| check.kind.is_none_or(|kind| kind == scheme.kind);
+        let wanted = self.wanted().filter(|check| !matches!(check.run, Run::File(_)));
+        let (about, others): (Vec<_>, Vec<_>) = wanted.partition(|check| is_about(check));
+        let tasks = |checks: Vec<&'static Check>| {
+            let task = |check| (check, self.task(check, file, schemes, Some(&scheme.name)));
+            checks.into_iter().map(task).collect()
         };
-        let wanted = self.wanted().filter(is_about);
-        wanted.map(|check| (check, self.task(check, file, schemes, Some(&scheme.name)))).collect()
+        (tasks(about), if self.only.is_empty() { Tasks::new() } else { tasks(others) })
     }
 
     /// The checks that are asked for.
     fn wanted(&self) -> impl Iterator<Item = &'static Check> {
-        let is_wanted = |check: &&Check| {
-            let named = self.only.iter().any(|name| name == check.name);
-            named || (self.only.is_empty() && check.level <= self.level)
-        };
-        checks::ALL.iter().filter(is_wanted)
+        let is_named =
+            |check: &&Check| self.only.is_empty() || self.only.iter().any(|name| name == check.name);
+        checks::ALL.iter().filter(is_named).filter(|check| check.level <= self.level)
     }
 
-    fn task(&self, check: &Check, file: &Path, schemes: &[String], scheme: Option<&str>) -> Task {
+    pub(crate) fn task(&self, check: &Check, file: &Path, schemes: &[String], scheme: Option<&str>) -> Task {
         let given = |all: &[Vec<u8>]| {
             let is_of = |text: &&Vec<u8>| {
                 let description = Description::parse(text.as_slice());
-                description.is_ok_and(|one| Some(&*String::from_utf8_lossy(&one.scheme())) == scheme)
+                description.is_ok_and(|one| Some(&*scheme_of(&one)) == scheme)
             };
             all.iter().find(is_of).cloned()
         };
@@ -185,6 +219,7 @@ impl Checker {
             file: file.to_owned(),
             schemes: schemes.to_vec(),
             scheme: scheme.map(str::to_owned),
+            folder: PathBuf::new(),
             plugin_path: self.plugin_path.clone(),
             arguments: self.arguments.clone(),
             server: given(&self.servers),
@@ -198,7 +233,7 @@ impl Checker {
     /// Does the checks of a scheme; where one fails that others stand on, those are skipped.
     fn run_scheme(
         &self,
-        mut tasks: Vec<(&'static Check, Task)>,
+        mut tasks: Tasks,
         results: &mut Vec<CheckResult>,
         done: &mut impl FnMut(&CheckResult),
     ) {
@@ -215,28 +250,30 @@ impl Checker {
     }
 
     /// Does checks, several at once; the results come in the order of the checks.
-    fn run_all(
-        &self,
-        tasks: Vec<(&'static Check, Task)>,
-        results: &mut Vec<CheckResult>,
-        done: &mut impl FnMut(&CheckResult),
-    ) {
+    fn run_all(&self, tasks: Tasks, results: &mut Vec<CheckResult>, done: &mut impl FnMut(&CheckResult)) {
+        let threads = self.jobs.min(tasks.len());
         let queue = Mutex::new(tasks.into_iter().enumerate());
         let (sender, finished) = mpsc::channel();
         let mut waiting = BTreeMap::new();
         let mut next = 0;
+        let work = |sender: mpsc::Sender<_>| {
+            loop {
+                let task = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some((place, (check, task))) = task else { return };
+                if sender.send((place, self.run(check, &task))).is_err() {
+                    return;
+                }
+            }
+        };
         thread::scope(|scope| {
-            for _ in 0..self.jobs {
-                let (queue, sender) = (&queue, sender.clone());
-                scope.spawn(move || {
-                    loop {
-                        let task = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-                        let Some((place, (check, task))) = task else { return };
-                        if sender.send((place, self.run(check, &task))).is_err() {
-                            return;
-                        }
-                    }
-                });
+            let start = || {
+                let sender = sender.clone();
+                thread::Builder::new().spawn_scoped(scope, || work(sender)).is_ok()
+            };
+            let started = (0..threads).take_while(|_| start()).count();
+            // Where the system gives fewer threads than were asked for, those have to do, or this one.
+            if started == 0 {
+                work(sender.clone());
             }
             drop(sender);
             for (place, result) in finished {
@@ -250,12 +287,22 @@ impl Checker {
         });
     }
 
-    fn run(&self, check: &'static Check, task: &Task) -> CheckResult {
+    pub(crate) fn run(&self, check: &'static Check, task: &Task) -> CheckResult {
         let began = Instant::now();
-        let (outcome, log) = match Process::start((self.program)(), task) {
+        // It is gone when the process is.
+        let own = tempfile::tempdir_in(&task.folder);
+        let started = own.as_ref().map_err(ToString::to_string).and_then(|own| {
+            let task = Task { folder: own.path().to_owned(), ..task.clone() };
+            Process::start((self.program)(), &task).map_err(|error| error.to_string())
+        });
+        let (mut outcome, log) = match started {
             Ok(process) => process.judge(self.time_limit, check.name),
             Err(error) => (Outcome::Failed(format!("its process cannot be started: {error}")), String::new()),
         };
+        if let Ok(own) = &own {
+            // What differs from check to check by that alone is the same.
+            outcome.replace(own.path(), &task.folder);
+        }
         let log = if outcome == Outcome::Passed { String::new() } else { log };
         CheckResult {
             check: check.into(),
@@ -267,16 +314,20 @@ impl Checker {
     }
 }
 
+type Tasks = Vec<(&'static Check, Task)>;
+
+fn in_folder(mut tasks: Tasks, folder: &TempDir) -> Tasks {
+    for (_, task) in &mut tasks {
+        folder.path().clone_into(&mut task.folder);
+    }
+    tasks
+}
+
 fn is_gate(result: &CheckResult) -> bool {
     checks::ALL.iter().any(|check| check.gate && check.name == result.check.name)
 }
 
-fn skip_all(
-    tasks: Vec<(&'static Check, Task)>,
-    reason: &str,
-    results: &mut Vec<CheckResult>,
-    done: &mut impl FnMut(&CheckResult),
-) {
+fn skip_all(tasks: Tasks, reason: &str, results: &mut Vec<CheckResult>, done: &mut impl FnMut(&CheckResult)) {
     for (check, task) in tasks {
         let result = CheckResult {
             check: check.into(),

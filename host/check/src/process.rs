@@ -29,7 +29,7 @@ impl Process {
     pub(crate) fn start(mut command: Command, task: &Task) -> io::Result<Self> {
         let (channel, far) = UnixStream::pair()?;
         // Files, as nobody has to read them while the check runs.
-        let (stdout, stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
+        let (stdout, stderr) = (tempfile::tempfile_in(&task.folder)?, tempfile::tempfile_in(&task.folder)?);
         let child = command
             .stdin(Stdio::from(OwnedFd::from(far)))
             .stdout(stdout.try_clone()?)

@@ -3,7 +3,7 @@
 use endpoints::{ClientEndpoint, Description, Listener};
 
 use crate::finding::{Step, Verdict, skips};
-use crate::subject::{Subject, is_nested, not_made, set};
+use crate::subject::{Subject, is_nested, set};
 use crate::values::stands_around;
 
 impl Subject {
@@ -64,7 +64,7 @@ impl Subject {
                 }
             }
         }
-        self.make_client(&arguments).map_err(|error| not_made("client", self.name(), &error))
+        self.make_client(&arguments).map_err(|error| self.not_made(false, &error))
     }
 
     /// A server endpoint of the very address that a listener has, where that is known.

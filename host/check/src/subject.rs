@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use endpoints::manifest::{ParameterType, Role, Scheme, SchemeKind};
+use endpoints::manifest::{Parameter, ParameterType, Role, Scheme, SchemeKind};
 use endpoints::{ClientEndpoint, Connection, Error, ErrorKind, Listener, Registry, ServerEndpoint};
 use tempfile::TempDir;
 
@@ -18,7 +18,8 @@ pub(crate) struct Subject {
     pub(crate) registry: Registry,
     pub(crate) scheme: Scheme,
     pub(crate) task: Task,
-    folder: TempDir,
+    /// One of its own, where the task's is another's.
+    folder: Option<TempDir>,
     /// See [`Values::suffix`].
     suffix: String,
     /// How many names in memory were given.
@@ -43,9 +44,9 @@ impl Subject {
         let scheme = manifest.plugin.schemes.iter().find(|scheme| *scheme.name == *name).cloned();
         let scheme =
             scheme.ok_or_else(|| Finding::Fails(format!("the scheme {name} is not in the manifest")))?;
-        let folder = tempfile::tempdir().step("making a temporary folder")?;
         let suffix = format!("-{}", std::process::id());
-        let mut subject = Self { registry, scheme, task: task.clone(), folder, suffix, names: Cell::new(0) };
+        let task = task.clone();
+        let mut subject = Self { registry, scheme, task, folder: None, suffix, names: Cell::new(0) };
         if subject.server().is_err() {
             // Not every text is free.
             subject.suffix.clear();
@@ -57,11 +58,12 @@ impl Subject {
     pub(crate) fn given(&self, name: &str, value: &[u8]) -> Verdict<Self> {
         let mut task = self.task.clone();
         task.arguments.insert(0, (name.to_owned(), value.to_vec()));
+        let folder = tempfile::tempdir_in(&task.folder).step("making a temporary folder")?;
         Ok(Self {
             registry: self.registry.clone(),
             scheme: self.scheme.clone(),
             task,
-            folder: tempfile::tempdir().step("making a temporary folder")?,
+            folder: Some(folder),
             suffix: self.suffix.clone(),
             names: Cell::new(self.names.get()),
         })
@@ -104,7 +106,7 @@ impl Subject {
         Values {
             scheme: &self.scheme,
             suffix: &self.suffix,
-            folder: self.folder.path(),
+            folder: self.folder.as_ref().map_or(&*self.task.folder, TempDir::path),
             given: &self.task.arguments,
         }
     }
@@ -127,7 +129,7 @@ impl Subject {
             return self.registry.server(given).step("making the server endpoint that was given");
         }
         let arguments = self.values().server(inner)?;
-        self.make_server(&arguments).map_err(|error| not_made("server", self.name(), &error))
+        self.make_server(&arguments).map_err(|error| self.not_made(true, &error))
     }
 
     pub(crate) fn make_server(&self, arguments: &Arguments) -> Result<ServerEndpoint, Error> {
@@ -160,7 +162,39 @@ impl Subject {
     pub(crate) fn client_alone(&self, inner: &[u8]) -> Verdict<ClientEndpoint> {
         self.role(false)?;
         let arguments = self.values().client(inner)?;
-        self.make_client(&arguments).map_err(|error| not_made("client", self.name(), &error))
+        self.make_client(&arguments).map_err(|error| self.not_made(false, &error))
+    }
+
+    /// What it means that an endpoint cannot be made of the values that the manifest suggests: often that it needs a file.
+    pub(crate) fn not_made(&self, server: bool, error: &Error) -> Finding {
+        let (side, scheme) = (if server { "server" } else { "client" }, self.name());
+        let values = match self.given_at_fault(server, error) {
+            true => "with the values given by --argument",
+            false => "of the examples in the manifest",
+        };
+        let message = format!(
+            "no {side} endpoint can be made {values}: {}; give one that works with --{side} '{scheme}:…'",
+            told(error)
+        );
+        match error.kind() {
+            ErrorKind::NotFound | ErrorKind::PermissionDenied => Finding::Skips(message),
+            _ => Finding::Fails(message),
+        }
+    }
+
+    /// Whether an error is about a value that was given, and not about an example of the manifest.
+    pub(crate) fn given_at_fault(&self, server: bool, error: &Error) -> bool {
+        let Ok(role) = self.role(server) else { return false };
+        let given = |one: &Parameter| self.task.arguments.iter().any(|(name, _)| one.is_called(name));
+        let own = error.scheme().is_none_or(|scheme| scheme == self.name());
+        match error.argument().filter(|_| own).and_then(|name| role.parameter(name)) {
+            Some(parameter) => {
+                let needs_it = |one: &&Parameter| one.requires.contains(&parameter.name);
+                given(parameter) || role.parameters.iter().filter(needs_it).any(given)
+            }
+            // It is about no value alone, or about an endpoint inside.
+            None => role.parameters.iter().any(|one| given(one) && (own || is_nested(one.kind))),
+        }
     }
 
     /// A listener, and a connection to it.
@@ -218,18 +252,6 @@ impl Pair {
         expect(&mut self.far, b"ping", "what the client sent").await?;
         send(&mut self.far, b"pong!", "from the server").await?;
         expect(&mut self.near, b"pong!", "what the server sent").await
-    }
-}
-
-/// What it means that an endpoint cannot be made of the values that the manifest suggests: often that it needs a file.
-pub(crate) fn not_made(side: &str, scheme: &str, error: &Error) -> Finding {
-    let message = format!(
-        "no {side} endpoint can be made of the examples in the manifest: {}; give one that works with --{side} '{scheme}:…'",
-        told(error)
-    );
-    match error.kind() {
-        ErrorKind::NotFound | ErrorKind::PermissionDenied => Finding::Skips(message),
-        _ => Finding::Fails(message),
     }
 }
 

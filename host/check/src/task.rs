@@ -1,6 +1,6 @@
 //! What a child process is asked, and what it answers; both cross as JSON.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,8 @@ pub(crate) struct Task {
     pub(crate) schemes: Vec<String>,
     /// The one that is checked, unless it is the file.
     pub(crate) scheme: Option<String>,
+    /// A folder for what the check writes, which its parent makes and takes away.
+    pub(crate) folder: PathBuf,
     /// Where plugins of other schemes lie, for descriptions that were given.
     pub(crate) plugin_path: Vec<PathBuf>,
     /// Arguments that were given in place of the manifest's examples.
@@ -51,6 +53,13 @@ impl Outcome {
             Self::Failed(_) => "failed",
             Self::Warned(_) => "warned",
             Self::Skipped(_) => "skipped",
+        }
+    }
+
+    /// Writes one path for another.
+    pub(crate) fn replace(&mut self, path: &Path, other: &Path) {
+        if let Self::Failed(message) | Self::Warned(message) | Self::Skipped(message) = self {
+            *message = message.replace(&*path.to_string_lossy(), &other.to_string_lossy());
         }
     }
 

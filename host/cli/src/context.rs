@@ -90,7 +90,7 @@ pub(crate) fn wants_color(when: When) -> bool {
 }
 
 /// A folder that was named is meant: unlike a default place, it must be there, and open to be read.
-fn check_directory(path: &Path) -> Result<(), Error> {
+pub(crate) fn check_directory(path: &Path) -> Result<(), Error> {
     let problem = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => match std::fs::read_dir(path) {
             Ok(_) => return Ok(()),

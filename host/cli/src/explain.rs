@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::context::Context;
 use crate::failure::Outcome;
-use crate::output::{bytes_json, origin_json, print, print_json, shown, table};
+use crate::output::{bytes_json, harmless, origin_json, print, print_json, shown, table};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -89,11 +89,8 @@ fn draw(explanation: &Explanation, indent: &str, text: &mut String) {
     for line in table(&rows).lines() {
         text.push_str(&format!("{indent}{more}{line}\n"));
     }
-    let facts: Vec<_> = explanation
-        .facts
-        .iter()
-        .map(|(name, value)| vec![name.clone(), crate::output::harmless(value)])
-        .collect();
+    let facts: Vec<_> =
+        explanation.facts.iter().map(|(name, value)| vec![name.clone(), harmless(value)]).collect();
     for line in table(&facts).lines() {
         text.push_str(&format!("{indent}{more}{line}\n"));
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::output::{print, print_json, table};
+use crate::output::{harmless, print, print_json, scheme_alone, table};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -25,6 +25,10 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
     let registry = context.registry()?;
     let subject = options.subject;
     let is_file = subject.as_bytes().contains(&b'/') || subject.as_bytes().ends_with(b".so");
+    // A path may have a colon in it, and so may a description have a slash.
+    if !is_file || !Path::new(&subject).exists() {
+        scheme_alone("inspect", subject.as_bytes())?;
+    }
     if !is_file {
         let (manifest, origin) = registry.manifest(&subject.to_string_lossy())?;
         show(context, &[(manifest, origin)])?;
@@ -95,7 +99,8 @@ fn text(manifest: &Manifest, origin: &Origin) -> String {
             }
         }
     }
-    text
+    // Much of it comes from whoever wrote the plugin.
+    text.lines().map(|line| harmless(line) + "\n").collect()
 }
 
 fn describe(role: &Role, text: &mut String) {

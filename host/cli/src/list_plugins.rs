@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use endpoints::manifest::Scheme;
-use endpoints::{Origin, PluginReport, PluginState};
+use endpoints::{Origin, Place, PluginReport, PluginState};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -42,7 +42,9 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
         print_json(&json!({ "abi": major_minor(endpoints::PLUGIN_API), "plugins": plugins }))?;
     } else if plugins.is_empty() {
         let none = if refused { "no plugin is refused\n" } else { "no plugin was found\n" };
-        print(none.as_bytes())?;
+        let places = registry.places();
+        let problems = places.iter().filter_map(Place::problem).map(|problem| format!("{problem}\n"));
+        print(problems.fold(none.to_owned(), |text, problem| text + &problem).as_bytes())?;
     } else {
         let mut rows = vec![["name", "version", "schemes", "from", "state"].map(str::to_owned).to_vec()];
         rows.extend(plugins.iter().map(row));

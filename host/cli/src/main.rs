@@ -37,6 +37,10 @@ use crate::options::{Cli, Command, Global, With};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    // What check-plugin runs is no command for users, and none is suggested that clap does not know.
+    if arguments.get(1).is_some_and(|command| command == check_plugin::CHILD) {
+        return endpoints_check::serve();
+    }
     let Cli { global, command } = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return usage::report(error, &arguments),
@@ -51,7 +55,6 @@ fn main() -> ExitCode {
         Command::Listen(with) => run(global, with, listen::run),
         Command::Forward(with) => run(global, with, forward::run),
         Command::CheckPlugin(with) => run(global, with, check_plugin::run),
-        Command::CheckPluginChild => endpoints_check::serve(),
         Command::NewPlugin(with) => run(global, with, new_plugin::run),
     }
 }

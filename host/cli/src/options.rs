@@ -40,9 +40,6 @@ pub(crate) enum Command {
     Forward(With<forward::Options>),
     /// Drive plugin files through conformance checks, each in a process of its own
     CheckPlugin(With<check_plugin::Options>),
-    /// Does one of the checks: what check-plugin runs
-    #[command(name = check_plugin::CHILD, hide = true)]
-    CheckPluginChild,
     /// Write a crate to begin a plugin with
     NewPlugin(With<new_plugin::Options>),
 }
@@ -156,7 +153,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     endpoints::parse_duration(text).map_err(|error| error.message().to_owned())
 }
 
-/// A length of time that is not nothing.
+/// A length of time that is not nothing, of an option that is no limit where it is left out.
 pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("no time at all; leave the option out for no limit".to_owned()),

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
-use endpoints::{Address, Error, Origin};
+use endpoints::{Address, Error, ErrorKind, Origin};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -40,6 +40,19 @@ pub(crate) fn shown(bytes: &[u8]) -> String {
 /// One line of text without what would steer the terminal.
 pub(crate) fn harmless(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// Fails where a description, or nothing, is given for a scheme; it may have secrets, so that the scheme alone is told.
+pub(crate) fn scheme_alone(taker: &str, given: &[u8]) -> Result<(), Error> {
+    let message = match given.iter().position(|byte| *byte == b':') {
+        None if given.is_empty() => format!("{taker} takes a scheme, as in {taker} tcp"),
+        None => return Ok(()),
+        Some(colon) => {
+            let scheme = String::from_utf8_lossy(&given[..colon]);
+            format!("{taker} takes a scheme alone, and not a description: {taker} {scheme}")
+        }
+    };
+    Err(Error::new(ErrorKind::InvalidSetting, message))
 }
 
 pub(crate) fn error_json(error: &Error) -> Value {

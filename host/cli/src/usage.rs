@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ColorChoice, CommandFactory};
+use clap::{ColorChoice, Command, CommandFactory};
 use serde_json::json;
 
 use crate::options::Cli;
@@ -20,7 +20,7 @@ pub(crate) fn report(error: clap::Error, arguments: &[OsString]) -> ExitCode {
         let written = io::stdout().lock().write_all(text.as_bytes());
         return if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let error = without_values(error, given.json);
+    let error = without_values(error, arguments, given.json);
     if given.json {
         let _ = writeln!(io::stderr(), "{}", as_json(&error));
     } else {
@@ -62,14 +62,25 @@ impl Given {
 }
 
 /// The error without an argument that is out of place: it may be part of a description, and its secret.
-fn without_values(error: clap::Error, json: bool) -> clap::Error {
+fn without_values(error: clap::Error, arguments: &[OsString], json: bool) -> clap::Error {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.as_str(),
         _ => "",
     };
+    let surplus = text(ContextKind::InvalidArg);
     let message = match error.kind() {
-        ErrorKind::UnknownArgument if !text(ContextKind::InvalidArg).starts_with('-') => {
-            "there are more arguments than the command takes; quote a description for the shell where it has spaces"
+        ErrorKind::UnknownArgument if !surplus.starts_with('-') => {
+            let mut cli = Cli::command();
+            cli.build();
+            let advice = |command: &Command| {
+                let after = |pair: &[OsString]| pair[0] == "--no-built-in" && pair[1] == *surplus;
+                // A description with its secret might stand there as well.
+                let is_list = !surplus.contains([':', '=']) && arguments.windows(2).any(after);
+                if is_list { format!("write --no-built-in={surplus}") } else { takes(command) }
+            };
+            let command = command_of(&error, &mut cli);
+            let message = format!("there are more arguments than the command takes; {}", advice(command));
+            return command.error(error.kind(), message);
         }
         ErrorKind::InvalidSubcommand if text(ContextKind::InvalidSubcommand).contains([':', '=']) => {
             "a command comes before descriptions: see --help"
@@ -80,11 +91,46 @@ fn without_values(error: clap::Error, json: bool) -> clap::Error {
     Cli::command().error(error.kind(), message)
 }
 
+/// The command whose usage an error shows.
+fn command_of<'a>(error: &clap::Error, cli: &'a mut Command) -> &'a mut Command {
+    let usage = match error.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(usage)) => usage.to_string(),
+        _ => String::new(),
+    };
+    let is_used = |command: &&Command| usage.split_whitespace().any(|word| word == command.get_name());
+    let name = cli.get_subcommands().find(is_used).map(|command| command.get_name().to_owned());
+    match name {
+        Some(name) if cli.find_subcommand(&name).is_some() => {
+            cli.find_subcommand_mut(&name).unwrap_or_else(|| unreachable!("{name} was found"))
+        }
+        _ => cli,
+    }
+}
+
+/// What a command takes beside options.
+fn takes(command: &Command) -> String {
+    let names: Vec<String> = command
+        .get_positionals()
+        .map(|one| one.get_value_names().unwrap_or_default().iter().map(ToString::to_string).collect())
+        .collect();
+    let takes_descriptions = names.iter().any(|name| matches!(&**name, "DESCRIPTION" | "SERVER" | "CLIENT"));
+    match names.as_slice() {
+        _ if takes_descriptions => "quote a description for the shell where it has spaces".to_owned(),
+        [] => format!("{} takes options alone", command.get_name()),
+        names => format!("{} takes one {}", command.get_name(), names.join(" and one ")),
+    }
+}
+
 fn as_json(error: &clap::Error) -> serde_json::Value {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => texts.first().cloned(),
         _ => None,
+    };
+    let suggestion = |kind| match error.get(kind) {
+        // Of several that are similar, the most similar one comes last.
+        Some(ContextValue::Strings(texts)) => texts.last().cloned(),
+        _ => text(kind),
     };
     let list = |kind| match error.get(kind) {
         Some(ContextValue::Strings(texts)) => Some(texts.clone()),
@@ -101,7 +147,7 @@ fn as_json(error: &clap::Error) -> serde_json::Value {
         "argument": text(ContextKind::InvalidArg),
         "span": null,
         "expected": expected.into_iter().find_map(list),
-        "suggestion": suggestions.into_iter().find_map(text),
+        "suggestion": suggestions.into_iter().find_map(suggestion),
         "retryable": false,
     } })
 }
@@ -120,7 +166,8 @@ mod tests {
 
     fn error(arguments: &[&str]) -> clap::Error {
         let error = Cli::try_parse_from([&["endpoints"], arguments].concat()).expect_err("wrong arguments");
-        without_values(error, true)
+        let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+        without_values(error, &arguments, true)
     }
 
     #[test]
@@ -129,11 +176,56 @@ mod tests {
             &["connect", "socks5:h:80:password=hunter2", "hunter2"][..],
             &["socks5:h:80:password=hunter2"],
             &["forward", "tcp:80", "tcp:h:80", "hunter2"],
+            &["list-plugins", "--no-built-in", "socks5:h:80:password=hunter2"],
         ] {
             let error = error(wrong);
             assert!(!error.to_string().contains("hunter2"), "{error}");
             assert!(!as_json(&error).to_string().contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_surplus_argument_is_told_by_what_its_command_takes() {
+        for (wrong, advice, usage) in [
+            (
+                &["new-plugin", "a", "b"][..],
+                "new-plugin takes one NAME",
+                "endpoints new-plugin [OPTIONS] <NAME>",
+            ),
+            (
+                &["list-plugins", "p", "greet"],
+                "list-plugins takes options alone",
+                "endpoints list-plugins [OPTIONS]",
+            ),
+            (
+                &["list-plugins", "--no-built-in", "tcp"],
+                "write --no-built-in=tcp",
+                "endpoints list-plugins [OPTIONS]",
+            ),
+            (
+                &["--json", "inspect", "A.so", "B.so"],
+                "inspect takes one SCHEME|FILE",
+                "endpoints inspect [OPTIONS] ",
+            ),
+            (&["explain", "--client", "a", "tcp:90"], "quote a description", "endpoints explain [OPTIONS] "),
+            (&["parse", "a", "b"], "quote a description", "endpoints parse [OPTIONS] "),
+            (&["listen", "tcp:80", "x"], "quote a description", "endpoints listen [OPTIONS] "),
+            (&["quote", "a", "b"], "quote takes one ", "endpoints quote [OPTIONS] "),
+        ] {
+            let text = error(wrong).to_string();
+            assert!(text.contains("there are more arguments than the command takes; "), "{wrong:?}: {text}");
+            assert!(text.contains(advice) && text.contains(usage), "{wrong:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn only_commands_for_users_are_suggested() {
+        for wrong in ["plugins", "newplugin", "checkplugin", "check-plugin-chil", "--json"] {
+            let error = error(&[wrong]);
+            assert!(!error.to_string().contains("child"), "{error}");
+            assert!(!as_json(&error).to_string().contains("child"), "{error}");
+        }
+        assert_eq!(as_json(&error(&["newplugin"]))["error"]["suggestion"], "new-plugin");
     }
 
     #[test]

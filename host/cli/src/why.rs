@@ -4,13 +4,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use endpoints::{Origin, PlaceOutcome, PluginReport, PluginState, Registry};
+use endpoints::{Origin, PluginReport, PluginState, Registry};
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::list_plugins::{name, shadowed_by};
-use crate::output::{bytes_json, harmless, origin_json, print, print_json};
+use crate::output::{bytes_json, harmless, origin_json, print, print_json, scheme_alone};
 
 /// A place, what was found in it, and what was decided about each plugin.
 struct Looked {
@@ -28,6 +28,7 @@ struct Decision {
 }
 
 pub(crate) fn run(context: &Context, registry: &Registry, scheme: &str) -> Outcome {
+    scheme_alone("--why", scheme.as_bytes())?;
     let scheme = scheme.to_ascii_lowercase();
     let plugins = registry.plugins();
     let places = places(context, registry, &plugins, &scheme);
@@ -65,24 +66,11 @@ fn places(context: &Context, registry: &Registry, plugins: &[PluginReport], sche
         outcome: if none { "left out by --no-built-in".to_owned() } else { "looked at".to_owned() },
         plugins: decide(&|origin| *origin == Origin::BuiltIn),
     }];
-    places.extend(registry.places().into_iter().map(|place| {
-        Looked {
-            place: bytes_json(place.directory.as_os_str().as_bytes()),
-            title: format!("{} ({})", harmless(&place.directory.to_string_lossy()), place.source.name()),
-            outcome: match &place.outcome {
-                PlaceOutcome::Read(1) => "1 file".to_owned(),
-                PlaceOutcome::Read(files) => format!("{files} files"),
-                PlaceOutcome::Absent => "no such directory".to_owned(),
-                PlaceOutcome::Ignored => {
-                    "ignored: the environment names it, and this process has rights that its \
-                                      user has not (set-user-ID or capabilities)"
-                        .to_owned()
-                }
-                PlaceOutcome::Unreadable(reason) => format!("cannot be read: {reason}"),
-                _ => String::new(),
-            },
-            plugins: decide(&|origin| origin.path().and_then(Path::parent) == Some(&place.directory)),
-        }
+    places.extend(registry.places().into_iter().map(|place| Looked {
+        place: bytes_json(place.directory.as_os_str().as_bytes()),
+        title: place.to_string(),
+        outcome: place.outcome.to_string(),
+        plugins: decide(&|origin| origin.path().and_then(Path::parent) == Some(&place.directory)),
     }));
     places
 }

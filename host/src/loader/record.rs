@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::{File, Metadata, OpenOptions};
+use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,6 +13,7 @@ use endpoints_plugin_api::manifest::{C_ENTRY_PREFIX, ENTRY_PREFIX, FORMAT, HEAD,
 use object::read::elf::{ElfFile, FileHeader, SectionHeader as _, Sym as _};
 use object::{Architecture, Object as _, ObjectKind, ObjectSection as _, ObjectSegment as _, ReadRef};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use semver::Version;
 
 use super::{Refusal, RefusalKind};
@@ -23,24 +25,62 @@ pub(super) struct Record {
     pub(super) entries: Arc<HashSet<String>>,
 }
 
-/// Why a file cannot be read, and what to do, where that is known.
-pub(super) fn unreadable(error: &std::io::Error) -> Refusal {
-    let advice = match error.kind() {
-        std::io::ErrorKind::NotFound => "; give the path of a file that is there",
-        std::io::ErrorKind::PermissionDenied => "; let the running user read it",
-        _ => "",
+/// Why a file is looked at, which says what to do where it is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Somebody named it.
+    Named,
+    /// It lies in a folder of plugins.
+    Found,
+}
+
+/// Why a file that is open cannot be read.
+pub(super) fn unreadable(error: &io::Error) -> Refusal {
+    Refusal::new(RefusalKind::Io, format!("it cannot be read: {error}"))
+}
+
+/// Why a file cannot be opened, and what to do.
+fn not_opened(path: &Path, reason: Reason, error: &io::Error) -> Refusal {
+    let in_circles = Errno::from_io_error(error) == Some(Errno::LOOP);
+    let message = match (error.kind(), std::fs::read_link(path), reason) {
+        (io::ErrorKind::PermissionDenied, ..) => {
+            format!("it cannot be read: {error}; let the running user read it")
+        }
+        (_, Ok(_), Reason::Found) if in_circles => {
+            "it is a link that leads back to itself: take the link away".to_owned()
+        }
+        (io::ErrorKind::NotFound, Ok(target), Reason::Found) => {
+            format!("it is a link to {}, which is not there: take the link away", target.display())
+        }
+        (io::ErrorKind::NotFound, Ok(target), Reason::Named) => {
+            format!(
+                "it is a link to {}, which is not there; give the path of a file that is",
+                target.display()
+            )
+        }
+        (io::ErrorKind::NotFound, Err(_), Reason::Found) => {
+            format!("it cannot be read: {error}; it was taken away: install it anew")
+        }
+        (.., Reason::Named) => format!("it cannot be read: {error}; give the path of a file that is there"),
+        (.., Reason::Found) => format!("it cannot be read: {error}"),
     };
-    Refusal::new(RefusalKind::Io, format!("it cannot be read: {error}{advice}"))
+    Refusal::new(RefusalKind::Io, message)
 }
 
 /// Opens a regular file. What is none is not opened at all: that waits for the other end of a FIFO, and for some devices
 /// has effects.
-pub(super) fn open(path: &Path) -> Result<(File, Metadata), Refusal> {
-    let io = |error: std::io::Error| unreadable(&error);
+pub(super) fn open(path: &Path, reason: Reason) -> Result<(File, Metadata), Refusal> {
+    let io = |error: io::Error| not_opened(path, reason, &error);
     let flags = i32::try_from(OFlags::PATH.bits()).unwrap_or(0);
     let place = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(io)?;
-    if !place.metadata().map_err(io)?.is_file() {
-        return Err(Refusal::new(RefusalKind::Io, "it is not a regular file: take it away"));
+    let there = place.metadata().map_err(io)?;
+    if !there.is_file() {
+        let message = match reason {
+            Reason::Found => "it is not a regular file: take it away",
+            Reason::Named if there.is_dir() => "it is a folder; give the file of a plugin",
+            Reason::Named => "it is not a regular file; give the file of a plugin",
+        };
+        return Err(Refusal::new(RefusalKind::Io, message));
     }
     let file = File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).map_err(io)?;
     let metadata = file.metadata().map_err(io)?;

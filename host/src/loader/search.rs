@@ -2,7 +2,10 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
+
+use crate::provider::Harmless;
 
 /// A directory where plugin files are looked for, and what came of it.
 #[derive(Clone, Debug)]
@@ -55,6 +58,46 @@ pub enum PlaceOutcome {
     Unreadable(String),
     /// The environment names it, and counts for nothing: the process has rights that its user has not.
     Ignored,
+    /// The environment names it by a relative path, which counts for nothing: it would mean the current directory.
+    Relative,
+}
+
+impl fmt::Display for PlaceOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(1) => f.write_str("1 file"),
+            Self::Read(files) => write!(f, "{files} files"),
+            Self::Absent => f.write_str("no such directory"),
+            Self::Unreadable(reason) => write!(f, "cannot be read: {reason}"),
+            Self::Ignored => f.write_str(
+                "ignored: the environment names it, and this process has rights that its user has not (set-user-ID or \
+                 capabilities)",
+            ),
+            Self::Relative => f.write_str("ignored: it is not absolute; write it from / on"),
+        }
+    }
+}
+
+/// What a person sees of a place: its directory, and why it is looked at.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", Harmless(&self.directory), self.source.name())
+    }
+}
+
+impl Place {
+    /// What is wrong with it, where the program or its user has named it: that there is no such directory, or why it is not
+    /// looked at. A default place need not be there.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let named = matches!(self.source, PlaceSource::Given | PlaceSource::Environment);
+        match self.outcome {
+            PlaceOutcome::Absent | PlaceOutcome::Unreadable(_) | PlaceOutcome::Relative if named => {
+                Some(format!("{self}: {}", self.outcome))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Where to look, in order.
@@ -93,6 +136,10 @@ fn look_as(raised: bool, directory: &Path, source: PlaceSource) -> (Vec<PathBuf>
     if raised && source.is_from_environment() {
         return (Vec::new(), PlaceOutcome::Ignored);
     }
+    if source.is_from_environment() && !directory.is_absolute() {
+        // It would mean the current directory, where no plugin is ever looked for.
+        return (Vec::new(), PlaceOutcome::Relative);
+    }
     plugin_files(directory)
 }
 
@@ -130,8 +177,8 @@ fn data_home(xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
 fn default_places(environment: &Environment) -> Vec<(PathBuf, PlaceSource)> {
     let mut places = Vec::new();
     if let Some(path) = &environment.plugin_path {
-        // Any other part would mean the current directory, where no plugin is ever looked for.
-        let parts = env::split_paths(path).filter(|part| part.is_absolute());
+        // An empty part names nothing: it is left over where a variable before it was not set.
+        let parts = env::split_paths(path).filter(|part| !part.as_os_str().is_empty());
         places.extend(parts.map(|part| (part, PlaceSource::Environment)));
     }
     if let Some(data) = &environment.data_home {
@@ -178,6 +225,8 @@ mod tests {
             [
                 "/a",
                 "/b",
+                ".",
+                "c",
                 "/home/u/.local/share/endpoints/plugins",
                 "/usr/local/lib/endpoints/plugins",
                 "/usr/lib/endpoints/plugins"
@@ -193,6 +242,15 @@ mod tests {
         assert_eq!(home(Some("x"), Some("y")), None);
         assert_eq!(home(Some("x"), Some("/home/u")), Some("/home/u/.local/share".into()));
         assert_eq!(home(Some("/data"), Some("/home/u")), Some("/data".into()));
+    }
+
+    #[test]
+    fn relative_places_of_the_environment_are_not_looked_at() {
+        for (source, counts) in [(PlaceSource::Environment, false), (PlaceSource::Given, true)] {
+            let (files, outcome) = look_as(false, Path::new("."), source);
+            assert_eq!(outcome == PlaceOutcome::Relative, !counts, "{source:?}: {outcome:?}");
+            assert!(files.is_empty());
+        }
     }
 
     #[test]

@@ -23,6 +23,15 @@ fn sound_manifests_are_read() {
 }
 
 #[test]
+fn unknown_fields_are_told_by_their_place() {
+    let manifest =
+        parameters(r#"{"name":"a","type":"text","requird":true},{"name":"b","type":"text","unt":"x"}"#);
+    let prefix = "schemes.0.client.parameters";
+    let expected = [format!("{prefix}.0.requird"), format!("{prefix}.1.unt")];
+    assert_eq!(manifest.unwrap().unknown_fields, expected);
+}
+
+#[test]
 fn unsound_manifests_are_refused_with_the_reason() {
     for (parameter, reason) in [
         (r#"{"name":"a","type":"text"},{"name":"a","type":"text"}"#, "declared twice"),
@@ -30,7 +39,7 @@ fn unsound_manifests_are_refused_with_the_reason() {
         (r#"{"name":"a","type":"nonsense"}"#, "unknown variant"),
         (r#"{"name":"a","type":"text","position":2}"#, "positions"),
         (r#"{"name":"a","type":"text","required":true,"default":"x"}"#, "required and has a default"),
-        (r#"{"name":"a","type":"integer","default":"x"}"#, "default of a"),
+        (r#"{"name":"a","type":"integer","default":"x"}"#, "the default of a: \"x\" is not a "),
         (r#"{"name":"a","type":"choice"}"#, "no choices"),
         (r#"{"name":"a","type":"rest"},{"name":"b","type":"text","position":1}"#, "leaves no position"),
         (r#"{"name":"a","type":"rest"},{"name":"b","type":"rest"}"#, "two parameters"),

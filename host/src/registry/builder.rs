@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use super::index::{Listed, built_ins, listed_built_in};
 use super::{Inner, Registry};
 use crate::BuiltIn;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, shown};
 use crate::loader::{PluginRule, Policy, SearchPath};
 use crate::services::HostServices;
 
@@ -160,7 +160,8 @@ fn check_left_out(schemes: &[String], built_in: &[Listed]) -> Result<(), Error> 
     match schemes.iter().find(|scheme| !known.iter().any(|known| known.eq_ignore_ascii_case(scheme))) {
         None => Ok(()),
         Some(scheme) => {
-            let message = format!("{scheme} is no built-in scheme; there are {}", known.join(", "));
+            let known_as = known.join(", ");
+            let message = format!("{} is no built-in scheme; there are {known_as}", shown(scheme.as_bytes()));
             Err(Error::new(ErrorKind::InvalidSetting, message).with_expected(known, scheme))
         }
     }

@@ -8,7 +8,7 @@ use endpoints_plugin_api::export::BuiltIn;
 
 use super::builder::{BuiltIns, Settings};
 use crate::error::{Error, ErrorKind, shown};
-use crate::loader::{self, FileSource, Place, Refusal, RefusalKind};
+use crate::loader::{self, FileSource, Place, PlaceOutcome, Reason, Refusal, RefusalKind};
 use crate::manifest::Manifest;
 use crate::provider::{Origin, Provider, SchemeEntry};
 
@@ -61,14 +61,18 @@ impl Index {
         let mut places = Vec::new();
         let mut names = HashMap::new();
         for path in &settings.search.files {
-            list_file(path, settings, &mut plugins, &mut names);
+            list_file(path, Reason::Named, settings, &mut plugins, &mut names);
         }
         for (directory, source) in settings.search.places() {
             let (files, outcome) = loader::look(&directory, source);
             for path in files {
-                list_file(&path, settings, &mut plugins, &mut names);
+                list_file(&path, Reason::Found, settings, &mut plugins, &mut names);
             }
-            places.push(Place { directory, source, outcome });
+            let place = Place { directory, source, outcome };
+            if let (Some(problem), false) = (place.problem(), place.outcome == PlaceOutcome::Absent) {
+                tracing::warn!("no plugin is looked for in {problem}");
+            }
+            places.push(place);
         }
         let mut schemes = HashMap::new();
         // What is preferred claims its scheme before everything else.
@@ -108,12 +112,18 @@ impl Index {
                 format!("no plugin provides the scheme {}; known are {}", shown(written), known.join(", "))
             }
         };
-        let message = message + &self.unreadable();
+        let message = message + &self.unreadable() + &self.missed();
         Error::new(ErrorKind::UnknownScheme, message).with_scheme(name).with_expected(known, name)
     }
 }
 
 impl Index {
+    /// The places that were named and hold nothing, for the message about an unknown scheme.
+    fn missed(&self) -> String {
+        let problems: Vec<String> = self.places.iter().filter_map(Place::problem).collect();
+        if problems.is_empty() { String::new() } else { format!("; not looked at: {}", problems.join("; ")) }
+    }
+
     /// The files of which nobody can tell what they would provide, for the message about an unknown scheme.
     fn unreadable(&self) -> String {
         let refused: Vec<_> = self
@@ -141,15 +151,16 @@ impl Index {
 /// Adds the plugins of a file; `names` tells where those lie that can be used.
 fn list_file(
     path: &Path,
+    reason: Reason,
     settings: &Settings,
     plugins: &mut Vec<Listed>,
     names: &mut HashMap<String, Origin>,
 ) {
     let origin = Origin::File(path.to_owned());
-    let checked = match loader::check_file(path, &settings.policy) {
+    let checked = match loader::check_file(path, reason, &settings.policy) {
         Ok(checked) => checked,
         Err(refusal) => {
-            tracing::debug!(path = %path.display(), reason = %refusal, "plugin refused");
+            tracing::debug!(path = %origin, reason = %refusal, "plugin refused");
             plugins.push(Listed { origin, manifest: None, provider: Err(refusal), lost: Vec::new() });
             return;
         }
@@ -199,7 +210,14 @@ impl Listed {
     }
 
     pub(super) fn is_called(&self, wanted: &str) -> bool {
-        self.name() == wanted || self.origin.path().is_some_and(|path| path.as_os_str() == wanted)
+        let is_path = wanted.contains('/') || wanted.ends_with(".so");
+        // The same file by another path is the same file.
+        let leads_to = |path: &Path| {
+            let real = std::fs::canonicalize(path);
+            is_path && real.is_ok_and(|real| std::fs::canonicalize(wanted).is_ok_and(|wanted| wanted == real))
+        };
+        self.name() == wanted
+            || self.origin.path().is_some_and(|path| path.as_os_str() == wanted || leads_to(path))
     }
 
     pub(super) fn scheme_names(&self) -> impl Iterator<Item = String> {

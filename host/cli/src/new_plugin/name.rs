@@ -24,6 +24,9 @@ fn problem(name: &str, is_built_in: impl Fn(&str) -> bool) -> Option<String> {
         "crates and schemes have only small letters from a to z, digits and - in common"
     } else if name.ends_with('-') {
         "it ends with -"
+    } else if name.contains("--") {
+        // The crate's name in Rust would have two `_` there.
+        "- stands twice in a row, which Rust warns of"
     } else if name.len() > LONGEST {
         return Some(format!("it is longer than {LONGEST} characters"));
     } else if KEYWORDS.contains(&name) {
@@ -88,7 +91,7 @@ mod tests {
 
     #[test]
     fn names_that_all_accept() {
-        for name in ["a", "my-thing", "abc2", "a--b", &"x".repeat(64)] {
+        for name in ["a", "my-thing", "abc2", "a-b-c", &"x".repeat(64)] {
             assert_eq!(check(name), Ok(()), "{name}");
         }
     }
@@ -103,6 +106,8 @@ mod tests {
             ("2fast", "begins", "fast"),
             ("-x", "begins", "x"),
             ("x-", "ends", "x"),
+            ("foo--bar", "twice in a row", "foo-bar"),
+            ("a---b--c", "twice in a row", "a-b-c"),
             ("é日", "begins", "my-scheme"),
             ("../there/it", "path", "it"),
             ("/", "path", "my-scheme"),
