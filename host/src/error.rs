@@ -337,7 +337,10 @@ impl Error {
         self
     }
 
-    pub(crate) fn context(mut self, context: impl fmt::Display) -> Self {
+    /// The same error, its message begun with what it is about and a colon. What else it has stays: its kind, the description
+    /// and the place in it.
+    #[must_use]
+    pub fn context(mut self, context: impl fmt::Display) -> Self {
         self.0.message = format!("{context}: {}", self.0.message);
         self
     }

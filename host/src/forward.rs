@@ -5,18 +5,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use endpoints_plugin_api as api;
-use tokio::time::Instant;
+use crate::endpoint::ClientEndpoint;
+use crate::listener::Listener;
+use crate::serve::{Event, Outcome, Serve, WhenFull};
 
-use crate::connection::Connection;
-use crate::endpoint::{ClientEndpoint, ConnectContext};
-use crate::error::Error;
-use crate::listener::{Incoming, Listener};
-use crate::serve::{Event, Observer, Outcome, Serve, WhenFull};
-
+mod each;
 mod relay;
 
-use relay::{Limits, Place, relay_metered};
+pub use each::Relay;
 pub use relay::{Meter, Traffic, relay};
 
 /// Relays between a listener and a client endpoint.
@@ -41,10 +37,7 @@ pub use relay::{Meter, Traffic, relay};
 #[must_use = "nothing is relayed until it runs"]
 pub struct Forward {
     serve: Serve,
-    client: ClientEndpoint,
-    connect_timeout: Option<Duration>,
-    idle_timeout: Option<Duration>,
-    meter: Option<Arc<Meter>>,
+    relay: Relay,
 }
 
 impl Forward {
@@ -52,16 +45,13 @@ impl Forward {
     pub fn new(listener: Listener, client: ClientEndpoint) -> Self {
         Self {
             serve: Serve::new(listener).handshake_timeout(Duration::from_secs(30)),
-            client,
-            connect_timeout: None,
-            idle_timeout: None,
-            meter: None,
+            relay: Relay::new(client),
         }
     }
 
     /// Gives connecting the client endpoint at most so much time, beside the description's own limit.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.connect_timeout = Some(limit);
+        self.relay = self.relay.connect_timeout(limit);
         self
     }
 
@@ -73,7 +63,7 @@ impl Forward {
 
     /// Ends a connection on which nothing has moved for so long, in either direction.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
-        self.idle_timeout = Some(limit);
+        self.relay = self.relay.idle_timeout(limit);
         self
     }
 
@@ -115,7 +105,7 @@ impl Forward {
 
     /// Adds the bytes of all connections to `meter`, as they move.
     pub fn meter(mut self, meter: Arc<Meter>) -> Self {
-        self.meter = Some(meter);
+        self.relay = self.relay.meter(meter);
         self
     }
 
@@ -130,17 +120,10 @@ impl Forward {
     /// # Cancel safety
     /// Dropping the future stops listening and cuts all connections.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Outcome {
-        let each = Arc::new(Each {
-            wants_origin: self.client.0.passes_origin_on(),
-            client: self.client,
-            connect_timeout: self.connect_timeout,
-            idle_timeout: self.idle_timeout,
-            meter: self.meter,
-            observer: self.serve.observer(),
-        });
+        let relay = Arc::new(self.relay.observed_by(self.serve.observer()));
         let handle = move |id, incoming| {
-            let each = Arc::clone(&each);
-            async move { each.serve(id, incoming).await }
+            let relay = Arc::clone(&relay);
+            async move { relay.serve(id, incoming).await }
         };
         self.serve.run(handle, stop).await
     }
@@ -148,73 +131,6 @@ impl Forward {
 
 impl fmt::Debug for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Forward")
-            .field("serve", &self.serve)
-            .field("client", &self.client)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What is done for each connection.
-struct Each {
-    client: ClientEndpoint,
-    connect_timeout: Option<Duration>,
-    idle_timeout: Option<Duration>,
-    meter: Option<Arc<Meter>>,
-    /// Whether the client endpoint passes on where the accepted connection came from.
-    wants_origin: bool,
-    observer: Observer,
-}
-
-impl Each {
-    async fn serve(&self, id: u64, incoming: Incoming) {
-        let begun = Instant::now();
-        let mut traffic = Traffic::default();
-        if let Err(error) = self.join(id, incoming, &mut traffic).await {
-            self.observer.tell(&Event::Error { id: Some(id), error: &error });
-        }
-        let Traffic { bytes_in, bytes_out } = traffic;
-        self.observer.tell(&Event::Closed { id, bytes_in, bytes_out, duration: begun.elapsed() });
-    }
-
-    async fn join(&self, id: u64, incoming: Incoming, traffic: &mut Traffic) -> Result<(), Error> {
-        let mut accepted = incoming.await?;
-        let mut connected = match self.connect(&accepted).await {
-            Ok(connected) => connected,
-            Err(error) => {
-                // Nothing will come of what the peer has sent: it must not take that for an end.
-                accepted.abort();
-                return Err(error);
-            }
-        };
-        self.observer.tell(&Event::Connected { id, accepted: Some(&accepted), connected: &connected });
-        let meter = self.meter.as_deref();
-        let limits = Limits::new(self.idle_timeout);
-        let relayed = relay_metered(&mut accepted, &mut connected, limits, traffic, meter).await;
-        relayed.map_err(|failure| {
-            if failure.broken {
-                accepted.abort();
-                connected.abort();
-            }
-            let doing = match failure.place {
-                Place::ReadingFirst => "reading from the accepted connection",
-                Place::WritingFirst => "writing to the accepted connection",
-                Place::ReadingSecond => "reading from the connected one",
-                Place::WritingSecond => "writing to the connected one",
-                Place::Idle => "relaying",
-            };
-            api::Error::from_io(doing, &failure.error).into()
-        })
-    }
-
-    async fn connect(&self, accepted: &Connection) -> Result<Connection, Error> {
-        let mut context = ConnectContext::new();
-        if let Some(limit) = self.connect_timeout {
-            context = context.with_timeout(limit);
-        }
-        if self.wants_origin {
-            context = context.with_origin(accepted.info());
-        }
-        self.client.connect_with(context).await
+        f.debug_struct("Forward").field("serve", &self.serve).field("relay", &self.relay).finish()
     }
 }

@@ -194,10 +194,11 @@ impl Serve {
         let deadline = Instant::now().checked_add(drain_timeout);
         // A listener that is slow to close takes nothing from the connections' time, and has no more than they have.
         let closing = async {
-            if let Some(shared) = Arc::into_inner(shared)
-                && let Err(error) = shared.listener.close().await
-            {
-                observer.tell(&Event::Error { id: None, error: &error });
+            if let Some(shared) = Arc::into_inner(shared) {
+                if let Err(error) = shared.listener.close().await {
+                    observer.tell(&Event::Error { id: None, error: &error });
+                }
+                observer.tell(&Event::ListenerClosed);
             }
         };
         let (_, cut) = tokio::join!(until(deadline, closing), drain(&mut open, deadline));

@@ -131,11 +131,8 @@ impl Service {
 
     /// Waits until a command listens that has been started already.
     #[track_caller]
-    pub(crate) fn started(mut child: Child) -> Self {
-        let stdin = child.stdin.take();
-        let stdout = lines(child.stdout.take().expect("a pipe"));
-        let stderr = lines(child.stderr.take().expect("a pipe"));
-        let mut service = Self { child, description: String::new(), stdin, stdout, stderr };
+    pub(crate) fn started(child: Child) -> Self {
+        let mut service = Self::spawned(child);
         service.description = loop {
             let line = service.stderr_line();
             if let Some(description) = line.strip_prefix("listening on ") {
@@ -143,6 +140,14 @@ impl Service {
             }
         };
         service
+    }
+
+    /// One that has been started, whether it listens or not.
+    pub(crate) fn spawned(mut child: Child) -> Self {
+        let stdin = child.stdin.take();
+        let stdout = lines(child.stdout.take().expect("a pipe"));
+        let stderr = lines(child.stderr.take().expect("a pipe"));
+        Self { child, description: String::new(), stdin, stdout, stderr }
     }
 
     #[track_caller]

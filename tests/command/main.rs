@@ -8,6 +8,7 @@ mod places;
 mod plugins;
 mod relay;
 mod results;
+mod run;
 mod services;
 mod stalled;
 mod streams;

@@ -2,10 +2,12 @@
 
 use std::io::{self, Write, stderr, stdout};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use endpoints::serve::Event;
-use endpoints::{Address, ConnectionInfo, Listener};
+use endpoints::service::ClientState;
+use endpoints::{Address, ConnectionInfo, Description, Error, Listener};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -13,9 +15,15 @@ use crate::failure::Failure;
 use crate::output::{address_bytes, bytes_json, error_json, harmless};
 use crate::queue::Queue;
 
-/// Where events go.
+/// Where events go, and which of several services they are about.
 #[derive(Clone, Debug)]
-pub(crate) enum Events {
+pub(crate) struct Events {
+    to: To,
+    service: Option<Arc<str>>,
+}
+
+#[derive(Clone, Debug)]
+enum To {
     /// To the log.
     Log,
     /// As JSON to standard output.
@@ -27,24 +35,37 @@ pub(crate) enum Events {
 impl Events {
     pub(crate) fn new(context: &Context, output_is_taken: bool) -> Result<Self, Failure> {
         if !context.json() {
-            return Ok(Self::Log);
+            return Ok(Self { to: To::Log, service: None });
         }
         let failed = |error: io::Error| Failure::system("cannot write events", &error);
         // Of its own, since who writes elsewhere to the same must not wait for a lock that is held while nobody reads.
-        if output_is_taken {
+        let to = if output_is_taken {
             let output = stderr().as_fd().try_clone_to_owned().map_err(failed)?;
-            Ok(Self::Error(Queue::new(output).map_err(failed)?))
+            To::Error(Queue::new(output).map_err(failed)?)
         } else {
             let output = stdout().as_fd().try_clone_to_owned().map_err(failed)?;
-            Ok(Self::Output(Queue::new(output).map_err(failed)?))
-        }
+            To::Output(Queue::new(output).map_err(failed)?)
+        };
+        Ok(Self { to, service: None })
+    }
+
+    /// The same for one of several services.
+    pub(crate) fn of(&self, service: &str) -> Self {
+        Self { to: self.to.clone(), service: Some(service.into()) }
     }
 
     /// Says by which descriptions, or on which addresses, `listener` is reached.
     pub(crate) fn listening(&self, listener: &Listener) {
-        for (description, port) in reached(listener) {
-            if !matches!(self, Self::Error(_)) {
-                tell(&format!("listening on {}", harmless(&String::from_utf8_lossy(&description))));
+        self.reached_by(listener.reachable(), listener.addresses());
+    }
+
+    /// Says by which descriptions, or on which addresses, what listens is reached.
+    pub(crate) fn reached_by(&self, descriptions: Vec<Description>, addresses: &[Address]) {
+        for (description, port) in reached(descriptions, addresses) {
+            if !matches!(self.to, To::Error(_)) {
+                let whose = self.service.as_deref().map(|service| format!("{}: ", harmless(service)));
+                let description = String::from_utf8_lossy(&description);
+                tell(&format!("{}listening on {}", whose.unwrap_or_default(), harmless(&description)));
             }
             self.write(
                 &json!({ "event": "listening", "description": bytes_json(&description), "port": port }),
@@ -54,7 +75,7 @@ impl Events {
 
     /// Says by which descriptions, or on which addresses, the statistics are read.
     pub(crate) fn statistics(&self, listener: &Listener) {
-        for (description, port) in reached(listener) {
+        for (description, port) in reached(listener.reachable(), listener.addresses()) {
             tell(&format!("statistics on {}", harmless(&String::from_utf8_lossy(&description))));
             self.write(
                 &json!({ "event": "statistics", "description": bytes_json(&description), "port": port }),
@@ -63,26 +84,72 @@ impl Events {
     }
 
     pub(crate) fn tell(&self, event: &Event<'_>) {
-        if matches!(self, Self::Log) {
-            log(event);
+        if matches!(self.to, To::Log) {
+            log(event, self.service.as_deref());
         } else if let Some(event) = as_json(event) {
             self.write(&event);
         }
     }
 
+    /// Says that something failed which is about no connection.
+    pub(crate) fn error(&self, error: &Error) {
+        self.tell(&Event::Error { id: None, error });
+    }
+
+    /// Says what a file that was read anew has changed, in sorts.
+    pub(crate) fn reloaded<'a>(
+        &self,
+        file: &Path,
+        changes: impl Iterator<Item = (&'static str, &'a [String])>,
+    ) {
+        let changes: Vec<(&str, &[String])> = changes.collect();
+        if !matches!(self.to, To::Error(_)) {
+            let each: Vec<String> =
+                changes.iter().map(|(sort, names)| format!("{sort} {}", names.join(", "))).collect();
+            let what = if each.is_empty() { "nothing has changed".to_owned() } else { each.join("; ") };
+            tell(&harmless(&format!("reloaded {}: {what}", file.display())));
+        }
+        let mut event = json!({ "event": "reloaded" });
+        for (sort, names) in changes {
+            event[sort] = Value::from(names);
+        }
+        self.write(&event);
+    }
+
+    /// Says what a service that keeps a connection up does.
+    pub(crate) fn client(&self, state: &ClientState) {
+        match state {
+            ClientState::Connected { attempt, info, .. } => {
+                let [peer, local] = peer_and_local_json(info);
+                self.write(&json!({ "event": "connected", "id": attempt, "peer": peer, "local": local }));
+            }
+            ClientState::Waiting { failures, delay, error: Some(error), .. } => self.write(&json!({
+                "event": "error",
+                "id": null,
+                "error": error_json(error),
+                "failures": failures,
+                "retry_in_seconds": delay.as_secs_f64(),
+            })),
+            // The library tells the log itself.
+            _ => {}
+        }
+    }
+
     /// Waits until the reader has all that was told, but not for a reader that has stalled.
     pub(crate) fn flush(&self) {
-        match self {
-            Self::Log => {}
-            Self::Output(queue) | Self::Error(queue) => queue.flush(),
+        match &self.to {
+            To::Log => {}
+            To::Output(queue) | To::Error(queue) => queue.flush(),
         }
     }
 
     fn write(&self, event: &Value) {
-        match self {
-            Self::Log => {}
-            Self::Output(queue) | Self::Error(queue) => queue.push(format!("{event}\n")),
+        let (To::Output(queue) | To::Error(queue)) = &self.to else { return };
+        let mut event = event.clone();
+        if let (Some(service), Value::Object(event)) = (&self.service, &mut event) {
+            event.insert("service".to_owned(), Value::from(&**service));
         }
+        queue.push(format!("{event}\n"));
     }
 }
 
@@ -92,9 +159,7 @@ pub(crate) fn tell(line: &str) {
 }
 
 /// The client descriptions by which a listener is reached, else its addresses; each with its port.
-fn reached(listener: &Listener) -> Vec<(Vec<u8>, Option<u16>)> {
-    let addresses = listener.addresses();
-    let descriptions = listener.reachable();
+fn reached(descriptions: Vec<Description>, addresses: &[Address]) -> Vec<(Vec<u8>, Option<u16>)> {
     if descriptions.is_empty() {
         return addresses.iter().map(|address| (address_bytes(address), address.port())).collect();
     }
@@ -139,31 +204,31 @@ fn as_json(event: &Event<'_>) -> Option<Value> {
     })
 }
 
-fn log(event: &Event<'_>) {
+fn log(event: &Event<'_>, service: Option<&str>) {
     match event {
         Event::Accepted { id, incoming } => {
             if tracing::enabled!(tracing::Level::DEBUG) {
-                tracing::debug!(id, peer = peer(&incoming.info()), "accepted");
+                tracing::debug!(service, id, peer = peer(&incoming.info()), "accepted");
             }
         }
-        Event::Connected { id, accepted: None, .. } => tracing::debug!(id, "connected"),
+        Event::Connected { id, accepted: None, .. } => tracing::debug!(service, id, "connected"),
         Event::Connected { id, accepted: Some(accepted), .. } => {
             if tracing::enabled!(tracing::Level::DEBUG) {
-                tracing::debug!(id, peer = peer(&accepted.info()), "connected");
+                tracing::debug!(service, id, peer = peer(&accepted.info()), "connected");
             }
         }
         Event::Closed { id, bytes_in, bytes_out, duration } => {
-            tracing::debug!(id, bytes_in, bytes_out, seconds = duration.as_secs_f64(), "closed");
+            tracing::debug!(service, id, bytes_in, bytes_out, seconds = duration.as_secs_f64(), "closed");
         }
         Event::Error { id, error } => {
             let kind = error.kind().name();
             match id {
-                Some(id) => tracing::warn!(id, kind, "{}", harmless(error.message())),
-                None => tracing::warn!(kind, "{}", harmless(error.message())),
+                Some(id) => tracing::warn!(service, id, kind, "{}", harmless(error.message())),
+                None => tracing::warn!(service, kind, "{}", harmless(error.message())),
             }
         }
-        Event::Draining => tracing::info!("draining"),
-        Event::Stopped => tracing::info!("stopped"),
+        Event::Draining => tracing::info!(service, "draining"),
+        Event::Stopped => tracing::info!(service, "stopped"),
         _ => {}
     }
 }

@@ -5,22 +5,20 @@ use std::os::unix::ffi::OsStringExt;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
-use endpoints::forward::Traffic;
 use endpoints::serve::{Event, Serve};
-use endpoints::{Connection, Error, ErrorKind, Incoming, Listener, ServerEndpoint};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use endpoints::{Error, ErrorKind, Incoming, Listener, ServerEndpoint};
 
 use crate::connect::join;
 use crate::context::Context;
 use crate::events::Events;
-use crate::exec::exec;
 use crate::failure::{Failure, Outcome};
 use crate::options::{Limits, duration};
 use crate::service::{self, Signals, block_on};
 use crate::standard::{Failed, are_standard_streams, refuse_standard_streams};
+use crate::work::Work;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -96,50 +94,6 @@ fn refuse_limits_of_many(limits: &Limits) -> Result<(), Error> {
     let message =
         "--max-per-peer and --max-handshakes are for many connections: give --echo or --exec before";
     Err(Error::new(ErrorKind::InvalidArgument, message))
-}
-
-/// What is done for every connection.
-enum Work {
-    Echo,
-    Exec(Vec<OsString>),
-}
-
-impl Work {
-    async fn serve(&self, id: u64, incoming: Incoming, events: &Events, failed: &Failed) {
-        let begun = Instant::now();
-        let mut traffic = Traffic::default();
-        let done = match incoming.await {
-            Ok(connection) => match self {
-                Self::Echo => echo(connection, &mut traffic).await,
-                Self::Exec(command) => exec(command, connection, &mut traffic).await,
-            },
-            Err(error) => Err(error),
-        };
-        if let Err(error) = done {
-            let event = Event::Error { id: Some(id), error: &error };
-            failed.note(&event);
-            events.tell(&event);
-        }
-        let Traffic { bytes_in, bytes_out, .. } = traffic;
-        events.tell(&Event::Closed { id, bytes_in, bytes_out, duration: begun.elapsed() });
-    }
-}
-
-async fn echo(mut connection: Connection, traffic: &mut Traffic) -> Result<(), Error> {
-    let mut buf = vec![0; 16 * 1024];
-    let broke = |error: std::io::Error| {
-        Error::new(ErrorKind::ConnectionReset, format!("the connection broke: {error}"))
-    };
-    loop {
-        let count = connection.read(&mut buf).await.map_err(broke)?;
-        traffic.bytes_in += count as u64;
-        if count == 0 {
-            return connection.shutdown().await.map_err(broke);
-        }
-        connection.write_all(&buf[..count]).await.map_err(broke)?;
-        connection.flush().await.map_err(broke)?;
-        traffic.bytes_out += count as u64;
-    }
 }
 
 /// Joins the first connection to standard input and output.

@@ -19,12 +19,14 @@ mod parse;
 mod progress;
 mod queue;
 mod quote;
+mod run;
 mod service;
 mod standard;
 mod statistics;
 mod stdio;
 mod usage;
 mod why;
+mod work;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Connect(with) => run(global, with, connect::run),
         Command::Listen(with) => run(global, with, listen::run),
         Command::Forward(with) => run(global, with, forward::run),
+        Command::Run(with) => run(global, with, run::run),
         Command::CheckPlugin(with) => run(global, with, check_plugin::run),
         Command::NewPlugin(with) => run(global, with, new_plugin::run),
     }

@@ -7,7 +7,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use endpoints::PluginRule;
 
 use crate::{
-    check_plugin, connect, explain, forward, inspect, list_plugins, listen, new_plugin, parse, quote,
+    check_plugin, connect, explain, forward, inspect, list_plugins, listen, new_plugin, parse, quote, run,
 };
 
 /// Listen and connect wherever the user says, by descriptions such as tcp:host=example.com:port=80
@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Listen(With<listen::Options>),
     /// Relay every connection accepted on one endpoint to another
     Forward(With<forward::Options>),
+    /// Run several services, as a file says
+    Run(With<run::Options>),
     /// Drive plugin files through conformance checks, each in a process of its own
     CheckPlugin(With<check_plugin::Options>),
     /// Write a crate to begin a plugin with

@@ -73,7 +73,7 @@ impl Signals {
     pub(crate) async fn stop(mut self) {
         // The thread that sends it does not end before the process.
         let _ = self.stopped.wait_for(|stopped| *stopped).await;
-        tell_manager(&NotifyState::Stopping);
+        tell_manager(&[NotifyState::Stopping]);
     }
 }
 
@@ -108,11 +108,19 @@ pub(crate) async fn unless_stopped<T>(
 
 /// Tells systemd, where it started the process, that connections are accepted.
 pub(crate) fn ready() {
-    tell_manager(&NotifyState::Ready);
+    tell_manager(&[NotifyState::Ready]);
 }
 
-fn tell_manager(state: &NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(std::slice::from_ref(state)) {
+/// Tells systemd that the configuration is being read anew; [`ready`] says when that is done.
+pub(crate) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell_manager(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "the service manager cannot be told"),
+    }
+}
+
+pub(crate) fn tell_manager(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "the service manager cannot be told");
     }
 }

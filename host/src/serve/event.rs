@@ -48,6 +48,8 @@ pub enum Event<'a> {
     },
     /// No more connections are accepted; the open ones may end.
     Draining,
+    /// The listener is closed: its address is free, though open connections may go on.
+    ListenerClosed,
     /// It is over.
     Stopped,
 }

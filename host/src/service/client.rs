@@ -161,14 +161,15 @@ impl<C: Clone + Send + 'static> ClientService<C> {
     /// gets an error. Does nothing where it does not run. It may be started again.
     ///
     /// # Errors
-    /// As [`start`](Self::start).
+    /// [`ErrorKind::TimedOut`] if the connection was cut after the [close timeout](ClientServiceBuilder::close_timeout); it has
+    /// stopped all the same. Also as [`start`](Self::start).
     ///
     /// # Cancel safety
     /// It is told to stop when the future is first polled; dropping the future then stops the waiting alone.
     pub async fn stop(&self) -> Result<(), Error> {
         let (whom, stopped) = oneshot::channel();
         self.send(Command::Stop(whom))?;
-        stopped.await.map_err(|_| self.gone())
+        stopped.await.unwrap_or_else(|_| Err(self.gone()))
     }
 
     /// Waits until the connection is up, and gives what the [preparation](ClientServiceBuilder::prepare) made of it; at once

@@ -109,8 +109,9 @@ impl ServiceGroup {
     /// # Cancel safety
     /// As [`Service::stop`]; it is out when the future is first polled and no other call is under way.
     pub async fn remove(&self, name: &str) -> Result<bool, Error> {
-        let _turn = self.shared.turn.lock().await;
         let removed = {
+            // What has been begun to be started is stopped afterwards.
+            let _turn = self.shared.turn.lock().await;
             let mut members = self.members();
             let place = members.services.iter().position(|service| service.name() == name);
             place.map(|place| members.services.remove(place))

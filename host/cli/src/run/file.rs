@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
+use endpoints::service::Backoff;
 use endpoints::{Error, ErrorKind};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
@@ -84,12 +85,16 @@ pub(super) struct Retry {
     pub(super) initial_delay: Option<Time>,
     pub(super) max_delay: Option<Time>,
     pub(super) jitter: Option<Time>,
-    pub(super) factor: Option<f64>,
+    pub(super) factor: Option<Factor>,
 }
 
 /// A number of things, at least one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Count(pub(super) usize);
+
+/// By how much a delay grows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Factor(pub(super) f64);
 
 /// A length of time: a number of seconds, or a text as descriptions have it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -149,7 +154,8 @@ impl<'a> Source<'a> {
     fn check(&self, service: &Service) -> Result<(), Error> {
         let name = service.name.as_ref();
         if name.is_empty() || name.chars().any(char::is_control) {
-            return Err(self.error(service.name.span(), "a name has at least one character, and no control characters"));
+            return Err(self
+                .error(service.name.span(), "a name has at least one character, and no control characters"));
         }
         let of = |what: &str| format!("service {name:?}: {what}");
         match (&service.listen, &service.connect) {
@@ -230,7 +236,8 @@ impl<'a> Source<'a> {
             return Err(self.error(when_full.span(), message));
         }
         if let (None, None, Some(limit)) = (&service.forward, &service.connect, &service.connect_timeout) {
-            let message = of("connect-timeout is of services with forward or connect, which this one has not");
+            let message =
+                of("connect-timeout is of services with forward or connect, which this one has not");
             return Err(self.error(limit.span(), message));
         }
         Ok(())
@@ -270,7 +277,8 @@ impl<'a> Source<'a> {
 
 /// The name that serde does not know, and those that it does.
 fn unknown(message: &str) -> Option<(&str, Vec<&str>)> {
-    let rest = message.strip_prefix("unknown field `").or_else(|| message.strip_prefix("unknown variant `"))?;
+    let rest =
+        message.strip_prefix("unknown field `").or_else(|| message.strip_prefix("unknown variant `"))?;
     let (written, rest) = rest.split_once('`')?;
     Some((written, rest.split('`').skip(1).step_by(2).collect()))
 }
@@ -282,6 +290,14 @@ impl<'de> Deserialize<'de> for Count {
             Ok(0) | Err(_) => Err(de::Error::custom("wanted a number, 1 or more")),
             Ok(number) => Ok(Self(number)),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Factor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let factor = f64::deserialize(deserializer)?;
+        Backoff::new().factor(factor).map_err(|error| de::Error::custom(error.message()))?;
+        Ok(Self(factor))
     }
 }
 
@@ -308,7 +324,9 @@ impl Visitor<'_> for TimeVisitor {
     }
 
     fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Time, E> {
-        Duration::try_from_secs_f64(seconds).map(Time).map_err(|error| E::custom(format!("{seconds}: {error}")))
+        Duration::try_from_secs_f64(seconds)
+            .map(Time)
+            .map_err(|error| E::custom(format!("{seconds}: {error}")))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Time, E> {

@@ -19,9 +19,12 @@ use crate::service::{BoxFuture, RetryPolicy};
 /// What a service is asked to do.
 pub(super) enum Command<C> {
     Start,
-    Stop(oneshot::Sender<()>),
+    Stop(Stopper),
     When(Waiter<C>, Option<u64>),
 }
+
+/// Whom to tell that it has stopped.
+type Stopper = oneshot::Sender<Result<(), Error>>;
 
 type Waiter<C> = oneshot::Sender<Result<C, Error>>;
 
@@ -49,10 +52,12 @@ pub(super) struct Driver<C> {
     settings: Settings<C>,
     commands: mpsc::UnboundedReceiver<Command<C>>,
     state: watch::Sender<ClientState>,
-    machine: Machine<Waiter<C>, oneshot::Sender<()>>,
+    machine: Machine<Waiter<C>, Stopper>,
     work: Work<C>,
     /// Why the last attempt failed.
     error: Option<Error>,
+    /// Whether the last connection had to be cut.
+    cut: bool,
     /// The endpoint whose connection could not be prepared.
     last: Option<usize>,
 }
@@ -76,6 +81,7 @@ enum Work<C> {
         task: JoinSet<Done<C>>,
         /// Until it is cut; `None` when it has been.
         patience: Option<Pin<Box<Sleep>>>,
+        cut: bool,
         attempt: u64,
     },
 }
@@ -103,7 +109,11 @@ enum Happened<C> {
     Steady,
     /// The connection; with an error where what used it panicked.
     Ended(Option<Error>),
-    Closed(u64),
+    Closed {
+        attempt: u64,
+        /// Whether it was cut since it took too long.
+        cut: bool,
+    },
     Retry,
 }
 
@@ -114,7 +124,7 @@ impl<C: Clone + Send + 'static> Driver<C> {
         state: watch::Sender<ClientState>,
     ) -> Self {
         let machine = Machine::new();
-        Self { settings, commands, state, machine, work: Work::Nothing, error: None, last: None }
+        Self { settings, commands, state, machine, work: Work::Nothing, error: None, cut: false, last: None }
     }
 
     /// Runs until nobody has the service any more.
@@ -139,8 +149,9 @@ impl<C: Clone + Send + 'static> Driver<C> {
                     self.error = error;
                     self.machine.lost(self.machine.attempt());
                 }
-                Happened::Closed(attempt) => {
+                Happened::Closed { attempt, cut } => {
                     self.work = Work::Nothing;
+                    self.cut = cut;
                     self.machine.lost(attempt);
                 }
                 Happened::Retry => self.machine.retry(),
@@ -215,7 +226,7 @@ impl<C: Clone + Send + 'static> Driver<C> {
         }
     }
 
-    fn perform(&mut self, action: Action<Waiter<C>, oneshot::Sender<()>>) {
+    fn perform(&mut self, action: Action<Waiter<C>, Stopper>) {
         match action {
             Action::Attempt(attempt) => {
                 tracing::debug!(service = self.settings.name, attempt, "connecting");
@@ -253,8 +264,12 @@ impl<C: Clone + Send + 'static> Driver<C> {
                     tracing::debug!(service = self.settings.name, "stopped");
                     self.enter(ClientState::Stopped);
                 }
+                let outcome = match std::mem::take(&mut self.cut) {
+                    true => Err(self.was_cut()),
+                    false => Ok(()),
+                };
                 for whom in whom {
-                    let _ = whom.send(());
+                    let _ = whom.send(outcome.clone());
                 }
             }
         }
@@ -296,7 +311,7 @@ impl<C: Clone + Send + 'static> Driver<C> {
             established.closing.send_replace(true);
             Some(Box::pin(sleep(self.settings.close_timeout)))
         };
-        self.work = Work::Closing { task, patience, attempt };
+        self.work = Work::Closing { task, patience, cut: false, attempt };
     }
 
     fn wait(&mut self, failures: u64) {
@@ -314,6 +329,11 @@ impl<C: Clone + Send + 'static> Driver<C> {
             (Reason::Failed, Some(error)) => error.clone(),
             _ => Error::new(ErrorKind::Cancelled, format!("{} was stopped", self.settings.name)),
         }
+    }
+
+    fn was_cut(&self) -> Error {
+        let limit = self.settings.close_timeout;
+        Error::new(ErrorKind::TimedOut, format!("the connection was still open after {limit:?}, and cut"))
     }
 
     fn enter(&self, state: ClientState) {
@@ -348,10 +368,15 @@ impl<C: Send + 'static> Work<C> {
                 sleep.await;
                 Happened::Retry
             }
-            Self::Closing { task, patience, attempt } => loop {
+            Self::Closing { task, patience, cut, attempt } => loop {
                 tokio::select! {
-                    ended = task.join_next() => if ended.is_none() { return Happened::Closed(*attempt) },
-                    () = until(patience) => task.abort_all(),
+                    ended = task.join_next() => if ended.is_none() {
+                        return Happened::Closed { attempt: *attempt, cut: *cut };
+                    },
+                    () = until(patience) => {
+                        *cut = true;
+                        task.abort_all();
+                    }
                 }
             },
         }

@@ -42,17 +42,23 @@ listen = "tcp:7"
 echo = true
 "#;
     let services = services(text).unwrap();
-    assert_eq!(services.iter().map(|one| &**one.name.as_ref()).collect::<Vec<_>>(), ["web", "uplink", "echo"]);
+    assert_eq!(
+        services.iter().map(|one| &**one.name.as_ref()).collect::<Vec<_>>(),
+        ["web", "uplink", "echo"]
+    );
     assert_eq!(services[0].connect_timeout.as_ref().unwrap().as_ref(), &Time(Duration::from_millis(2500)));
     assert_eq!(services[0].handshake_timeout.as_ref().unwrap().as_ref(), &Time(Duration::from_secs(10)));
-    assert_eq!(services[1].retry.as_ref().unwrap().as_ref().factor, Some(2.0));
+    assert_eq!(services[1].retry.as_ref().unwrap().as_ref().factor, Some(Factor(2.0)));
 }
 
 #[test]
 fn mistakes_are_told_with_their_place() {
     let told = [
         ("", "s.toml:1:1: there is no service in it; a service begins with [[service]]"),
-        ("[[services]]\n", "s.toml:1:3: there is no \"services\" here: known are service; did you mean service?"),
+        (
+            "[[services]]\n",
+            "s.toml:1:3: there is no \"services\" here: known are service; did you mean service?",
+        ),
         (
             "[[service]]\nname = \"a\"\nlisten = \"tcp:1\"\necho = true\nmax-conections = 1\n",
             "s.toml:5:1: there is no \"max-conections\" here: known are name, listen, connect, forward, exec, echo, \
@@ -106,7 +112,10 @@ fn settings_that_would_do_nothing_are_refused() {
         ("when-full = \"wait\"", "when-full says what to do beyond max-connections, which is not given"),
     ];
     for (line, message) in told {
-        assert_eq!(refused(&format!("{RELAY}{line}\n")), format!("s.toml:5:{}: service \"a\": {message}", line.find('=').unwrap() + 3));
+        assert_eq!(
+            refused(&format!("{RELAY}{line}\n")),
+            format!("s.toml:5:{}: service \"a\": {message}", line.find('=').unwrap() + 3)
+        );
     }
     let echo = "[[service]]\nname = \"a\"\nconnect = \"tcp:h:1\"\necho = true\n";
     for setting in ["max-connections = 1", "drain-timeout = 1", "idle-timeout = 1"] {

@@ -161,9 +161,12 @@ async fn a_handler_that_takes_too_long_is_cut() {
     let mut server = stage.attempt().await.succeed();
     service.when_connected().await.unwrap();
     let begun = Instant::now();
-    service.stop().await.unwrap();
+    let error = service.stop().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert_eq!(error.message(), "the connection was still open after 4s, and cut");
     assert_eq!(begun.elapsed(), 4 * SECOND);
     assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+    service.stop().await.expect("it has stopped");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,125 @@
+//! `endpoints run`: several services from a file.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use endpoints::Registry;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::context::Context;
+use crate::events::Events;
+use crate::failure::{Failure, Outcome};
+use crate::output::harmless;
+use crate::service::{self, Signals, block_on};
+
+mod file;
+mod made;
+mod set;
+
+use made::Made;
+use set::Set;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The file of services, in TOML
+    file: PathBuf,
+    /// Make all endpoints of the file, open nothing, and say whether all is well
+    #[arg(long)]
+    check: bool,
+    /// How many threads serve; unless given, the processors available
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+}
+
+pub(crate) fn run(context: &Context, options: Options) -> Outcome {
+    let registry = context.registry()?;
+    let made = made::read(&options.file, &registry)?;
+    if options.check {
+        return say_checked(context, &options, &made);
+    }
+    let events = Events::new(context, made.iter().any(Made::uses_standard_streams))?;
+    if !made.iter().any(Made::runs_programs) {
+        service::raise_descriptor_limit();
+    }
+    let workers = options
+        .workers
+        .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    let running = Running { options, registry, events: events.clone(), workers };
+    block_on(workers, &events, running.run(made))
+}
+
+fn say_checked(context: &Context, options: &Options, made: &[Made]) -> Outcome {
+    let names: Vec<&str> = made.iter().map(Made::name).collect();
+    let text = if context.json() {
+        format!("{}\n", serde_json::json!({ "services": names }))
+    } else {
+        let path = options.file.display().to_string();
+        format!("{}: {} services are well: {}\n", harmless(&path), names.len(), harmless(&names.join(", ")))
+    };
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::output(&error))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Running {
+    options: Options,
+    registry: Registry,
+    events: Events,
+    workers: usize,
+}
+
+impl Running {
+    async fn run(self, made: Vec<Made>) -> Outcome {
+        let mut stop = pin!(Signals::new()?.stop());
+        let failed = |error: std::io::Error| Failure::system("cannot wait for signals", &error);
+        let mut hangups = signal(SignalKind::hangup()).map_err(failed)?;
+        let mut set = Set::new(made, &self.events, self.workers);
+        let Some(()) = service::unless_stopped(set.start(), stop.as_mut(), &self.events).await? else {
+            // What had been started is stopped.
+            set.stop().await?;
+            return Ok(ExitCode::SUCCESS);
+        };
+        service::ready();
+        let mut watchdog = sd_notify::watchdog_enabled().map(|limit| {
+            let mut ticks = interval((limit / 2).max(Duration::from_millis(1)));
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        });
+        let ended = loop {
+            tokio::select! {
+                () = &mut stop => break Ok(()),
+                ended = set.ended() => break ended,
+                _ = hangups.recv() => self.reload(&mut set).await,
+                () = tick(&mut watchdog) => service::tell_manager(&[NotifyState::Watchdog]),
+            }
+        };
+        let stopped = set.stop().await;
+        ended.and(stopped)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Reads the file anew. Where it is wrong, nothing changes.
+    async fn reload(&self, set: &mut Set) {
+        service::reloading();
+        match made::read(&self.options.file, &self.registry) {
+            Ok(made) => {
+                let changes = set.change(made).await;
+                self.events.reloaded(&self.options.file, changes.sorts());
+            }
+            Err(error) => self.events.error(&error),
+        }
+        service::ready();
+    }
+}
+
+async fn tick(watchdog: &mut Option<tokio::time::Interval>) {
+    match watchdog {
+        Some(ticks) => drop(ticks.tick().await),
+        None => std::future::pending().await,
+    }
+}

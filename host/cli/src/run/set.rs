@@ -1,0 +1,364 @@
+//! The services that run, and how they come to be others.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use endpoints::Error;
+use endpoints::forward::Relay;
+use endpoints::serve::{Event, WhenFull};
+use endpoints::service::{Backoff, ClientService, Order, ServerService, ServerState, Service, ServiceGroup};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::file::{self, Full};
+use super::made::{From, Made, To, value};
+use crate::events::Events;
+use crate::standard::Failed;
+use crate::work::Work;
+
+pub(super) struct Set {
+    group: ServiceGroup,
+    running: Vec<Running>,
+    /// Services that are no longer of the set, and drain.
+    leaving: JoinSet<Result<(), Error>>,
+    events: Events,
+    workers: usize,
+}
+
+struct Running {
+    written: file::Service,
+    work: Current,
+    kind: Kind,
+    /// Whether its listener is closed.
+    closed: watch::Receiver<bool>,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Server(Arc<ServerService>),
+    Client(ClientService),
+}
+
+/// What is done with the next connection.
+type Current = Arc<RwLock<Arc<Work>>>;
+
+fn now(current: &Current) -> Arc<Work> {
+    Arc::clone(&current.read().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Set {
+    pub(super) fn new(made: Vec<Made>, events: &Events, workers: usize) -> Self {
+        let mut group = ServiceGroup::new("run").stop_together();
+        let mut running = Vec::new();
+        for made in made {
+            let one = Running::new(made, events, workers);
+            group = match one.kind.clone() {
+                Kind::Server(server) => group.with(server),
+                Kind::Client(client) => group.with(client),
+            };
+            running.push(one);
+        }
+        Self { group, running, leaving: JoinSet::new(), events: events.clone(), workers }
+    }
+
+    pub(super) async fn start(&mut self) -> Result<(), Error> {
+        Service::start(&self.group).await?;
+        for one in &self.running {
+            one.say_listening(&self.events);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn ended(&self) -> Result<(), Error> {
+        self.group.ended().await
+    }
+
+    /// Stops all, and waits for those that left before too.
+    pub(super) async fn stop(&mut self) -> Result<(), Error> {
+        let mut stopped = Service::stop(&self.group).await;
+        while let Some(left) = self.leaving.join_next().await {
+            stopped = stopped.and(left.unwrap_or(Ok(())));
+        }
+        stopped
+    }
+
+    /// Makes the services those of the file: what is the same is left alone. Says what became of each.
+    pub(super) async fn change(&mut self, made: Vec<Made>) -> Changes {
+        let mut before = std::mem::take(&mut self.running);
+        let mut to_start = Vec::new();
+        let mut changes = Changes::default();
+        for made in made {
+            let place = before.iter().position(|one| one.written.name == made.written.name);
+            match place.map(|place| before.remove(place)) {
+                Some(one) if one.can_become(&made) => {
+                    if one.written != made.written {
+                        changes.changed.push(made.name().to_owned());
+                    }
+                    self.running.push(one.become_it(made, &self.events));
+                }
+                Some(one) => {
+                    changes.restarted.push(made.name().to_owned());
+                    self.leave(one).await;
+                    to_start.push(made);
+                }
+                None => {
+                    changes.started.push(made.name().to_owned());
+                    to_start.push(made);
+                }
+            }
+        }
+        for one in before {
+            changes.stopped.push(one.written.name.as_ref().clone());
+            self.leave(one).await;
+        }
+        for made in to_start {
+            let name = made.name().to_owned();
+            if !self.begin(made).await {
+                changes.failed(name);
+            }
+        }
+        changes
+    }
+
+    /// Takes a service out: it drains while the others go on.
+    async fn leave(&mut self, one: Running) {
+        let name = one.written.name.as_ref().clone();
+        let events = self.events.of(&name);
+        let group = self.group.clone();
+        self.leaving.spawn(async move {
+            let left = group.remove(&name).await.map(drop);
+            if let Err(error) = &left {
+                events.error(error);
+            }
+            left
+        });
+        one.until_closed().await;
+    }
+
+    async fn begin(&mut self, made: Made) -> bool {
+        let one = Running::new(made, &self.events, self.workers);
+        let added = match one.kind.clone() {
+            Kind::Server(server) => self.group.add(server).await,
+            Kind::Client(client) => self.group.add(client).await,
+        };
+        match added {
+            Ok(()) => {
+                one.say_listening(&self.events);
+                self.running.push(one);
+                true
+            }
+            Err(error) => {
+                self.events.of(one.written.name.as_ref()).error(&error);
+                false
+            }
+        }
+    }
+}
+
+/// What became of the services of a file that was read anew, by name.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) started: Vec<String>,
+    /// Stopped, and started as they are now.
+    pub(super) restarted: Vec<String>,
+    /// What is done with their connections to come.
+    pub(super) changed: Vec<String>,
+    pub(super) stopped: Vec<String>,
+    /// Those that could not be started.
+    pub(super) failed: Vec<String>,
+}
+
+impl Changes {
+    fn failed(&mut self, name: String) {
+        self.started.retain(|other| *other != name);
+        self.restarted.retain(|other| *other != name);
+        self.failed.push(name);
+    }
+
+    /// Each sort that there is any of.
+    pub(super) fn sorts(&self) -> impl Iterator<Item = (&'static str, &[String])> {
+        let Self { started, restarted, changed, stopped, failed } = self;
+        let sorts = [
+            ("started", started),
+            ("restarted", restarted),
+            ("changed", changed),
+            ("stopped", stopped),
+            ("failed", failed),
+        ];
+        sorts.into_iter().map(|(sort, names)| (sort, &**names)).filter(|(_, names)| !names.is_empty())
+    }
+}
+
+impl Running {
+    fn new(made: Made, events: &Events, workers: usize) -> Self {
+        let events = events.of(made.name());
+        let work = Arc::new(RwLock::new(Arc::new(work(&made, &events))));
+        let (is_closed, closed) = watch::channel(false);
+        let kind = match made.from {
+            From::Listen(server) => {
+                let (current, told) = (Arc::clone(&work), events.clone());
+                let handle = move |id, incoming| {
+                    let (work, events) = (now(&current), told.clone());
+                    async move { work.serve(id, incoming, &events, &Failed::default()).await }
+                };
+                let service = ServerService::with_incoming(server, handle).acceptors(workers);
+                let service = service.on_event(move |event| {
+                    if let Event::ListenerClosed = event {
+                        is_closed.send_replace(true);
+                    }
+                    events.tell(event);
+                });
+                Kind::Server(Arc::new(limited(service, &made.written)))
+            }
+            From::Connect(clients) => {
+                is_closed.send_replace(true);
+                Kind::Client(kept_up(clients, &made.written, &work, &events))
+            }
+        };
+        Self { written: made.written, work, kind, closed }
+    }
+
+    /// Whether nothing but what is done with its connections changes.
+    fn can_become(&self, made: &Made) -> bool {
+        let from = |written: &file::Service| file::Service {
+            forward: None,
+            exec: None,
+            echo: None,
+            connect_timeout: None,
+            idle_timeout: None,
+            ..written.clone()
+        };
+        match self.kind {
+            Kind::Server(_) => from(&self.written) == from(&made.written),
+            // The connection that it has would go on as before.
+            Kind::Client(_) => self.written == made.written,
+        }
+    }
+
+    /// Connections to come are served in the new way.
+    fn become_it(mut self, made: Made, events: &Events) -> Self {
+        if self.written != made.written {
+            let new = Arc::new(work(&made, &events.of(made.name())));
+            *self.work.write().unwrap_or_else(PoisonError::into_inner) = new;
+        }
+        self.written = made.written;
+        self
+    }
+
+    fn say_listening(&self, events: &Events) {
+        if let Kind::Server(server) = &self.kind {
+            events.of(self.written.name.as_ref()).reached_by(server.listening(), &server.addresses());
+        }
+    }
+
+    /// Waits until its address is free.
+    async fn until_closed(mut self) {
+        let Kind::Server(server) = &self.kind else { return };
+        let mut state = server.state();
+        let over = |state: &ServerState| {
+            matches!(state, ServerState::Stopped | ServerState::Finished | ServerState::Failed)
+        };
+        tokio::select! {
+            _ = self.closed.wait_for(|closed| *closed) => {}
+            _ = state.wait_for(over) => {}
+        }
+    }
+}
+
+fn work(made: &Made, events: &Events) -> Work {
+    match &made.to {
+        To::Echo => Work::Echo,
+        To::Exec(command) => Work::Exec(command.clone()),
+        To::Forward(client) => {
+            let events = events.clone();
+            let mut relay = Relay::new(client.clone()).on_event(move |event| events.tell(event));
+            if let Some(limit) = value(made.written.connect_timeout.as_ref()) {
+                relay = relay.connect_timeout(limit.0);
+            }
+            if let Some(limit) = value(made.written.idle_timeout.as_ref()) {
+                relay = relay.idle_timeout(limit.0);
+            }
+            Work::Relay(relay)
+        }
+    }
+}
+
+fn limited(mut service: ServerService, written: &file::Service) -> ServerService {
+    service = service.named(written.name.as_ref());
+    if let Some(most) = value(written.max_connections.as_ref()) {
+        service = service.max_connections(most.0);
+    }
+    if let Some(Full::Refuse) = value(written.when_full.as_ref()) {
+        service = service.when_full(WhenFull::Refuse);
+    }
+    if let Some(most) = value(written.max_per_peer.as_ref()) {
+        service = service.max_per_peer(most.0);
+    }
+    if let Some(most) = value(written.max_handshakes.as_ref()) {
+        service = service.max_handshakes(most.0);
+    }
+    if let Some(limit) = value(written.handshake_timeout.as_ref()) {
+        service = service.handshake_timeout(limit.0);
+    }
+    if let Some(limit) = value(written.drain_timeout.as_ref()) {
+        service = service.drain_timeout(limit.0);
+    }
+    service
+}
+
+fn kept_up(
+    clients: Vec<endpoints::ClientEndpoint>,
+    written: &file::Service,
+    work: &Current,
+    events: &Events,
+) -> ClientService {
+    let mut clients = clients.into_iter();
+    let first = clients.next().expect("a file with at least one was read");
+    let mut builder = ClientService::builder(first).named(written.name.as_ref());
+    for client in clients {
+        builder = builder.or(client);
+    }
+    if let Some(file::Order::Random) = value(written.order.as_ref()) {
+        builder = builder.order(Order::Random);
+    }
+    if let Some(retry) = value(written.retry.as_ref()) {
+        builder = builder.retry_policy(backoff(&retry));
+    }
+    if let Some(time) = value(written.reset_after.as_ref()) {
+        builder = builder.reset_after(time.0);
+    }
+    if let Some(limit) = value(written.close_timeout.as_ref()) {
+        builder = builder.close_timeout(limit.0);
+    }
+    if let Some(limit) = value(written.connect_timeout.as_ref()) {
+        builder = builder.connect_timeout(limit.0);
+    }
+    let told = events.clone();
+    let (current, events, ids) = (Arc::clone(work), events.clone(), AtomicU64::new(1));
+    builder.on_state(move |state| told.client(state)).handle(move |connection, closing| {
+        let (work, events, id) = (now(&current), events.clone(), ids.fetch_add(1, Ordering::Relaxed));
+        async move {
+            work.serve_established(id, connection, &events).await;
+            // Kept until here, so that what goes on has its time when the service is stopped.
+            drop(closing);
+        }
+    })
+}
+
+fn backoff(retry: &file::Retry) -> Backoff {
+    let mut backoff = Backoff::new();
+    if let Some(delay) = retry.initial_delay {
+        backoff = backoff.initial_delay(delay.0);
+    }
+    if let Some(delay) = retry.max_delay {
+        backoff = backoff.max_delay(delay.0);
+    }
+    if let Some(most) = retry.jitter {
+        backoff = backoff.jitter(most.0);
+    }
+    match retry.factor {
+        // It was read as one.
+        Some(factor) => backoff.factor(factor.0).unwrap_or(backoff),
+        None => backoff,
+    }
+}

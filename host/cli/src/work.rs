@@ -1,0 +1,87 @@
+//! What is done with each connection of a service.
+
+use std::ffi::OsString;
+use std::time::Instant;
+
+use endpoints::forward::{Relay, Traffic};
+use endpoints::serve::Event;
+use endpoints::{Connection, Error, ErrorKind, Incoming};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::events::Events;
+use crate::exec::exec;
+use crate::standard::Failed;
+
+/// What is done with each connection.
+pub(crate) enum Work {
+    /// It is sent back what it sends.
+    Echo,
+    /// A command is run for it.
+    Exec(Vec<OsString>),
+    /// It is joined to another.
+    Relay(Relay),
+}
+
+impl Work {
+    /// Does the handshake first.
+    pub(crate) async fn serve(&self, id: u64, incoming: Incoming, events: &Events, failed: &Failed) {
+        match self {
+            Self::Relay(relay) => relay.serve(id, incoming).await,
+            work => {
+                observed(id, events, failed, async |traffic| work.done(incoming.await?, traffic).await).await;
+            }
+        }
+    }
+
+    pub(crate) async fn serve_established(&self, id: u64, connection: Connection, events: &Events) {
+        match self {
+            Self::Relay(relay) => relay.serve_established(id, connection).await,
+            work => {
+                let failed = Failed::default();
+                observed(id, events, &failed, async |traffic| work.done(connection, traffic).await).await;
+            }
+        }
+    }
+
+    async fn done(&self, connection: Connection, traffic: &mut Traffic) -> Result<(), Error> {
+        match self {
+            Self::Echo => echo(connection, traffic).await,
+            Self::Exec(command) => exec(command, connection, traffic).await,
+            Self::Relay(_) => Ok(()),
+        }
+    }
+}
+
+async fn observed(
+    id: u64,
+    events: &Events,
+    failed: &Failed,
+    work: impl AsyncFnOnce(&mut Traffic) -> Result<(), Error>,
+) {
+    let begun = Instant::now();
+    let mut traffic = Traffic::default();
+    if let Err(error) = work(&mut traffic).await {
+        let event = Event::Error { id: Some(id), error: &error };
+        failed.note(&event);
+        events.tell(&event);
+    }
+    let Traffic { bytes_in, bytes_out, .. } = traffic;
+    events.tell(&Event::Closed { id, bytes_in, bytes_out, duration: begun.elapsed() });
+}
+
+async fn echo(mut connection: Connection, traffic: &mut Traffic) -> Result<(), Error> {
+    let mut buf = vec![0; 16 * 1024];
+    let broke = |error: std::io::Error| {
+        Error::new(ErrorKind::ConnectionReset, format!("the connection broke: {error}"))
+    };
+    loop {
+        let count = connection.read(&mut buf).await.map_err(broke)?;
+        traffic.bytes_in += count as u64;
+        if count == 0 {
+            return connection.shutdown().await.map_err(broke);
+        }
+        connection.write_all(&buf[..count]).await.map_err(broke)?;
+        connection.flush().await.map_err(broke)?;
+        traffic.bytes_out += count as u64;
+    }
+}

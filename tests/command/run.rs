@@ -1,0 +1,399 @@
+//! `run`: several services from a file, and what changes when it is read anew.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{LIMIT, Service, endpoints, read_all, run, wait};
+
+/// A file of services, and the sockets that they listen on.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new(text: &str) -> Self {
+        let folder = Self(TempDir::new().expect("a folder"));
+        folder.write(text);
+        folder
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("services.toml")
+    }
+
+    /// Writes the file; `@` is the folder.
+    fn write(&self, text: &str) {
+        fs::write(self.file(), text.replace('@', self.path())).expect("it is written");
+    }
+
+    fn path(&self) -> &str {
+        self.0.path().to_str().expect("UTF-8")
+    }
+
+    fn run(&self) -> Running {
+        let mut child = endpoints(["run", "--json", self.file().to_str().expect("UTF-8")]);
+        Running(Service::spawned(child.spawn().expect("it starts")))
+    }
+
+    /// What comes back from a Unix socket of the folder for `said`.
+    fn ask(&self, socket: &str, said: &str) -> String {
+        let mut stream = std::os::unix::net::UnixStream::connect(self.0.path().join(socket)).expect(socket);
+        stream.write_all(said.as_bytes()).expect("it reads");
+        stream.shutdown(Shutdown::Write).expect("half");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("text");
+        answer
+    }
+}
+
+struct Running(Service);
+
+impl Running {
+    /// The next event of that name.
+    fn event(&self, name: &str) -> Value {
+        loop {
+            let event: Value = serde_json::from_str(&self.0.stdout_line()).expect("JSON");
+            if event["event"] == name {
+                return event;
+            }
+        }
+    }
+
+    fn reload(&self) -> Value {
+        self.0.signal(Signal::HUP);
+        self.event("reloaded")
+    }
+}
+
+const ECHO: &str = "[[service]]\nname = \"echo\"\nlisten = \"unix:@/echo\"\necho = true\n";
+
+#[test]
+fn services_run_together() {
+    let folder = Folder::new(&format!(
+        "{ECHO}
+[[service]]
+name = \"relay\"
+listen = \"unix:@/relay\"
+forward = \"unix:@/echo\"
+
+[[service]]
+name = \"program\"
+listen = \"unix:@/program\"
+exec = [\"tr\", \"a-z\", \"A-Z\"]
+"
+    ));
+    let running = folder.run();
+    for service in ["echo", "relay", "program"] {
+        let listening = running.event("listening");
+        assert_eq!(listening["service"], service, "in the order of the file");
+        assert_eq!(listening["description"], format!("unix:path={}/{service}", folder.path()));
+    }
+    assert_eq!(folder.ask("relay", "through both"), "through both");
+    assert_eq!(folder.ask("program", "loud"), "LOUD");
+    let mut closed: Vec<String> =
+        (0..3).map(|_| running.event("closed")["service"].as_str().expect("a name").to_owned()).collect();
+    closed.sort();
+    assert_eq!(closed, ["echo", "program", "relay"]);
+    running.0.stop();
+    assert!(!folder.0.path().join("echo").exists(), "its socket is removed");
+}
+
+#[test]
+fn only_what_changed_is_changed() {
+    let all = format!(
+        "{ECHO}
+[[service]]
+name = \"gone\"
+listen = \"unix:@/gone\"
+echo = true
+
+[[service]]
+name = \"other\"
+listen = \"unix:@/other\"
+exec = [\"echo\", \"before\"]
+
+[[service]]
+name = \"moved\"
+listen = \"unix:@/moved\"
+echo = true
+"
+    );
+    let folder = Folder::new(&all);
+    let running = folder.run();
+    for _ in 0..4 {
+        running.event("listening");
+    }
+    assert_eq!(running.reload(), json!({ "event": "reloaded" }), "nothing has changed");
+    let mut open = std::os::unix::net::UnixStream::connect(folder.0.path().join("echo")).expect("it listens");
+    open.write_all(b"a").expect("it reads");
+    open.read_exact(&mut [0]).expect("it answers");
+    let inode = |name: &str| {
+        std::os::unix::fs::MetadataExt::ino(&fs::metadata(folder.0.path().join(name)).expect(name))
+    };
+    let before = (inode("echo"), inode("other"));
+    let changed = all
+        .replace("before", "after")
+        .replace("/moved", "/is-here")
+        .replace("name = \"gone\"\nlisten = \"unix:@/gone\"", "name = \"new\"\nlisten = \"unix:@/new\"");
+    folder.write(&format!("# A line more\n{changed}"));
+    let mut reloaded = running.reload();
+    assert_eq!(
+        reloaded.take(),
+        json!({ "event": "reloaded", "started": ["new"], "restarted": ["moved"], "changed": ["other"], "stopped": ["gone"] })
+    );
+    assert_eq!((inode("echo"), inode("other")), before, "those sockets are the same");
+    open.write_all(b"b").expect("it goes on");
+    open.read_exact(&mut [0]).expect("it answers still");
+    assert_eq!(folder.ask("other", ""), "after\n");
+    assert_eq!(folder.ask("is-here", "x"), "x");
+    assert_eq!(folder.ask("new", "x"), "x");
+    assert!(!folder.0.path().join("gone").exists() && !folder.0.path().join("moved").exists());
+    drop(open);
+    running.0.stop();
+}
+
+#[test]
+fn connections_of_a_service_that_is_stopped_may_end() {
+    let folder = Folder::new(&format!("{ECHO}{}", ECHO.replace("echo\"", "left\"")));
+    let running = folder.run();
+    for _ in 0..2 {
+        running.event("listening");
+    }
+    let mut open = std::os::unix::net::UnixStream::connect(folder.0.path().join("left")).expect("it listens");
+    open.write_all(b"a").expect("it reads");
+    open.read_exact(&mut [0]).expect("it answers");
+    folder.write(ECHO);
+    assert_eq!(running.reload()["stopped"], json!(["left"]));
+    open.write_all(b"b").expect("it goes on");
+    open.read_exact(&mut [0]).expect("it answers still");
+    open.shutdown(Shutdown::Write).expect("half");
+    assert_eq!(open.read(&mut [0]).expect("the end"), 0);
+    let stopped = running.event("stopped");
+    assert_eq!(stopped["service"], "left");
+    running.0.stop();
+}
+
+#[test]
+fn a_port_is_taken_over_from_one_service_by_another() {
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("a port").port();
+    let service = |name: &str, more: &str| {
+        format!(
+            "[[service]]\nname = \"{name}\"\nlisten = \"tcp:{port}:interface=127.0.0.1\"\necho = true\n{more}"
+        )
+    };
+    let folder = Folder::new(&service("one", ""));
+    let running = folder.run();
+    running.event("listening");
+    // Open connections hold nothing up.
+    let mut open = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    open.write_all(b"a").expect("it reads");
+    open.read_exact(&mut [0]).expect("it answers");
+    folder.write(&service("two", ""));
+    let reloaded = running.reload();
+    assert_eq!((&reloaded["stopped"], &reloaded["started"]), (&json!(["one"]), &json!(["two"])));
+    folder.write(&service("two", "max-connections = 5\n"));
+    assert_eq!(running.reload()["restarted"], json!(["two"]));
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    stream.write_all(b"again").expect("it reads");
+    stream.shutdown(Shutdown::Write).expect("half");
+    assert_eq!(read_all(&stream), "again");
+    drop(open);
+    running.0.stop();
+}
+
+#[test]
+fn a_mistake_changes_nothing() {
+    let folder = Folder::new(ECHO);
+    let running = folder.run();
+    running.event("listening");
+    let mistakes = [
+        ("[[service]]\nname = \"echo\"\n", "say where its connections come from"),
+        (
+            "[[service]]\nname = \"x\"\nlisten = \"tpc:1\"\necho = true\n",
+            "service \"x\": listen: no plugin provides",
+        ),
+        ("[[service", "services.toml:1:"),
+    ];
+    for (text, part) in mistakes {
+        folder.write(text);
+        running.0.signal(Signal::HUP);
+        let error = running.event("error");
+        let message = error["error"]["message"].as_str().expect("a message");
+        assert!(message.contains(part), "{message}");
+        assert_eq!(folder.ask("echo", "still here"), "still here");
+    }
+    fs::remove_file(folder.file()).expect("it is there");
+    running.0.signal(Signal::HUP);
+    assert_eq!(running.event("error")["error"]["kind"], "not-found");
+    assert_eq!(folder.ask("echo", "still here"), "still here");
+    running.0.stop();
+}
+
+#[test]
+fn what_cannot_be_started_is_tried_again_at_the_next_reload() {
+    let folder = Folder::new(ECHO);
+    let running = folder.run();
+    running.event("listening");
+    let missing =
+        format!("{ECHO}[[service]]\nname = \"late\"\nlisten = \"unix:@/folder/late\"\necho = true\n");
+    folder.write(&missing);
+    running.0.signal(Signal::HUP);
+    let error = running.event("error");
+    assert_eq!((&error["service"], &error["error"]["kind"]), (&json!("late"), &json!("not-found")));
+    assert_eq!(running.event("reloaded")["failed"], json!(["late"]));
+    fs::create_dir(folder.0.path().join("folder")).expect("a folder");
+    assert_eq!(running.reload()["started"], json!(["late"]));
+    assert_eq!(folder.ask("folder/late", "x"), "x");
+    running.0.stop();
+}
+
+#[test]
+fn a_connection_is_kept_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("a port").port();
+    let folder = Folder::new(&format!(
+        "[[service]]
+name = \"uplink\"
+connect = \"tcp:127.0.0.1:{port}\"
+exec = [\"sh\", \"-c\", \"echo hello; read line; echo bye\"]
+retry = {{ initial-delay = 0.01, jitter = 0 }}
+close-timeout = 0.2
+"
+    ));
+    let mut running = folder.run();
+    for attempt in 1..=2 {
+        let (mut stream, _) = listener.accept().expect("it connects");
+        let mut hello = [0; 6];
+        stream.read_exact(&mut hello).expect("hello");
+        let connected = running.event("connected");
+        assert_eq!((&connected["service"], &connected["id"]), (&json!("uplink"), &json!(attempt)));
+        stream.write_all(b"\n").expect("it reads");
+        assert_eq!(read_all(&stream), "bye\n");
+        drop(stream);
+        running.event("closed");
+    }
+    let (stream, _) = listener.accept().expect("it connects");
+    drop(listener);
+    drop(stream);
+    let error = loop {
+        let error = running.event("error");
+        if error["error"]["kind"] == "connection-refused" {
+            break error;
+        }
+    };
+    assert!(
+        error["failures"].as_u64() > Some(0) && error["retry_in_seconds"].as_f64() > Some(0.0),
+        "{error}"
+    );
+    running.0.signal(Signal::TERM);
+    assert_eq!(running.0.wait(), Some(0));
+}
+
+#[test]
+fn a_connection_that_must_be_cut_is_no_clean_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("a port").port();
+    let folder = Folder::new(&format!(
+        "[[service]]\nname = \"uplink\"\nconnect = \"tcp:127.0.0.1:{port}\"\necho = true\nclose-timeout = \"50ms\"\n"
+    ));
+    let mut running = folder.run();
+    let (mut stream, _) = listener.accept().expect("it connects");
+    running.event("connected");
+    running.0.signal(Signal::TERM);
+    assert_eq!(running.0.wait(), Some(1));
+    assert_eq!(stream.read(&mut [0]).expect("the end"), 0);
+}
+
+#[test]
+fn where_one_cannot_start_none_stays() {
+    let folder =
+        Folder::new(&format!("{ECHO}[[service]]\nname = \"bad\"\nlisten = \"unix:@/no/bad\"\necho = true\n"));
+    let ran = run(["run", folder.file().to_str().expect("UTF-8")]);
+    assert_eq!(ran.status, Some(1));
+    assert!(ran.stderr.contains("error: bad: "), "{}", ran.stderr);
+    assert!(!folder.0.path().join("echo").exists());
+}
+
+#[test]
+fn check_says_whether_all_is_well_and_opens_nothing() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("command/run/services.toml");
+    let ran = run(["run", "--check", page.to_str().expect("UTF-8")]);
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    assert_eq!(ran.text(), format!("{}: 2 services are well: web, uplink\n", page.display()));
+    let json = run(["run", "--check", "--json", page.to_str().expect("UTF-8")]).json();
+    assert_eq!(json, json!({ "services": ["web", "uplink"] }));
+    let folder = Folder::new("[[service]]\nname = \"a\"\nlisten = \"tcp:80:bakclog=5\"\necho = true\n");
+    let ran = run(["run", "--check", folder.file().to_str().expect("UTF-8")]);
+    assert_eq!(ran.status, Some(2));
+    assert!(
+        ran.stderr.contains("services.toml:3:10: service \"a\": listen: \"bakclog\" is not an argument"),
+        "{ran:?}"
+    );
+    assert!(
+        ran.stderr.contains("\n         ^^^^^^^\n") && ran.stderr.contains("did you mean backlog?"),
+        "{ran:?}"
+    );
+    let ran = run(["run", "/nonexistent.toml"]);
+    assert_eq!(ran.status, Some(1));
+    assert!(ran.stderr.contains("cannot read /nonexistent.toml"), "{ran:?}");
+}
+
+#[test]
+fn systemd_is_told() {
+    let folder = Folder::new(ECHO);
+    let path = folder.0.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(LIMIT)).expect("a limit");
+    let mut command = endpoints(["run", folder.file().to_str().expect("UTF-8")]);
+    command.env("NOTIFY_SOCKET", &path);
+    let mut child = command.spawn().expect("it starts");
+    let told = || {
+        let mut buf = [0; 200];
+        let count = socket.recv(&mut buf).expect("a message");
+        String::from_utf8_lossy(&buf[..count]).trim().to_owned()
+    };
+    assert_eq!(told(), "READY=1");
+    let signal = |child: &std::process::Child, signal| {
+        kill_process(Pid::from_child(child), signal).expect("it can be signalled");
+    };
+    signal(&child, Signal::HUP);
+    let reloading = told();
+    let time = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect(&reloading);
+    assert!(time.parse::<u64>().is_ok(), "{reloading}");
+    assert_eq!(told(), "READY=1");
+    signal(&child, Signal::TERM);
+    assert_eq!(told(), "STOPPING=1");
+    assert_eq!(wait(&mut child), Some(0));
+}
+
+#[test]
+fn the_watchdog_is_served() {
+    let folder = Folder::new(ECHO);
+    let path = folder.0.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(LIMIT)).expect("a limit");
+    // The process's own number is known to the shell that becomes it alone.
+    let program = crate::harness::built("endpoints");
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", "WATCHDOG_PID=$$ exec \"$0\" run \"$1\""])
+        .args([program.as_os_str(), folder.file().as_os_str()])
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", Duration::from_millis(100).as_micros().to_string())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let mut told = Vec::new();
+    while told.iter().filter(|line| *line == "WATCHDOG=1").count() < 3 {
+        let mut buf = [0; 200];
+        let count = socket.recv(&mut buf).expect("a message");
+        told.push(String::from_utf8_lossy(&buf[..count]).trim().to_owned());
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("it can be signalled");
+    assert_eq!(wait(&mut child), Some(0));
+}
