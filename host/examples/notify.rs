@@ -60,12 +60,15 @@ async fn log_in(
     }
     let (sender, mut lines) = mpsc::channel::<String>(16);
     let run = async move {
+        let (mut reader, mut writer) = tokio::io::split(connection);
         loop {
             let line = tokio::select! {
                 Some(line) = lines.recv() => line,
+                // The server says nothing more: this is its end.
+                _ = reader.read_u8() => return,
                 () = closing.requested() => return,
             };
-            if connection.write_all(line.as_bytes()).await.is_err() {
+            if writer.write_all(line.as_bytes()).await.is_err() {
                 return;
             }
         }

@@ -11,6 +11,7 @@ mod c;
 mod console;
 mod grammar;
 mod links;
+mod notify;
 mod page;
 mod plugins;
 mod schemes;
