@@ -2,6 +2,7 @@
 
 mod api;
 mod checked;
+mod host;
 mod kept;
 mod matrix;
 mod rehearsal;
