@@ -8,7 +8,8 @@ use std::io;
 use std::time::Duration;
 
 use endpoints::Connection;
-use endpoints::service::{Backoff, ClientService, Closing, ServerService, ServiceGroup};
+use endpoints::serve::Stopping;
+use endpoints::service::{Backoff, ClientService, ServerService, ServiceGroup};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 
@@ -52,7 +53,7 @@ async fn main() -> Result<(), endpoints::Error> {
 /// Makes a new connection ready for use: what others get is where they put their lines.
 async fn log_in(
     mut connection: Connection,
-    mut closing: Closing,
+    stopping: Stopping,
 ) -> io::Result<(mpsc::Sender<String>, impl Future<Output = ()>)> {
     connection.write_all(b"hello\n").await?;
     if connection.read_u8().await? != b'+' {
@@ -66,7 +67,7 @@ async fn log_in(
                 Some(line) = lines.recv() => line,
                 // The server says nothing more: this is its end.
                 _ = reader.read_u8() => return,
-                () = closing.requested() => return,
+                () = stopping.wait() => return,
             };
             if writer.write_all(line.as_bytes()).await.is_err() {
                 return;

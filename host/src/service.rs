@@ -12,7 +12,7 @@ mod server;
 mod signal;
 
 pub use backoff::{Backoff, RetryPolicy};
-pub use client::{ClientService, ClientServiceBuilder, ClientState, Closing, Order};
+pub use client::{ClientService, ClientServiceBuilder, ClientState, Order};
 pub use group::ServiceGroup;
 pub use server::{ServerService, ServerState};
 

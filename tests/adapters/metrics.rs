@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use endpoints::Registry;
-use endpoints::adapters::metrics::{Recorder, record};
+use endpoints::adapters::metrics::{Recorder, record, record_client};
 use endpoints::forward::Forward;
 use endpoints::serve::Serve;
+use endpoints::service::ClientService;
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, SharedString, Unit,
 };
@@ -48,8 +49,8 @@ impl GaugeFn for Cell {
         self.add(-value);
     }
 
-    fn set(&self, _: f64) {
-        panic!("a gauge is set");
+    fn set(&self, value: f64) {
+        self.0.0.lock().unwrap().insert(self.1.clone(), value);
     }
 }
 
@@ -187,4 +188,28 @@ async fn whoever_serves_tells_what_is_open() {
     tokio::join!(serve.run(handle, async { drop(stopped.await) }), drive);
     exporter.wait("connections_accepted_total", "service=echo", 1.0).await;
     exporter.wait("connection_duration_seconds", "service=echo", 1.0).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_kept_up_is_recorded() {
+    let exporter = Exporter::default();
+    let _installed = metrics::set_default_local_recorder(&exporter);
+    let server = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = server.local_addr().expect("its address").port();
+    let service =
+        ClientService::builder(endpoints::client(format!("tcp:127.0.0.1:{port}")).expect("a description"))
+            .retry_policy(|_| std::time::Duration::from_millis(1))
+            .on_state(record_client("uplink"))
+            .handle(|mut connection, _stopping| async move { drop(connection.read(&mut [0]).await) });
+    service.start().expect("a runtime");
+    let (peer, _) = server.accept().await.expect("a connection");
+    exporter.wait("client_connected", "service=uplink", 1.0).await;
+    exporter.wait("client_attempts_total", "service=uplink", 1.0).await;
+    drop(server);
+    drop(peer);
+    service.when_connected_within(2).await.expect_err("nobody is there any more");
+    service.stop().await.expect("stopped");
+    exporter.wait("client_connected", "service=uplink", 0.0).await;
+    let failures = exporter.value("client_failures_total", "service=uplink,kind=connection-refused");
+    assert!(failures > 1.5, "{failures}");
 }

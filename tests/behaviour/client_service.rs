@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use endpoints::service::{Backoff, ClientService, ClientState, Closing, RetryPolicy};
+use endpoints::serve::Stopping;
+use endpoints::service::{Backoff, ClientService, ClientState, RetryPolicy};
 use endpoints::{Connection, ErrorKind, quote_str};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -19,7 +20,7 @@ both_forms!(
 );
 
 /// Uses a connection by handing out what comes from it.
-async fn lines(mut connection: Connection, _closing: Closing) {
+async fn lines(mut connection: Connection, _stopping: Stopping) {
     let _ = connection.read_to_end(&mut Vec::new()).await;
 }
 
@@ -112,9 +113,9 @@ async fn what_it_is_connected_to_is_told(world: &World) {
 async fn stopping_closes_the_socket(world: &World) {
     let listener = world.listen("tcp:0:interface=127.0.0.1").await;
     let client = world.registry.client(format!("tcp:127.0.0.1:{}", port(&listener))).expect("a client");
-    let service = ClientService::builder(client).handle(|mut connection, mut closing| async move {
+    let service = ClientService::builder(client).handle(|mut connection, stopping| async move {
         connection.write_all(b"hello").await.expect("a peer");
-        closing.requested().await;
+        stopping.wait().await;
         connection.write_all(b" and goodbye").await.expect("a peer");
         connection.shutdown().await.expect("a peer");
     });

@@ -11,6 +11,14 @@
 //! | `endpoints_sent_bytes_total` | counter | bytes that were sent to them |
 //! | `endpoints_errors_total` | counter | errors, by the label `kind`, an [`ErrorKind::name`](crate::ErrorKind::name); failed handshakes are `handshake-failed` |
 //!
+//! And of a connection that is kept up:
+//!
+//! | Name | Kind | What |
+//! |---|---|---|
+//! | `endpoints_client_attempts_total` | counter | attempts to connect |
+//! | `endpoints_client_failures_total` | counter | attempts that failed, by the label `kind` |
+//! | `endpoints_client_connected` | gauge | 1 while the connection is up, else 0 |
+//!
 //! The program installs an exporter (a recorder, as that crate calls it) **before** it makes a [`Recorder`] of this module.
 
 use std::collections::HashMap;
@@ -21,6 +29,7 @@ use std::time::{Duration, Instant};
 use metrics::{Counter, Gauge, Histogram, SharedString, Unit};
 
 use crate::serve::Event;
+use crate::service::ClientState;
 
 /// Records events for a service of that name: for [`Forward::on_event`](crate::forward::Forward::on_event).
 ///
@@ -40,6 +49,40 @@ use crate::serve::Event;
 pub fn record(service: impl Into<SharedString>) -> impl Fn(&Event<'_>) + Send + Sync + 'static {
     let recorder = Recorder::new(service);
     move |event| recorder.observe(event)
+}
+
+/// Records the states of a [`ClientService`](crate::service::ClientService) under that name: for
+/// [`on_state`](crate::service::ClientServiceBuilder::on_state).
+///
+/// # Examples
+///
+/// ```no_run
+/// # fn example() -> Result<(), endpoints::Error> {
+/// use endpoints::adapters::metrics::record_client;
+/// use endpoints::service::ClientService;
+///
+/// let service = ClientService::builder(endpoints::client("tls:host=example.com:port=6697")?)
+///     .on_state(record_client("uplink"))
+///     .handle(|connection, _stopping| async move { drop(connection) });
+/// # Ok(())
+/// # }
+/// ```
+pub fn record_client(service: impl Into<SharedString>) -> impl Fn(&ClientState) + Send + Sync + 'static {
+    let service = service.into();
+    describe();
+    let attempts = metrics::counter!(ATTEMPTS, "service" => service.clone());
+    let connected = metrics::gauge!(CONNECTED, "service" => service.clone());
+    move |state| {
+        connected.set(if matches!(state, ClientState::Connected { .. }) { 1.0 } else { 0.0 });
+        match state {
+            ClientState::Connecting { .. } => attempts.increment(1),
+            ClientState::Waiting { error: Some(error), .. } => {
+                let service = service.clone();
+                metrics::counter!(FAILURES, "service" => service, "kind" => error.kind().name()).increment(1);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Records what happens to the connections of a service. Cheap to clone.
@@ -161,6 +204,9 @@ const DURATION: &str = "endpoints_connection_duration_seconds";
 const RECEIVED: &str = "endpoints_received_bytes_total";
 const SENT: &str = "endpoints_sent_bytes_total";
 const ERRORS: &str = "endpoints_errors_total";
+const ATTEMPTS: &str = "endpoints_client_attempts_total";
+const FAILURES: &str = "endpoints_client_failures_total";
+const CONNECTED: &str = "endpoints_client_connected";
 
 fn describe() {
     metrics::describe_counter!(ACCEPTED, Unit::Count, "Connections that were accepted");
@@ -169,6 +215,9 @@ fn describe() {
     metrics::describe_counter!(RECEIVED, Unit::Bytes, "Bytes that came from accepted connections");
     metrics::describe_counter!(SENT, Unit::Bytes, "Bytes that were sent to accepted connections");
     metrics::describe_counter!(ERRORS, Unit::Count, "Errors, by kind");
+    metrics::describe_counter!(ATTEMPTS, Unit::Count, "Attempts to connect");
+    metrics::describe_counter!(FAILURES, Unit::Count, "Attempts to connect that failed, by kind");
+    metrics::describe_gauge!(CONNECTED, Unit::Count, "Whether the connection is up");
 }
 
 impl fmt::Debug for Recorder {

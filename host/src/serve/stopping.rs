@@ -1,12 +1,14 @@
-//! How connections learn that serving is to stop.
+//! How those who use connections learn that they are to end.
 
 use std::future::pending;
 
 use tokio::sync::watch;
 
-/// Tells when serving is told to stop: from then on open connections have the drain timeout to end by themselves.
+/// Tells when whoever serves a connection, or keeps it up, is told to stop: from then on it has the drain timeout, or the close
+/// timeout, to end by itself.
 ///
-/// [`Incoming::stopping`](crate::Incoming::stopping) gives it; cheap to clone.
+/// [`Incoming::stopping`](crate::Incoming::stopping) gives it, and a [`ClientService`](crate::service::ClientService) hands it to
+/// the function that uses its connection; cheap to clone.
 ///
 /// # Examples
 ///

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::connection::{Connection, ConnectionInfo};
 use crate::endpoint::ClientEndpoint;
 use crate::error::{Error, ErrorKind};
+use crate::serve::Stopping;
 use crate::service::{Backoff, BoxFuture, RetryPolicy, Service};
 
 mod attempt;
@@ -42,7 +43,7 @@ use driver::{Command, Driver, Settings, User};
 /// use tokio::io::AsyncWriteExt;
 ///
 /// let service = ClientService::builder(endpoints::client("tls:host=example.com:port=6697")?)
-///     .handle(|mut connection, _closing| async move {
+///     .handle(|mut connection, _stopping| async move {
 ///         // Up for as long as this runs; then it connects anew.
 ///         let _ = connection.write_all(b"hello\r\n").await;
 ///     });
@@ -104,30 +105,6 @@ pub enum ClientState {
     },
     /// It was told to stop, and the connection has not ended yet.
     Closing,
-}
-
-/// Tells the function that uses a connection that the connection is to be closed.
-///
-/// If it is kept, the function has time to end by itself, as much as [`close_timeout`](ClientServiceBuilder::close_timeout)
-/// says; if it is dropped, the connection is closed at once when it is to be.
-#[derive(Clone, Debug)]
-pub struct Closing(watch::Receiver<bool>);
-
-impl Closing {
-    /// Waits until the connection is to be closed.
-    ///
-    /// # Cancel safety
-    /// Nothing is lost when the future is dropped.
-    pub async fn requested(&mut self) {
-        // If the service is gone, so is this connection.
-        let _ = self.0.wait_for(|closing| *closing).await;
-    }
-
-    /// Whether the connection is to be closed.
-    #[must_use]
-    pub fn is_requested(&self) -> bool {
-        *self.0.borrow()
-    }
 }
 
 impl ClientService {
@@ -333,7 +310,7 @@ impl ClientServiceBuilder {
         self
     }
 
-    /// How long a function that has kept its [`Closing`] may go on when the connection is to be closed; 10 s unless said
+    /// How long a function that has kept its [`Stopping`] may go on when the service is stopped; 10 s unless said
     /// otherwise. It is cut then.
     pub fn close_timeout(mut self, limit: Duration) -> Self {
         self.close_timeout = limit;
@@ -350,11 +327,11 @@ impl ClientServiceBuilder {
     /// handler's future ends; a panic in it ends that connection alone.
     pub fn handle<H, F>(self, handler: H) -> ClientService
     where
-        H: Fn(Connection, Closing) -> F + Send + Sync + 'static,
+        H: Fn(Connection, Stopping) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        self.build(Arc::new(move |connection, closing| {
-            let handled = handler(connection, closing);
+        self.build(Arc::new(move |connection, stopping| {
+            let handled = handler(connection, stopping);
             Box::pin(async move { Ok(((), Box::pin(handled) as BoxFuture<'static, ()>)) })
         }))
     }
@@ -373,7 +350,7 @@ impl ClientServiceBuilder {
     /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
     /// use tokio::sync::mpsc;
     ///
-    /// let lines = ClientService::builder(endpoint).prepare(|mut connection, mut closing| async move {
+    /// let lines = ClientService::builder(endpoint).prepare(|mut connection, stopping| async move {
     ///     connection.write_all(b"login me\r\n").await?;
     ///     let mut answer = [0; 4];
     ///     connection.read_exact(&mut answer).await?;
@@ -382,7 +359,7 @@ impl ClientServiceBuilder {
     ///         loop {
     ///             let line = tokio::select! {
     ///                 Some(line) = lines.recv() => line,
-    ///                 () = closing.requested() => return,
+    ///                 () = stopping.wait() => return,
     ///             };
     ///             if connection.write_all(line.as_bytes()).await.is_err() {
     ///                 return;
@@ -396,14 +373,14 @@ impl ClientServiceBuilder {
     /// ```
     pub fn prepare<P, F, C, D, E>(self, prepare: P) -> ClientService<C>
     where
-        P: Fn(Connection, Closing) -> F + Send + Sync + 'static,
+        P: Fn(Connection, Stopping) -> F + Send + Sync + 'static,
         F: Future<Output = Result<(C, D), E>> + Send + 'static,
         C: Clone + Send + 'static,
         D: Future<Output = ()> + Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        self.build(Arc::new(move |connection, closing| {
-            let prepared = prepare(connection, closing);
+        self.build(Arc::new(move |connection, stopping| {
+            let prepared = prepare(connection, stopping);
             Box::pin(async move {
                 let (client, run) = prepared.await.map_err(|error| rejected(error.into()))?;
                 Ok((client, Box::pin(run) as BoxFuture<'static, ()>))

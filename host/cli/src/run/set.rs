@@ -335,12 +335,12 @@ fn kept_up(
     }
     let told = events.clone();
     let (current, events, ids) = (Arc::clone(work), events.clone(), AtomicU64::new(1));
-    builder.on_state(move |state| told.client(state)).handle(move |connection, closing| {
+    builder.on_state(move |state| told.client(state)).handle(move |connection, stopping| {
         let (work, events, id) = (now(&current), events.clone(), ids.fetch_add(1, Ordering::Relaxed));
         async move {
             work.serve_established(id, connection, &events).await;
             // Kept until here, so that what goes on has its time when the service is stopped.
-            drop(closing);
+            drop(stopping);
         }
     })
 }

@@ -10,10 +10,11 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::attempt::{Order, connect};
 use super::machine::{Action, Machine, Reason};
-use super::{ClientState, Closing, Observer};
+use super::{ClientState, Observer};
 use crate::connection::{Connection, ConnectionInfo};
 use crate::endpoint::ClientEndpoint;
 use crate::error::{Error, ErrorKind};
+use crate::serve::Stopping;
 use crate::service::{BoxFuture, RetryPolicy};
 
 /// What a service is asked to do.
@@ -30,7 +31,7 @@ type Waiter<C> = oneshot::Sender<Result<C, Error>>;
 
 /// What the program does with a connection: makes it ready, and runs it.
 pub(super) type User<C> =
-    Arc<dyn Fn(Connection, Closing) -> BoxFuture<'static, Result<Prepared<C>, Error>> + Send + Sync>;
+    Arc<dyn Fn(Connection, Stopping) -> BoxFuture<'static, Result<Prepared<C>, Error>> + Send + Sync>;
 
 /// What others use, and what runs the connection.
 type Prepared<C> = (C, BoxFuture<'static, ()>);
@@ -90,7 +91,7 @@ enum Work<C> {
 struct Established {
     endpoint: usize,
     info: Arc<ConnectionInfo>,
-    closing: watch::Sender<bool>,
+    stopping: watch::Sender<bool>,
 }
 
 /// What a task has come to.
@@ -174,8 +175,8 @@ impl<C: Clone + Send + 'static> Driver<C> {
         match outcome {
             Ok((endpoint, connection)) => {
                 let info = Arc::new(connection.info());
-                let (closing, _) = watch::channel(false);
-                self.work = Work::Connected(connection, Established { endpoint, info, closing });
+                let (stopping, _) = watch::channel(false);
+                self.work = Work::Connected(connection, Established { endpoint, info, stopping });
                 self.machine.connected();
             }
             Err(error) => {
@@ -282,10 +283,10 @@ impl<C: Clone + Send + 'static> Driver<C> {
         };
         self.enter(ClientState::Preparing { attempt });
         let (user, limit) = (Arc::clone(&self.settings.user), self.settings.prepare_timeout);
-        let closing = Closing(established.closing.subscribe());
+        let stopping = Stopping::new(established.stopping.subscribe());
         let mut task = JoinSet::new();
         task.spawn(async move {
-            let prepared = timeout(limit, user(connection, closing)).await.unwrap_or_else(|_| {
+            let prepared = timeout(limit, user(connection, stopping)).await.unwrap_or_else(|_| {
                 let message = format!("the connection was not ready for use within {limit:?}");
                 Err(Error::new(ErrorKind::TimedOut, message).retryable(true))
             });
@@ -304,11 +305,11 @@ impl<C: Clone + Send + 'static> Driver<C> {
             }
         };
         self.enter(ClientState::Closing);
-        let patience = if established.closing.receiver_count() == 0 {
+        let patience = if established.stopping.receiver_count() == 0 {
             task.abort_all();
             None
         } else {
-            established.closing.send_replace(true);
+            established.stopping.send_replace(true);
             Some(Box::pin(sleep(self.settings.close_timeout)))
         };
         self.work = Work::Closing { task, patience, cut: false, attempt };

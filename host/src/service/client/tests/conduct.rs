@@ -43,7 +43,7 @@ async fn a_handler_that_panics_ends_its_connection_alone() {
                 *sees.lock().unwrap() = Some(state.clone());
             }
         })
-        .handle(|_connection, _closing| async { panic!("as the test wants it") });
+        .handle(|_connection, _stopping| async { panic!("as the test wants it") });
     service.start().unwrap();
     stage.attempt().await.succeed();
     let (waited, _attempt) = until_next_attempt(&mut stage).await;
@@ -59,7 +59,7 @@ async fn a_handler_that_panics_ends_its_connection_alone() {
 async fn a_preparation_that_panics_has_failed() {
     let mut stage = Stage::new();
     let service = ClientService::builder(stage.endpoint.clone()).retry_policy(plain).prepare(
-        |connection, _closing| async {
+        |connection, _stopping| async {
             drop(connection);
             if true {
                 panic!("as the test wants it");
@@ -87,7 +87,7 @@ async fn preparing_has_a_time_limit() {
     let service = ClientService::builder(stage.endpoint.clone())
         .retry_policy(plain)
         .prepare_timeout(5 * SECOND)
-        .prepare(|mut connection, _closing| async move {
+        .prepare(|mut connection, _stopping| async move {
             connection.read_u8().await?;
             Ok::<_, std::io::Error>(((), async {}))
         });
@@ -103,7 +103,7 @@ async fn preparing_has_a_time_limit() {
 async fn the_error_of_a_preparation_is_told() {
     let mut stage = Stage::new();
     let service = ClientService::builder(stage.endpoint.clone())
-        .prepare(|_connection, _closing| async { Err::<((), std::future::Ready<()>), _>("wrong password") });
+        .prepare(|_connection, _stopping| async { Err::<((), std::future::Ready<()>), _>("wrong password") });
     service.start().unwrap();
     stage.attempt().await.succeed();
     let error = service.when_connected_within(1).await.unwrap_err();
@@ -116,7 +116,7 @@ async fn the_error_of_a_preparation_is_told() {
 async fn a_handler_that_does_not_keep_the_token_is_cut_at_once() {
     let mut stage = Stage::new();
     let service =
-        ClientService::builder(stage.endpoint.clone()).handle(|connection, _closing| hold(connection));
+        ClientService::builder(stage.endpoint.clone()).handle(|connection, _stopping| hold(connection));
     service.start().unwrap();
     let mut server = stage.attempt().await.succeed();
     service.when_connected().await.unwrap();
@@ -130,10 +130,10 @@ async fn a_handler_that_does_not_keep_the_token_is_cut_at_once() {
 async fn a_handler_that_keeps_the_token_has_time_to_say_goodbye() {
     let mut stage = Stage::new();
     let service =
-        ClientService::builder(stage.endpoint.clone()).handle(|mut connection, mut closing| async move {
-            assert!(!closing.is_requested());
-            closing.requested().await;
-            assert!(closing.is_requested());
+        ClientService::builder(stage.endpoint.clone()).handle(|mut connection, stopping| async move {
+            assert!(!stopping.is_stopping());
+            stopping.wait().await;
+            assert!(stopping.is_stopping());
             tokio::time::sleep(3 * SECOND).await;
             connection.write_all(b"bye").await.unwrap();
         });
@@ -152,9 +152,9 @@ async fn a_handler_that_keeps_the_token_has_time_to_say_goodbye() {
 async fn a_handler_that_takes_too_long_is_cut() {
     let mut stage = Stage::new();
     let service = ClientService::builder(stage.endpoint.clone()).close_timeout(4 * SECOND).handle(
-        |connection, closing| async move {
+        |connection, stopping| async move {
             std::future::pending::<()>().await;
-            drop((connection, closing));
+            drop((connection, stopping));
         },
     );
     service.start().unwrap();
@@ -173,7 +173,7 @@ async fn a_handler_that_takes_too_long_is_cut() {
 async fn dropping_the_last_handle_closes_the_connection() {
     let mut stage = Stage::new();
     let service =
-        ClientService::builder(stage.endpoint.clone()).handle(|connection, _closing| hold(connection));
+        ClientService::builder(stage.endpoint.clone()).handle(|connection, _stopping| hold(connection));
     service.start().unwrap();
     let mut server = stage.attempt().await.succeed();
     service.when_connected().await.unwrap();
@@ -189,7 +189,7 @@ async fn dropping_the_last_handle_closes_the_connection() {
 async fn a_stop_that_is_not_waited_for_stops_all_the_same() {
     let mut stage = Stage::new();
     let service =
-        ClientService::builder(stage.endpoint.clone()).handle(|connection, _closing| hold(connection));
+        ClientService::builder(stage.endpoint.clone()).handle(|connection, _stopping| hold(connection));
     service.start().unwrap();
     let attempt = stage.attempt().await;
     tokio::select! {
@@ -207,7 +207,7 @@ async fn connecting_has_a_time_limit_of_its_own() {
     let mut stage = Stage::new();
     let service = ClientService::builder(stage.endpoint.clone())
         .connect_timeout(7 * SECOND)
-        .handle(|_connection, _closing| async {});
+        .handle(|_connection, _stopping| async {});
     service.start().unwrap();
     let _attempt = stage.attempt().await;
     let begun = Instant::now();
@@ -223,7 +223,7 @@ async fn an_attempt_goes_through_all_endpoints() {
     let service = ClientService::builder(first.endpoint.clone())
         .or(second.endpoint.clone())
         .retry_policy(plain)
-        .handle(|connection, _closing| hold(connection));
+        .handle(|connection, _stopping| hold(connection));
     service.start().unwrap();
     first.attempt().await.fail();
     second.attempt().await.fail();
@@ -252,7 +252,7 @@ async fn an_endpoint_that_could_not_be_prepared_comes_last_next_time() {
     let good = Arc::new(AtomicBool::new(false));
     let is_good = Arc::clone(&good);
     let service = ClientService::builder(first.endpoint.clone()).or(second.endpoint.clone()).prepare(
-        move |mut connection, _closing| {
+        move |mut connection, _stopping| {
             let good = is_good.swap(true, Ordering::Relaxed);
             async move {
                 let run = async move { drop(connection.read_u8().await) };
@@ -277,7 +277,7 @@ async fn failures_are_forgotten_once_a_connection_has_lasted() {
     let service = ClientService::builder(stage.endpoint.clone())
         .retry_policy(plain)
         .reset_after(10 * SECOND)
-        .handle(|mut connection, _closing| async move { drop(connection.read_u8().await) });
+        .handle(|mut connection, _stopping| async move { drop(connection.read_u8().await) });
     service.start().unwrap();
     let mut waits = Vec::new();
     let mut attempt = stage.attempt().await;
@@ -315,7 +315,7 @@ async fn every_state_is_told() {
                 ClientState::Closing => "closing".to_owned(),
             });
         })
-        .handle(|mut connection, _closing| async move { drop(connection.read_u8().await) });
+        .handle(|mut connection, _stopping| async move { drop(connection.read_u8().await) });
     assert_eq!(Service::name(&service), "the one");
     service.start().unwrap();
     stage.attempt().await.fail();
@@ -371,7 +371,7 @@ fn several_threads_may_use_one() {
         let mut stage = Stage::new();
         let service = ClientService::builder(stage.endpoint.clone())
             .retry_policy(|_| Duration::ZERO)
-            .prepare(|_connection, _closing| async {
+            .prepare(|_connection, _stopping| async {
                 let number = PREPARED.fetch_add(1, Ordering::Relaxed);
                 Ok::<_, Error>((number, std::future::pending()))
             });

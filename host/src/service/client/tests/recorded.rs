@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 
 use super::script::{Attempt, Stage, settle};
 use crate::error::{Error, ErrorKind};
-use crate::service::{ClientService, ClientState, Closing};
+use crate::serve::Stopping;
+use crate::service::{ClientService, ClientState};
 
 /// What happened, in order.
 #[derive(Clone, Default)]
@@ -93,7 +94,7 @@ impl Play {
         let prepare = {
             let (trace, attempts, handles) = (trace.clone(), Arc::clone(&attempts), Arc::clone(&handles));
             let mode = case["prepare"].as_str().map(str::to_owned);
-            move |connection: crate::Connection, closing: Closing| {
+            move |connection: crate::Connection, stopping: Stopping| {
                 let (trace, handles, mode) = (trace.clone(), Arc::clone(&handles), mode.clone());
                 let number = *attempts.lock().unwrap();
                 async move {
@@ -103,7 +104,7 @@ impl Play {
                         trace.push(json!(["prepare", number]));
                         prepare(mode, &trace, &mut held, prepared, &mut lost).await?;
                     }
-                    let run = run(connection, held, closing, lost);
+                    let run = run(connection, held, stopping, lost);
                     Ok::<_, Error>((number, run))
                 }
             }
@@ -216,15 +217,10 @@ async fn prepare(
 }
 
 /// Uses a connection until it is lost, also when it is to be closed.
-async fn run(
-    connection: crate::Connection,
-    mut held: Held,
-    mut closing: Closing,
-    lost: oneshot::Receiver<()>,
-) {
+async fn run(connection: crate::Connection, mut held: Held, stopping: Stopping, lost: oneshot::Receiver<()>) {
     let lost = async { drop(lost.await) };
     let closing = async {
-        closing.requested().await;
+        stopping.wait().await;
         held.trace.push(json!(["close", held.number]));
         std::future::pending::<()>().await;
     };
