@@ -207,6 +207,7 @@ async fn a_connection_that_is_kept_up_is_recorded() {
     exporter.wait("client_attempts_total", "service=uplink", 1.0).await;
     drop(server);
     drop(peer);
+    exporter.wait("client_connected", "service=uplink", 0.0).await;
     service.when_connected_within(2).await.expect_err("nobody is there any more");
     service.stop().await.expect("stopped");
     exporter.wait("client_connected", "service=uplink", 0.0).await;
