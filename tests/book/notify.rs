@@ -1,7 +1,8 @@
-//! The program of the chapter on services.
+//! The programs of the chapter on services.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -73,4 +74,42 @@ fn lines_go_to_the_server_also_when_it_was_away() {
     drop(one);
     assert!(notify.0.wait().expect("it ends").success());
     assert_eq!(line(&mut lines), "", "the connection is closed");
+}
+
+#[test]
+fn a_second_signal_ends_the_waiting() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("socket");
+    let started = Command::new(tour::program().with_file_name("five"))
+        .arg(format!("unix:{}", path.display()))
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut five = Notify(started.expect("it starts"));
+    let begun = Instant::now();
+    let mut stream = loop {
+        match UnixStream::connect(&path) {
+            Ok(stream) => break stream,
+            Err(error) if begun.elapsed() > Duration::from_secs(20) => panic!("{error}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    let mut echoed = |byte: u8| {
+        stream.write_all(&[byte]).expect("it reads");
+        let mut back = [0];
+        stream.read_exact(&mut back).expect("it echoes");
+        assert_eq!(back, [byte]);
+    };
+    echoed(1);
+    let signal = |signal| kill_process(Pid::from_child(&five.0), signal).expect("it can be signalled");
+    signal(Signal::INT);
+    while path.exists() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    echoed(2);
+    signal(Signal::TERM);
+    let mut told = String::new();
+    five.0.stderr.take().expect("a pipe").read_to_string(&mut told).expect("text");
+    assert_eq!(five.0.wait().expect("it ends").code(), Some(1));
+    assert!(told.contains("SIGTERM came as a second signal before echo had stopped"), "{told}");
 }

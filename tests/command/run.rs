@@ -345,6 +345,13 @@ fn check_says_whether_all_is_well_and_opens_nothing() {
 }
 
 #[test]
+fn a_file_without_an_end_is_not_read_to_it() {
+    let ran = run(["run", "--check", "/dev/zero"]);
+    assert_eq!(ran.status, Some(2));
+    assert!(ran.stderr.contains("/dev/zero has more than 4 MiB: it is no file of services"), "{ran:?}");
+}
+
+#[test]
 fn systemd_is_told() {
     let folder = Folder::new(ECHO);
     let path = folder.0.path().join("notify");

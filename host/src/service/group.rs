@@ -179,7 +179,7 @@ impl ServiceGroup {
     }
 
     fn hurried(&self, signal: Signal) -> Error {
-        let message = format!("{signal} came a second time before {} had stopped", self.shared.name);
+        let message = format!("{signal} came as a second signal before {} had stopped", self.shared.name);
         Error::new(ErrorKind::Cancelled, message)
     }
 

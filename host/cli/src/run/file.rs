@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
@@ -115,16 +116,26 @@ pub(super) struct Source<'a> {
     text: &'a str,
 }
 
+/// The most bytes that a file may have.
+const LARGEST: u64 = 4 << 20;
+
 /// Reads the services of a file.
 pub(super) fn read(path: &Path) -> Result<(String, Vec<Service>), Error> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text));
+    read.map_err(|error| {
         let kind = match error.kind() {
-            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            std::io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+            io::ErrorKind::NotFound => ErrorKind::NotFound,
+            io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
             _ => ErrorKind::InvalidSetting,
         };
         Error::new(kind, format!("cannot read {}: {error}", path.display()))
     })?;
+    if text.len() as u64 > LARGEST {
+        let message =
+            format!("{} has more than {} MiB: it is no file of services", path.display(), LARGEST >> 20);
+        return Err(Error::new(ErrorKind::InvalidSetting, message));
+    }
     let services = Source::new(path, &text).services()?;
     Ok((text, services))
 }

@@ -227,3 +227,12 @@ async fn it_can_be_stopped_while_it_starts() {
     group.run(sleep(SECOND / 2)).await.unwrap();
     assert_eq!(log.take(), "bind a, bind b, stop b, stop a");
 }
+
+#[test]
+fn services_can_be_used_from_everywhere() {
+    fn is_shared<T: Send + Sync + ?Sized>() {}
+    is_shared::<ServiceGroup>();
+    is_shared::<crate::service::ClientService<std::sync::mpsc::Sender<()>>>();
+    is_shared::<crate::service::ServerService>();
+    is_shared::<dyn Service>();
+}

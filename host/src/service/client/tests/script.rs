@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use endpoints_plugin_api::export::BuiltIn;
 use endpoints_plugin_api::{
@@ -57,9 +58,10 @@ impl Stage {
         Self { endpoint: registry.client(format!("script:{name}")).unwrap(), attempts }
     }
 
-    /// The next attempt.
+    /// The next attempt. Where none comes, the clock that only tests move goes on by itself, and the test ends.
     pub(super) async fn attempt(&mut self) -> Attempt {
-        self.attempts.recv().await.expect("the stage is open")
+        let attempt = tokio::time::timeout(Duration::from_secs(3600), self.attempts.recv()).await;
+        attempt.expect("an attempt").expect("the stage is open")
     }
 
     /// The next attempt, if it has been made.
