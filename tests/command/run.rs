@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{LIMIT, Service, endpoints, read_all, run, wait};
+use crate::harness::{LIMIT, Service, built, endpoints, read_all, run, wait};
 
 /// A file of services, and the sockets that they listen on.
 struct Folder(TempDir);
@@ -263,7 +263,6 @@ name = \"uplink\"
 connect = \"tcp:127.0.0.1:{port}\"
 exec = [\"sh\", \"-c\", \"echo hello; read line; echo bye\"]
 retry = {{ initial-delay = 0.01, jitter = 0 }}
-close-timeout = 0.2
 "
     ));
     let mut running = folder.run();
@@ -296,18 +295,110 @@ close-timeout = 0.2
 }
 
 #[test]
-fn a_connection_that_must_be_cut_is_no_clean_end() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("a port").port();
+fn a_connection_that_is_kept_up_is_closed_when_it_is_stopped() {
+    for work in ["echo = true", "exec = [\"cat\"]"] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("a port").port();
+        let folder = Folder::new(&format!(
+            "[[service]]\nname = \"uplink\"\nconnect = \"tcp:127.0.0.1:{port}\"\n{work}\n"
+        ));
+        let mut running = folder.run();
+        let (mut stream, _) = listener.accept().expect("it connects");
+        running.event("connected");
+        stream.write_all(b"x").expect("it reads");
+        stream.read_exact(&mut [0]).expect("it answers");
+        running.0.signal(Signal::TERM);
+        assert_eq!(running.0.wait(), Some(0), "{work}");
+        assert_eq!(stream.read(&mut [0]).expect("the end"), 0);
+    }
+}
+
+#[test]
+fn connections_have_one_number_each() {
+    // Nobody listens there at first.
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("a port").port();
     let folder = Folder::new(&format!(
-        "[[service]]\nname = \"uplink\"\nconnect = \"tcp:127.0.0.1:{port}\"\necho = true\nclose-timeout = \"50ms\"\n"
+        "{ECHO}[[service]]\nname = \"uplink\"\nconnect = \"tcp:127.0.0.1:{port}\"\nforward = \"unix:@/echo\"
+retry = {{ initial-delay = 0.01, max-delay = 0.01, jitter = 0 }}\n"
     ));
-    let mut running = folder.run();
-    let (mut stream, _) = listener.accept().expect("it connects");
-    running.event("connected");
+    let running = folder.run();
+    running.event("error");
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port");
+    let (stream, _) = listener.accept().expect("it connects");
+    let mut numbers = Vec::new();
+    for _ in 0..2 {
+        numbers.push(loop {
+            let connected = running.event("connected");
+            if connected["service"] == "uplink" {
+                break connected["id"].clone();
+            }
+        });
+    }
+    drop(stream);
+    numbers.push(loop {
+        let closed = running.event("closed");
+        if closed["service"] == "uplink" {
+            break closed["id"].clone();
+        }
+    });
+    assert!(numbers[0].as_u64() > Some(1) && numbers.iter().all(|one| *one == numbers[0]), "{numbers:?}");
+    running.0.stop();
+}
+
+#[test]
+fn what_failed_and_was_told_is_over() {
+    let slow = ECHO.replace("echo\"", "left\"") + "drain-timeout = \"50ms\"\n";
+    let folder = Folder::new(&format!("{ECHO}{slow}"));
+    let running = folder.run();
+    for _ in 0..2 {
+        running.event("listening");
+    }
+    let mut open = std::os::unix::net::UnixStream::connect(folder.0.path().join("left")).expect("it listens");
+    open.write_all(b"a").expect("it reads");
+    open.read_exact(&mut [0]).expect("it answers");
+    folder.write(ECHO);
+    running.0.signal(Signal::HUP);
+    let error = running.event("error");
+    assert_eq!((&error["service"], &error["error"]["kind"]), (&json!("left"), &json!("timed-out")));
+    assert_eq!(open.read(&mut [0]).expect("the end"), 0);
+    running.0.stop();
+}
+
+#[test]
+fn standard_streams_are_there_from_the_start_or_not_at_all() {
+    let folder = Folder::new(ECHO);
+    let running = folder.run();
+    running.event("listening");
+    folder.write(&format!("{ECHO}[[service]]\nname = \"late\"\nlisten = \"stdio:\"\necho = true\n"));
+    running.0.signal(Signal::HUP);
+    let error = running.event("error");
+    assert!(
+        error["error"]["message"].as_str().is_some_and(|message| message.contains("start it anew")),
+        "{error}"
+    );
+    assert_eq!(folder.ask("echo", "as before"), "as before");
+    running.0.stop();
+}
+
+#[test]
+fn a_signal_while_the_file_is_read_anew_ends_it() {
+    let folder = Folder::new(ECHO);
+    let plugins = TempDir::new().expect("a folder");
+    let file = "libendpoints_fixture_faulty.so";
+    fs::copy(built(file), plugins.path().join(file)).expect("a copy");
+    let mut command = endpoints(["run", "--json", folder.file().to_str().expect("UTF-8")]);
+    command.arg("--plugin-path").arg(plugins.path());
+    let mut running = Running(Service::spawned(command.spawn().expect("it starts")));
+    running.event("listening");
+    let hangs = "[[service]]\nname = \"late\"\nlisten = \"faulty:hang-listen\"\necho = true\n";
+    folder.write(&format!("{ECHO}{hangs}"));
+    running.0.signal(Signal::HUP);
+    // It has begun: the one that is no longer there is told to drain, and the new one hangs.
+    folder.write(hangs);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(folder.ask("echo", "still"), "still");
     running.0.signal(Signal::TERM);
-    assert_eq!(running.0.wait(), Some(1));
-    assert_eq!(stream.read(&mut [0]).expect("the end"), 0);
+    assert_eq!(running.0.wait(), Some(0));
 }
 
 #[test]
@@ -386,7 +477,7 @@ fn the_watchdog_is_served() {
     let socket = UnixDatagram::bind(&path).expect("a socket");
     socket.set_read_timeout(Some(LIMIT)).expect("a limit");
     // The process's own number is known to the shell that becomes it alone.
-    let program = crate::harness::built("endpoints");
+    let program = built("endpoints");
     let mut child = std::process::Command::new("sh")
         .args(["-c", "WATCHDOG_PID=$$ exec \"$0\" run \"$1\""])
         .args([program.as_os_str(), folder.file().as_os_str()])

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use endpoints::Registry;
+use endpoints::{Error, ErrorKind, Registry};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::context::Context;
 use crate::events::Events;
@@ -43,14 +43,15 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
     if options.check {
         return say_checked(context, &options, &made);
     }
-    let events = Events::new(context, made.iter().any(Made::uses_standard_streams))?;
+    let uses_standard_streams = made.iter().any(Made::uses_standard_streams);
+    let events = Events::new(context, uses_standard_streams)?;
     if !made.iter().any(Made::runs_programs) {
         service::raise_descriptor_limit();
     }
     let workers = options
         .workers
         .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    let running = Running { options, registry, events: events.clone(), workers };
+    let running = Running { options, registry, events: events.clone(), uses_standard_streams, workers };
     block_on(workers, &events, running.run(made))
 }
 
@@ -70,6 +71,7 @@ struct Running {
     options: Options,
     registry: Registry,
     events: Events,
+    uses_standard_streams: bool,
     workers: usize,
 }
 
@@ -85,17 +87,17 @@ impl Running {
             return Ok(ExitCode::SUCCESS);
         };
         service::ready();
-        let mut watchdog = sd_notify::watchdog_enabled().map(|limit| {
-            let mut ticks = interval((limit / 2).max(Duration::from_millis(1)));
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            ticks
-        });
+        let mut watchdog = Watchdog::new();
         let ended = loop {
             tokio::select! {
                 () = &mut stop => break Ok(()),
                 ended = set.ended() => break ended,
-                _ = hangups.recv() => self.reload(&mut set).await,
-                () = tick(&mut watchdog) => service::tell_manager(&[NotifyState::Watchdog]),
+                () = watchdog.serve() => {}
+                _ = hangups.recv() => tokio::select! {
+                    () = &mut stop => break Ok(()),
+                    () = watchdog.serve() => {}
+                    () = self.reload(&mut set) => {}
+                },
             }
         };
         let stopped = set.stop().await;
@@ -106,7 +108,7 @@ impl Running {
     /// Reads the file anew. Where it is wrong, nothing changes.
     async fn reload(&self, set: &mut Set) {
         service::reloading();
-        match made::read(&self.options.file, &self.registry) {
+        match self.read() {
             Ok(made) => {
                 let changes = set.change(made).await;
                 self.events.reloaded(&self.options.file, changes.sorts());
@@ -115,11 +117,42 @@ impl Running {
         }
         service::ready();
     }
+
+    fn read(&self) -> Result<Vec<Made>, Error> {
+        let made = made::read(&self.options.file, &self.registry)?;
+        // Where events go, and who reads them, was decided at the start.
+        let late = made.iter().find(|made| !self.uses_standard_streams && made.uses_standard_streams());
+        if let Some(made) = late {
+            let message = format!(
+                "service {:?} uses standard input or output, which none did when this process was started: start it anew",
+                made.name()
+            );
+            return Err(Error::new(ErrorKind::InvalidSetting, message));
+        }
+        Ok(made)
+    }
 }
 
-async fn tick(watchdog: &mut Option<tokio::time::Interval>) {
-    match watchdog {
-        Some(ticks) => drop(ticks.tick().await),
-        None => std::future::pending().await,
+/// What a service manager wants to hear at times, if it does.
+struct Watchdog(Option<Interval>);
+
+impl Watchdog {
+    fn new() -> Self {
+        Self(sd_notify::watchdog_enabled().map(|limit| {
+            let mut ticks = interval((limit / 2).max(Duration::from_millis(1)));
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        }))
+    }
+
+    /// Tells it, for ever.
+    async fn serve(&mut self) {
+        match &mut self.0 {
+            Some(ticks) => loop {
+                ticks.tick().await;
+                service::tell_manager(&[NotifyState::Watchdog]);
+            },
+            None => std::future::pending().await,
+        }
     }
 }

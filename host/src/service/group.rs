@@ -5,7 +5,9 @@ use std::future::{Future, poll_fn};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinError;
 
 use crate::error::{Error, ErrorKind};
 use crate::service::signal::{Signal, Signals};
@@ -15,6 +17,9 @@ use crate::service::{BoxFuture, Service};
 mod tests;
 
 /// Services that are started in the order in which they were added, and stopped in the opposite one.
+///
+/// Each is started when the start of the one before it has returned: a server listens then, while a
+/// [`ClientService`](crate::service::ClientService) has begun to connect.
 ///
 /// It is a service itself, so groups nest. A service that is added to a group that runs is started at once.
 ///
@@ -35,6 +40,7 @@ mod tests;
 /// # }
 /// ```
 #[derive(Clone)]
+#[must_use = "nothing is started until it is"]
 pub struct ServiceGroup {
     shared: Arc<Shared>,
 }
@@ -44,6 +50,8 @@ struct Shared {
     members: Mutex<Members>,
     /// Starting and stopping happen one after the other.
     turn: tokio::sync::Mutex<()>,
+    /// How often it was told to stop: what is being started then is given up.
+    stops: watch::Sender<u64>,
     /// The members are other ones than before.
     changed: Notify,
 }
@@ -57,15 +65,14 @@ struct Members {
 
 impl ServiceGroup {
     /// A group without services.
-    #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         let members = Mutex::default();
         let turn = tokio::sync::Mutex::new(());
-        Self { shared: Arc::new(Shared { name: name.into(), members, turn, changed: Notify::new() }) }
+        let (stops, changed) = (watch::Sender::new(0), Notify::new());
+        Self { shared: Arc::new(Shared { name: name.into(), members, turn, stops, changed }) }
     }
 
-    /// The same with one more service. To one that may be running already, [`add`](Self::add) it.
-    #[must_use]
+    /// The same with one more service. To one that may be running already, [`add`](Self::add) it: this starts nothing.
     pub fn with(self, service: impl Service + 'static) -> Self {
         self.members().services.push(Arc::new(service));
         self
@@ -73,7 +80,6 @@ impl ServiceGroup {
 
     /// Makes it stop all services at the same time, for those that do not need each other: the longest drain is what
     /// stopping takes then, and not the sum of all.
-    #[must_use]
     pub fn stop_together(self) -> Self {
         self.members().together = true;
         self
@@ -82,23 +88,26 @@ impl ServiceGroup {
     /// Adds a service, and starts it if the group runs.
     ///
     /// # Errors
-    /// Why it cannot be started; it is not added then.
+    /// Why it cannot be started; it is not added then. [`ErrorKind::Cancelled`] if the group is stopped meanwhile.
     ///
     /// # Cancel safety
     /// When the future is dropped, the service is either added or stopped.
     pub async fn add(&self, service: impl Service + 'static) -> Result<(), Error> {
         let service: Arc<dyn Service> = Arc::new(service);
-        let _turn = self.shared.turn.lock().await;
-        // Added first, so that it is stopped with the others if this future is dropped.
-        self.members().services.push(Arc::clone(&service));
-        if self.members().running
-            && let Err(error) = service.start().await
-        {
-            self.members().services.retain(|other| !Arc::ptr_eq(other, &service));
-            return Err(about(&*service, error));
-        }
-        self.shared.changed.notify_waiters();
-        Ok(())
+        self.unless_stopped(async {
+            let _turn = self.shared.turn.lock().await;
+            // Added first, so that it is stopped with the others if this future is dropped.
+            self.members().services.push(Arc::clone(&service));
+            if self.members().running
+                && let Err(error) = service.start().await
+            {
+                self.members().services.retain(|other| !Arc::ptr_eq(other, &service));
+                return Err(about(&*service, error));
+            }
+            self.shared.changed.notify_waiters();
+            Ok(())
+        })
+        .await
     }
 
     /// Stops a service and takes it out of the group: the first one with that name. `false` if there is none.
@@ -152,7 +161,7 @@ impl ServiceGroup {
     }
 
     /// Runs until the process is sent SIGTERM or SIGINT: [starts](Self::run) all, and stops all then. A second signal ends
-    /// the waiting for them to stop.
+    /// the waiting for them to stop. Also when this has returned, these signals no longer end the process by themselves.
     ///
     /// # Errors
     /// As [`run`](Self::run); [`ErrorKind::Cancelled`] after a second signal; and if signals cannot be waited for.
@@ -191,6 +200,18 @@ impl ServiceGroup {
         self.members().services.clone()
     }
 
+    /// Does what takes part in starting, until the group is told to stop.
+    async fn unless_stopped(&self, work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+        let mut stops = self.shared.stops.subscribe();
+        tokio::select! {
+            done = work => done,
+            _ = stops.changed() => {
+                let message = format!("{} was stopped before it had started", self.shared.name);
+                Err(Error::new(ErrorKind::Cancelled, message))
+            }
+        }
+    }
+
     async fn bind_all(&self) -> Result<(), Error> {
         for service in self.services() {
             if let Err(error) = service.bind().await {
@@ -218,27 +239,23 @@ impl ServiceGroup {
         error
     }
 
-    /// Tells all to stop, whatever happens to the others.
+    /// Stops all, whatever happens to the others.
     async fn stop_all(&self) -> Result<(), Error> {
-        let services = self.services();
-        let mut stopping: Vec<BoxFuture<'_, Result<(), Error>>> =
-            services.iter().rev().map(Service::stop).collect();
-        let mut failed = Vec::new();
+        let services: Vec<Arc<dyn Service>> = self.services().into_iter().rev().collect();
         let outcomes = if self.members().together {
-            together(&mut stopping).await
+            together(services.iter().map(stop).collect()).await
         } else {
             let mut outcomes = Vec::new();
-            for stopping in stopping {
-                outcomes.push(stopping.await);
+            for service in &services {
+                outcomes.push(stop(service).await);
             }
             outcomes
         };
-        for (service, outcome) in services.iter().rev().zip(outcomes) {
-            if let Err(error) = outcome {
-                failed.push(about(&**service, error));
-            }
-        }
-        collected(failed)
+        let failed = services
+            .iter()
+            .zip(outcomes)
+            .filter_map(|(service, outcome)| outcome.err().map(|error| about(&**service, error)));
+        collected(failed.collect())
     }
 }
 
@@ -247,37 +264,39 @@ impl Service for ServiceGroup {
         self.shared.name.clone()
     }
 
-    /// Binds each in order. If one cannot be bound, those before are stopped.
+    /// Binds each in order. If one cannot be bound, those before are stopped. Does nothing where the group runs.
     fn bind(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async {
+        Box::pin(self.unless_stopped(async {
             let _turn = self.shared.turn.lock().await;
-            self.bind_all().await
-        })
+            if self.members().running { Ok(()) } else { self.bind_all().await }
+        }))
     }
 
     /// Binds each in order, then starts each in order. If one cannot be started, those before are stopped.
     fn start(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async {
+        Box::pin(self.unless_stopped(async {
             let _turn = self.shared.turn.lock().await;
             self.bind_all().await?;
             self.members().running = true;
             self.start_all().await
-        })
+        }))
     }
 
-    /// Stops each, the last one first. Errors are collected into one.
+    /// Stops each, the last one first; gives up what is being started. Errors are collected into one.
     fn stop(&self) -> BoxFuture<'_, Result<(), Error>> {
         let group = self.clone();
         Box::pin(async move {
-            // In a task of its own: those to come are told, even if nobody waits any more.
-            let stopping = tokio::spawn(async move {
+            group.shared.stops.send_modify(|stops| *stops += 1);
+            let stopping = async move {
                 let _turn = group.shared.turn.lock().await;
                 group.members().running = false;
                 group.stop_all().await
-            });
-            stopping.await.unwrap_or_else(|error| {
-                Err(Error::new(ErrorKind::Internal, format!("stopping failed: {error}")))
-            })
+            };
+            // In a task of its own: those to come are told, even if nobody waits any more.
+            match Handle::try_current() {
+                Ok(runtime) => runtime.spawn(stopping).await.unwrap_or_else(|error| Err(broken(&error))),
+                Err(_) => stopping.await,
+            }
         })
     }
 
@@ -319,8 +338,25 @@ async fn all_ended(services: &[Arc<dyn Service>]) -> Result<(), Error> {
     .await
 }
 
+/// Stops a service, in a task of its own where there is a runtime: one that panics must not keep others from being stopped.
+fn stop(service: &Arc<dyn Service>) -> BoxFuture<'static, Result<(), Error>> {
+    let service = Arc::clone(service);
+    let stopping = async move { service.stop().await };
+    match Handle::try_current() {
+        Ok(runtime) => {
+            let stopping = runtime.spawn(stopping);
+            Box::pin(async move { stopping.await.unwrap_or_else(|error| Err(broken(&error))) })
+        }
+        Err(_) => Box::pin(stopping),
+    }
+}
+
+fn broken(error: &JoinError) -> Error {
+    Error::new(ErrorKind::Internal, format!("stopping failed: {error}"))
+}
+
 /// Drives all, and gives what came of each.
-async fn together<T>(futures: &mut [BoxFuture<'_, T>]) -> Vec<T> {
+async fn together<T>(mut futures: Vec<BoxFuture<'static, T>>) -> Vec<T> {
     let mut outcomes: Vec<Option<T>> = futures.iter().map(|_| None).collect();
     poll_fn(|cx| {
         for (future, outcome) in futures.iter_mut().zip(&mut outcomes) {

@@ -41,18 +41,17 @@ pub(super) struct Service {
     pub(super) when_full: Option<Spanned<Full>>,
     pub(super) max_per_peer: Option<Spanned<Count>>,
     pub(super) max_handshakes: Option<Spanned<Count>>,
-    pub(super) handshake_timeout: Option<Spanned<Time>>,
+    pub(super) handshake_timeout: Option<Spanned<SomeTime>>,
     pub(super) drain_timeout: Option<Spanned<Time>>,
 
     // With connect.
     pub(super) order: Option<Spanned<Order>>,
     pub(super) retry: Option<Spanned<Retry>>,
     pub(super) reset_after: Option<Spanned<Time>>,
-    pub(super) close_timeout: Option<Spanned<Time>>,
 
     // With forward.
-    pub(super) connect_timeout: Option<Spanned<Time>>,
-    pub(super) idle_timeout: Option<Spanned<Time>>,
+    pub(super) connect_timeout: Option<Spanned<SomeTime>>,
+    pub(super) idle_timeout: Option<Spanned<SomeTime>>,
 }
 
 /// One description, or a list of them.
@@ -100,6 +99,10 @@ pub(super) struct Factor(pub(super) f64);
 /// A length of time: a number of seconds, or a text as descriptions have it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Time(pub(super) Duration);
+
+/// One that is not nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct SomeTime(pub(super) Time);
 
 impl Several {
     pub(super) fn descriptions(&self) -> &[String] {
@@ -227,7 +230,6 @@ impl<'a> Source<'a> {
             at("order", service.order.as_ref()),
             at("retry", service.retry.as_ref()),
             at("reset-after", service.reset_after.as_ref()),
-            at("close-timeout", service.close_timeout.as_ref()),
         ];
         let forwarding = [at("idle-timeout", service.idle_timeout.as_ref())];
         let misplaced = [
@@ -315,6 +317,15 @@ impl<'de> Deserialize<'de> for Factor {
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(TimeVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for SomeTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Time::deserialize(deserializer)? {
+            Time(Duration::ZERO) => Err(de::Error::custom("no time at all; leave the setting out")),
+            time => Ok(Self(time)),
+        }
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use endpoints::Error;
 use endpoints::forward::Relay;
 use endpoints::serve::{Event, WhenFull};
-use endpoints::service::{Backoff, ClientService, Order, ServerService, ServerState, Service, ServiceGroup};
+use endpoints::service::{
+    Backoff, ClientService, ClientState, Order, ServerService, ServerState, Service, ServiceGroup,
+};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -69,8 +71,17 @@ impl Set {
         Ok(())
     }
 
-    pub(super) async fn ended(&self) -> Result<(), Error> {
-        self.group.ended().await
+    /// Waits until all have ended by themselves, or one cannot go on.
+    pub(super) async fn ended(&mut self) -> Result<(), Error> {
+        let ended = self.group.ended();
+        tokio::pin!(ended);
+        loop {
+            tokio::select! {
+                ended = &mut ended => return ended,
+                // What became of those was told when they left.
+                Some(_) = self.leaving.join_next() => {}
+            }
+        }
     }
 
     /// Stops all, and waits for those that left before too.
@@ -273,10 +284,10 @@ fn work(made: &Made, events: &Events) -> Work {
             let events = events.clone();
             let mut relay = Relay::new(client.clone()).on_event(move |event| events.tell(event));
             if let Some(limit) = value(made.written.connect_timeout.as_ref()) {
-                relay = relay.connect_timeout(limit.0);
+                relay = relay.connect_timeout(limit.0.0);
             }
             if let Some(limit) = value(made.written.idle_timeout.as_ref()) {
-                relay = relay.idle_timeout(limit.0);
+                relay = relay.idle_timeout(limit.0.0);
             }
             Work::Relay(relay)
         }
@@ -298,7 +309,7 @@ fn limited(mut service: ServerService, written: &file::Service) -> ServerService
         service = service.max_handshakes(most.0);
     }
     if let Some(limit) = value(written.handshake_timeout.as_ref()) {
-        service = service.handshake_timeout(limit.0);
+        service = service.handshake_timeout(limit.0.0);
     }
     if let Some(limit) = value(written.drain_timeout.as_ref()) {
         service = service.drain_timeout(limit.0);
@@ -327,21 +338,22 @@ fn kept_up(
     if let Some(time) = value(written.reset_after.as_ref()) {
         builder = builder.reset_after(time.0);
     }
-    if let Some(limit) = value(written.close_timeout.as_ref()) {
-        builder = builder.close_timeout(limit.0);
-    }
     if let Some(limit) = value(written.connect_timeout.as_ref()) {
-        builder = builder.connect_timeout(limit.0);
+        builder = builder.connect_timeout(limit.0.0);
     }
-    let told = events.clone();
-    let (current, events, ids) = (Arc::clone(work), events.clone(), AtomicU64::new(1));
-    builder.on_state(move |state| told.client(state)).handle(move |connection, stopping| {
-        let (work, events, id) = (now(&current), events.clone(), ids.fetch_add(1, Ordering::Relaxed));
-        async move {
-            work.serve_established(id, connection, &events).await;
-            // Kept until here, so that what goes on has its time when the service is stopped.
-            drop(stopping);
+    let attempt = Arc::new(AtomicU64::new(0));
+    let (told, noted) = (events.clone(), Arc::clone(&attempt));
+    let observe = move |state: &ClientState| {
+        if let ClientState::Preparing { attempt, .. } = state {
+            noted.store(*attempt, Ordering::Relaxed);
         }
+        told.client(state);
+    };
+    let (current, events) = (Arc::clone(work), events.clone());
+    builder.on_state(observe).handle(move |connection, _stopping| {
+        // The attempt that led to the connection is its number.
+        let (work, events, id) = (now(&current), events.clone(), attempt.load(Ordering::Relaxed));
+        async move { work.serve_established(id, connection, &events).await }
     })
 }
 

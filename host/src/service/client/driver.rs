@@ -1,5 +1,6 @@
 //! The task that runs a client service: does what the [machine](super::machine) says, and tells it what happens.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::connection::{Connection, ConnectionInfo};
 use crate::endpoint::ClientEndpoint;
 use crate::error::{Error, ErrorKind};
 use crate::serve::Stopping;
-use crate::service::{BoxFuture, RetryPolicy};
+use crate::service::{Backoff, BoxFuture, RetryPolicy};
 
 /// What a service is asked to do.
 pub(super) enum Command<C> {
@@ -131,8 +132,9 @@ impl<C: Clone + Send + 'static> Driver<C> {
     /// Runs until nobody has the service any more.
     pub(super) async fn run(mut self) {
         loop {
+            // In no order: many who ask for a connection over and over must not keep its end from being seen, nor attempts
+            // without a delay between them keep a stop from being heard.
             let happened = tokio::select! {
-                biased;
                 command = self.commands.recv() => command.map_or(Happened::Abandoned, Happened::Command),
                 happened = self.work.next() => happened,
             };
@@ -247,8 +249,10 @@ impl<C: Clone + Send + 'static> Driver<C> {
             Action::Up(_, whom) => {
                 let Work::Up { client, .. } = &self.work else { return };
                 for whom in whom {
+                    let cloned = self.guarded("cloning what was prepared", || client.clone());
+                    let panicked = || Error::new(ErrorKind::Internal, "cloning what was prepared panicked");
                     // Whoever no longer waits needs none.
-                    let _ = whom.send(Ok(client.clone()));
+                    let _ = whom.send(cloned.ok_or_else(panicked));
                 }
             }
             Action::Close(attempt) => self.close(attempt),
@@ -316,7 +320,9 @@ impl<C: Clone + Send + 'static> Driver<C> {
     }
 
     fn wait(&mut self, failures: u64) {
-        let delay = self.settings.policy.delay(failures);
+        let policy = &self.settings.policy;
+        let delay = self.guarded("the retry policy", || policy.delay(failures));
+        let delay = delay.unwrap_or_else(|| Backoff::new().delay(failures));
         let error = self.error.clone();
         if let Some(error) = &error {
             tracing::warn!(service = self.settings.name, failures, ?delay, %error, "not connected");
@@ -336,12 +342,33 @@ impl<C: Clone + Send + 'static> Driver<C> {
         let limit = self.settings.close_timeout;
         Error::new(ErrorKind::TimedOut, format!("the connection was still open after {limit:?}, and cut"))
     }
+}
 
+impl<C> Driver<C> {
     fn enter(&self, state: ClientState) {
         if let Some(observer) = &self.settings.observer {
-            observer(&state);
+            self.guarded("the observer of states", || observer(&state));
         }
         self.state.send_replace(state);
+    }
+
+    /// Calls what the program gave us: a panic in it must not end the service.
+    fn guarded<T>(&self, what: &str, f: impl FnOnce() -> T) -> Option<T> {
+        let done = catch_unwind(AssertUnwindSafe(f));
+        if done.is_err() {
+            tracing::error!(service = self.settings.name, "{what} panicked");
+        }
+        done.ok()
+    }
+}
+
+/// Also where nobody has the service any more, or its runtime has ended.
+impl<C> Drop for Driver<C> {
+    fn drop(&mut self) {
+        if !matches!(*self.state.borrow(), ClientState::Stopped) {
+            self.work = Work::Nothing;
+            self.enter(ClientState::Stopped);
+        }
     }
 }
 

@@ -48,7 +48,9 @@ impl Told {
 
     async fn does(&self, what: &str) -> Result<(), Error> {
         self.log.push(what, self.name);
-        sleep(self.takes).await;
+        if !self.takes.is_zero() {
+            sleep(self.takes).await;
+        }
         if self.cannot == what {
             return Err(Error::new(ErrorKind::Other, format!("cannot {what}")));
         }
@@ -235,4 +237,53 @@ fn services_can_be_used_from_everywhere() {
     is_shared::<crate::service::ClientService<std::sync::mpsc::Sender<()>>>();
     is_shared::<crate::service::ServerService>();
     is_shared::<dyn Service>();
+}
+
+/// A service whose start, or stop, is like that for ever.
+#[derive(Clone)]
+struct Stuck(Log);
+
+impl Service for Stuck {
+    fn name(&self) -> String {
+        "stuck".to_owned()
+    }
+
+    fn start(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.0.push("start", "stuck");
+        Box::pin(std::future::pending())
+    }
+
+    fn stop(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.0.push("stop", "stuck");
+        Box::pin(async { panic!("as the test wants it") })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_hangs_is_given_up_by_a_stop_and_a_stop_that_panics_keeps_none_from_stopping() {
+    let log = Log::default();
+    let group = ServiceGroup::new("all").with(Told::new("a", &log)).with(Stuck(log.clone()));
+    let starting = tokio::spawn({
+        let group = group.clone();
+        async move { group.start().await }
+    });
+    sleep(SECOND).await;
+    assert_eq!(log.take(), "bind a, start a, start stuck");
+    let error = group.stop().await.unwrap_err();
+    assert!(error.message().starts_with("stuck: stopping failed: "), "{error}");
+    assert_eq!(log.take(), "stop stuck, stop a");
+    assert_eq!(starting.await.unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
+    // What is added while nothing runs is not started.
+    group.add(Told::new("b", &log)).await.unwrap();
+    assert_eq!(log.take(), "");
+}
+
+#[test]
+fn it_can_be_stopped_where_there_is_no_runtime() {
+    let log = Log::default();
+    let group = ServiceGroup::new("all").with(Told::new("a", &log).that_takes(Duration::ZERO));
+    let mut stopping = group.stop();
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(matches!(stopping.as_mut().poll(&mut cx), Poll::Ready(Ok(()))));
+    assert_eq!(log.take(), "stop a");
 }

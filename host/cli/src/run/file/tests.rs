@@ -32,7 +32,6 @@ connect = ["tls:a:1", "tls:b:1"]
 order = "random"
 retry = { initial-delay = 0.5, max-delay = 30, factor = 2, jitter = "100ms" }
 reset-after = 10
-close-timeout = 5
 connect-timeout = 10
 exec = ["agent", "--verbose"]
 
@@ -46,8 +45,14 @@ echo = true
         services.iter().map(|one| &**one.name.as_ref()).collect::<Vec<_>>(),
         ["web", "uplink", "echo"]
     );
-    assert_eq!(services[0].connect_timeout.as_ref().unwrap().as_ref(), &Time(Duration::from_millis(2500)));
-    assert_eq!(services[0].handshake_timeout.as_ref().unwrap().as_ref(), &Time(Duration::from_secs(10)));
+    assert_eq!(
+        services[0].connect_timeout.as_ref().unwrap().as_ref(),
+        &SomeTime(Time(Duration::from_millis(2500)))
+    );
+    assert_eq!(
+        services[0].handshake_timeout.as_ref().unwrap().as_ref(),
+        &SomeTime(Time(Duration::from_secs(10)))
+    );
     assert_eq!(services[1].retry.as_ref().unwrap().as_ref().factor, Some(Factor(2.0)));
 }
 
@@ -63,7 +68,7 @@ fn mistakes_are_told_with_their_place() {
             "[[service]]\nname = \"a\"\nlisten = \"tcp:1\"\necho = true\nmax-conections = 1\n",
             "s.toml:5:1: there is no \"max-conections\" here: known are name, listen, connect, forward, exec, echo, \
              max-connections, when-full, max-per-peer, max-handshakes, handshake-timeout, drain-timeout, order, retry, \
-             reset-after, close-timeout, connect-timeout, idle-timeout; did you mean max-connections?",
+             reset-after, connect-timeout, idle-timeout; did you mean max-connections?",
         ),
         ("[[service]]\nlisten = \"tcp:1\"\n", "s.toml:1:1: missing field `name`"),
         (
@@ -135,6 +140,9 @@ fn values_are_checked() {
         ("idle-timeout = \"soon\"", "\"soon\""),
         ("idle-timeout = true", "expected a number of seconds, or a text such as \"250ms\""),
         ("idle-timeout = nan", "NaN"),
+        ("idle-timeout = 0", "no time at all; leave the setting out"),
+        ("handshake-timeout = \"0ms\"", "no time at all"),
+        ("connect-timeout = 0", "no time at all"),
         ("when-full = \"drop\"", "there is no \"drop\" here: known are wait, refuse"),
     ];
     for (line, part) in told {

@@ -406,3 +406,81 @@ fn several_threads_may_use_one() {
         server.await.unwrap();
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_watches_hears_of_the_end_of_one_that_is_dropped() {
+    let mut stage = Stage::new();
+    let last = Arc::new(Mutex::new(String::new()));
+    let told = Arc::clone(&last);
+    let service = ClientService::builder(stage.endpoint.clone())
+        .on_state(move |state| *told.lock().unwrap() = format!("{state:?}"))
+        .handle(|connection, _stopping| hold(connection));
+    let mut state = service.state();
+    service.start().unwrap();
+    stage.attempt().await.succeed();
+    service.when_connected().await.unwrap();
+    drop(service);
+    state.wait_for(|state| matches!(state, ClientState::Stopped)).await.unwrap();
+    assert_eq!(*last.lock().unwrap(), "Stopped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn panics_in_a_policy_and_an_observer_end_no_service() {
+    let mut stage = Stage::new();
+    let policy = |_failures| -> Duration { panic!("a policy, as the test wants it") };
+    let service = ClientService::builder(stage.endpoint.clone())
+        .retry_policy(policy)
+        .on_state(|_state| panic!("an observer, as the test wants it"))
+        .handle(|connection, _stopping| hold(connection));
+    service.start().unwrap();
+    stage.attempt().await.fail();
+    let (waited, attempt) = until_next_attempt(&mut stage).await;
+    // As the usual policy has it.
+    assert!((SECOND..3 * SECOND).contains(&waited), "{waited:?}");
+    let _server = attempt.succeed();
+    service.when_connected().await.unwrap();
+    assert!(matches!(*service.state().borrow(), ClientState::Connected { .. }));
+    service.stop().await.unwrap();
+}
+
+/// Each of them asks again as soon as it has got what is of no more use.
+#[test]
+fn many_who_ask_over_and_over_do_not_hide_its_end() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut stage = Stage::new();
+        let service = ClientService::builder(stage.endpoint.clone())
+            .retry_policy(|_| Duration::ZERO)
+            .prepare(|mut connection, _stopping| async move {
+                let alive = Arc::new(());
+                let client = Arc::downgrade(&alive);
+                let run = async move {
+                    let _ = connection.read_u8().await;
+                    drop(alive);
+                };
+                Ok::<_, Error>((client, run))
+            });
+        service.start().unwrap();
+        let server = stage.attempt().await.succeed();
+        let dead = service.when_connected().await.unwrap();
+        drop(server);
+        while dead.strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let begun = std::time::Instant::now();
+        let askers: Vec<_> = (0..300)
+            .map(|_| {
+                let service = service.clone();
+                tokio::spawn(async move {
+                    while service.when_connected().await.unwrap().strong_count() == 0 {
+                        assert!(begun.elapsed() < 20 * SECOND, "its end is not seen");
+                    }
+                })
+            })
+            .collect();
+        let _server = stage.attempt().await.succeed();
+        for asker in askers {
+            asker.await.unwrap();
+        }
+    });
+}
