@@ -416,7 +416,7 @@ fn check_says_whether_all_is_well_and_opens_nothing() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("command/run/services.toml");
     let ran = run(["run", "--check", page.to_str().expect("UTF-8")]);
     assert_eq!(ran.status, Some(0), "{ran:?}");
-    assert_eq!(ran.text(), format!("{}: 2 services are well: web, uplink\n", page.display()));
+    assert_eq!(ran.text(), format!("{}: all is well with web, uplink\n", page.display()));
     let json = run(["run", "--check", "--json", page.to_str().expect("UTF-8")]).json();
     assert_eq!(json, json!({ "services": ["web", "uplink"] }));
     let folder = Folder::new("[[service]]\nname = \"a\"\nlisten = \"tcp:80:bakclog=5\"\necho = true\n");
@@ -433,6 +433,53 @@ fn check_says_whether_all_is_well_and_opens_nothing() {
     let ran = run(["run", "/nonexistent.toml"]);
     assert_eq!(ran.status, Some(1));
     assert!(ran.stderr.contains("cannot read /nonexistent.toml"), "{ran:?}");
+}
+
+#[test]
+fn a_pipe_that_nobody_writes_to_holds_no_signal_up() {
+    let folder = Folder::new(ECHO);
+    let mut running = folder.run();
+    running.event("listening");
+    fs::remove_file(folder.file()).expect("it is there");
+    let made = std::process::Command::new("mkfifo").arg(folder.file()).status().expect("mkfifo");
+    assert!(made.success());
+    running.0.signal(Signal::HUP);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(folder.ask("echo", "still"), "still");
+    running.0.signal(Signal::TERM);
+    assert_eq!(running.0.wait(), Some(0));
+}
+
+#[test]
+fn commands_end_with_a_second_signal_and_do_not_speak_for_their_parent() {
+    let folder = Folder::new(
+        "[[service]]
+name = \"program\"
+listen = \"unix:@/program\"
+exec = [\"sh\", \"-c\", \"env | grep -c -e NOTIFY -e WATCHDOG; echo $$; exec sleep 1000\"]
+",
+    );
+    let notify = folder.0.path().join("notify");
+    let _socket = UnixDatagram::bind(&notify).expect("a socket");
+    let mut command = endpoints(["run", "--json", folder.file().to_str().expect("UTF-8")]);
+    command.env("NOTIFY_SOCKET", &notify).env("WATCHDOG_USEC", "60000000");
+    let mut running = Running(Service::spawned(command.spawn().expect("it starts")));
+    running.event("listening");
+    let stream =
+        std::os::unix::net::UnixStream::connect(folder.0.path().join("program")).expect("it listens");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(&stream));
+    assert_eq!(lines.next().expect("a line").expect("text"), "0");
+    let child: i32 = lines.next().expect("a line").expect("text").parse().expect("a number");
+    running.0.signal(Signal::TERM);
+    running.event("draining");
+    running.0.signal(Signal::TERM);
+    assert_eq!(running.0.wait(), Some(128 + 15));
+    let begun = std::time::Instant::now();
+    // Until whoever inherits it has seen its end.
+    while fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
+        assert!(begun.elapsed() < LIMIT, "the command goes on");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

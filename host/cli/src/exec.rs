@@ -1,11 +1,12 @@
 //! A command run for each connection.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::pin::Pin;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,8 +23,27 @@ use crate::events::peer_and_local;
 /// with something unread would reset the connection, and what the peer has not read yet would be lost.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// What a service manager tells the process that it starts for a socket: it is not meant for that one's children.
-const ACTIVATION: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+/// What a service manager tells the process that it starts: it is not meant for that one's children, which would take its sockets
+/// or speak in its name.
+const FROM_THE_MANAGER: [&str; 6] =
+    ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+
+/// The groups of commands that run.
+static GROUPS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// Kills all commands, and what they have started with them: for when this process ends at once.
+pub(crate) fn kill_all() {
+    for leader in GROUPS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        kill_group(*leader);
+    }
+}
+
+fn kill_group(leader: i32) {
+    if let Some(leader) = Pid::from_raw(leader) {
+        // Those that may not be killed go on.
+        let _ = rustix::process::kill_process_group(leader, Signal::KILL);
+    }
+}
 
 /// Runs a command with its standard input and output joined to a connection; ends with the command. The command is killed,
 /// and what it has started with it, when the connection breaks and when this is dropped.
@@ -41,7 +61,7 @@ pub(crate) async fn exec(
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     // What it starts itself can be killed with it then.
     command.process_group(0);
-    for name in ACTIVATION {
+    for name in FROM_THE_MANAGER {
         command.env_remove(name);
     }
     // Sets the flag that closes the sockets in the command. The one that is listened on has been taken, and nobody takes
@@ -53,8 +73,8 @@ pub(crate) async fn exec(
     let failed = |what: &str, error: &io::Error| {
         Error::new(ErrorKind::Other, format!("{what} {}: {error}", program.to_string_lossy()))
     };
-    let mut group = Group(command.spawn().map_err(|error| failed("cannot run", &error))?);
-    let child = &mut group.0;
+    let mut group = Group::new(command.spawn().map_err(|error| failed("cannot run", &error))?);
+    let child = &mut group.child;
     let ended = Arc::new(Notify::new());
     let mut pipes =
         Pipes { input: child.stdin.take(), output: child.stdout.take(), ended: Arc::clone(&ended) };
@@ -74,10 +94,10 @@ pub(crate) async fn exec(
     let broke = joined.err().filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
     if let Some(error) = broke {
         group.kill();
-        let _ = group.0.wait().await;
+        let _ = group.child.wait().await;
         return Err(failed("the connection broke, which ends", &error));
     }
-    let status = group.0.wait().await.map_err(|error| failed("cannot wait for", &error))?;
+    let status = group.child.wait().await.map_err(|error| failed("cannot wait for", &error))?;
     if !status.success() {
         return Err(Error::new(ErrorKind::Other, format!("{}: {status}", program.to_string_lossy())));
     }
@@ -85,15 +105,26 @@ pub(crate) async fn exec(
 }
 
 /// A command in a process group of its own, which is killed when this is dropped.
-struct Group(Child);
+struct Group {
+    child: Child,
+    leader: Option<i32>,
+}
 
 impl Group {
+    fn new(child: Child) -> Self {
+        let leader = child.id().and_then(|number| i32::try_from(number).ok());
+        if let Some(leader) = leader {
+            GROUPS.lock().unwrap_or_else(PoisonError::into_inner).insert(leader);
+        }
+        Self { child, leader }
+    }
+
     fn kill(&self) {
         // Known until its status has been read; until then the number is not given to another group.
-        let leader = self.0.id().and_then(|number| i32::try_from(number).ok()).and_then(Pid::from_raw);
-        if let Some(leader) = leader {
-            // Those that may not be killed go on.
-            let _ = rustix::process::kill_process_group(leader, Signal::KILL);
+        if self.child.id().is_some()
+            && let Some(leader) = self.leader
+        {
+            kill_group(leader);
         }
     }
 }
@@ -101,6 +132,9 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.kill();
+        if let Some(leader) = self.leader {
+            GROUPS.lock().unwrap_or_else(PoisonError::into_inner).remove(&leader);
+        }
     }
 }
 

@@ -61,7 +61,7 @@ fn say_checked(context: &Context, options: &Options, made: &[Made]) -> Outcome {
         format!("{}\n", serde_json::json!({ "services": names }))
     } else {
         let path = options.file.display().to_string();
-        format!("{}: {} services are well: {}\n", harmless(&path), names.len(), harmless(&names.join(", ")))
+        format!("{}: all is well with {}\n", harmless(&path), harmless(&names.join(", ")))
     };
     std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::output(&error))?;
     Ok(ExitCode::SUCCESS)
@@ -91,7 +91,10 @@ impl Running {
         let ended = loop {
             tokio::select! {
                 () = &mut stop => break Ok(()),
-                ended = set.ended() => break ended,
+                ended = set.ended() => {
+                    service::stopping();
+                    break ended;
+                }
                 () = watchdog.serve() => {}
                 _ = hangups.recv() => tokio::select! {
                     () = &mut stop => break Ok(()),
@@ -108,18 +111,23 @@ impl Running {
     /// Reads the file anew. Where it is wrong, nothing changes.
     async fn reload(&self, set: &mut Set) {
         service::reloading();
-        match self.read() {
+        match self.read(set).await {
             Ok(made) => {
                 let changes = set.change(made).await;
                 self.events.reloaded(&self.options.file, changes.sorts());
             }
-            Err(error) => self.events.error(&error),
+            Err(error) => self.events.error(&error.context("nothing is changed")),
         }
         service::ready();
     }
 
-    fn read(&self) -> Result<Vec<Made>, Error> {
-        let made = made::read(&self.options.file, &self.registry)?;
+    async fn read(&self, set: &Set) -> Result<Vec<Made>, Error> {
+        // A file may be on a disk that does not answer, or be a pipe.
+        let (path, registry) = (self.options.file.clone(), self.registry.clone());
+        let reading = tokio::task::spawn_blocking(move || made::read(&path, &registry)).await;
+        let made = reading
+            .map_err(|error| Error::new(ErrorKind::Internal, format!("reading failed: {error}")))??;
+        set.check(&made)?;
         // Where events go, and who reads them, was decided at the start.
         let late = made.iter().find(|made| !self.uses_standard_streams && made.uses_standard_streams());
         if let Some(made) = late {

@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::events::Events;
+use crate::exec;
 use crate::failure::{Failure, Outcome};
 use crate::standard::Failed;
 
@@ -63,6 +64,7 @@ impl Signals {
                 arriving.next().await;
                 stop.send_replace(true);
                 let number = arriving.next().await;
+                exec::kill_all();
                 std::process::exit(128 + number);
             })
         })?;
@@ -73,7 +75,7 @@ impl Signals {
     pub(crate) async fn stop(mut self) {
         // The thread that sends it does not end before the process.
         let _ = self.stopped.wait_for(|stopped| *stopped).await;
-        tell_manager(&[NotifyState::Stopping]);
+        stopping();
     }
 }
 
@@ -109,6 +111,11 @@ pub(crate) async fn unless_stopped<T>(
 /// Tells systemd, where it started the process, that connections are accepted.
 pub(crate) fn ready() {
     tell_manager(&[NotifyState::Ready]);
+}
+
+/// Tells systemd that the process stops, where no signal has made it do so.
+pub(crate) fn stopping() {
+    tell_manager(&[NotifyState::Stopping]);
 }
 
 /// Tells systemd that the configuration is being read anew; [`ready`] says when that is done.

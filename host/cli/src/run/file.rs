@@ -282,7 +282,7 @@ impl<'a> Source<'a> {
                 let meant = nearest.map(|(_, name)| format!("; did you mean {name}?")).unwrap_or_default();
                 format!("there is no {written:?} here: known are {}{meant}", known.join(", "))
             }
-            None => message,
+            None => plain(&message),
         };
         self.error(error.span().unwrap_or(0..0), message)
     }
@@ -294,6 +294,23 @@ fn unknown(message: &str) -> Option<(&str, Vec<&str>)> {
         message.strip_prefix("unknown field `").or_else(|| message.strip_prefix("unknown variant `"))?;
     let (written, rest) = rest.split_once('`')?;
     Some((written, rest.split('`').skip(1).step_by(2).collect()))
+}
+
+/// A message about a type, in the words of the file, and without the value: that may be a secret.
+fn plain(message: &str) -> String {
+    let types = message.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected "));
+    let Some((found, wanted)) = types else { return message.to_owned() };
+    let found = found.split([' ', ',']).next().unwrap_or(found);
+    match (wanted, found) {
+        ("a sequence", "map") => {
+            "several of these are written with two brackets each, as in [[service]]".to_owned()
+        }
+        ("a sequence", found) => format!("wanted a list, not a {found}"),
+        ("i64" | "usize", found) => format!("wanted a whole number, not a {found}"),
+        ("f64", found) => format!("wanted a number, not a {found}"),
+        ("struct Retry", found) => format!("wanted a table such as {{ factor = 2 }}, not a {found}"),
+        (wanted, found) => format!("wanted {wanted}, not a {found}"),
+    }
 }
 
 impl<'de> Deserialize<'de> for Count {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use endpoints::{ClientEndpoint, Error, Registry, ServerEndpoint};
+use endpoints::{ClientEndpoint, Error, Explanation, Registry, ServerEndpoint};
 use toml::Spanned;
 
 use super::file::{self, Source};
@@ -77,6 +77,15 @@ impl Made {
             From::Connect(clients) => clients.iter().any(|client| are_standard_streams(&client.explain())),
         };
         from || matches!(&self.to, To::Forward(client) if are_standard_streams(&client.explain()))
+    }
+
+    /// Whether it listens on a socket that the process was handed.
+    pub(super) fn is_inherited(&self) -> bool {
+        fn inherited(endpoint: &Explanation) -> bool {
+            matches!(&*endpoint.scheme, "systemd" | "fd" | "stdio")
+                || endpoint.inner.iter().any(|(_, inner)| inherited(inner))
+        }
+        matches!(&self.from, From::Listen(server) if inherited(&server.explain()))
     }
 
     pub(super) fn runs_programs(&self) -> bool {

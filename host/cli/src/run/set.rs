@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use endpoints::Error;
 use endpoints::forward::Relay;
 use endpoints::serve::{Event, WhenFull};
 use endpoints::service::{
     Backoff, ClientService, ClientState, Order, ServerService, ServerState, Service, ServiceGroup,
 };
+use endpoints::{Error, ErrorKind};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -91,6 +91,25 @@ impl Set {
             stopped = stopped.and(left.unwrap_or(Ok(())));
         }
         stopped
+    }
+
+    /// Refuses what cannot be done while the process runs: a socket that it was handed is taken once.
+    pub(super) fn check(&self, made: &[Made]) -> Result<(), Error> {
+        for made in made {
+            let before = self.running.iter().find(|one| one.written.name == made.written.name);
+            if let Some(one) = before
+                && made.is_inherited()
+                && !one.can_become(made)
+            {
+                let message = format!(
+                    "service {:?} listens on a socket that this process was handed, which can be taken once: what is done with its \
+                     connections can change, but for all else start the process anew",
+                    made.name()
+                );
+                return Err(Error::new(ErrorKind::InvalidSetting, message));
+            }
+        }
+        Ok(())
     }
 
     /// Makes the services those of the file: what is the same is left alone. Says what became of each.
@@ -264,7 +283,14 @@ impl Running {
 
     /// Waits until its address is free.
     async fn until_closed(mut self) {
-        let Kind::Server(server) = &self.kind else { return };
+        let server = match &self.kind {
+            Kind::Server(server) => server,
+            // There is one connection at a time, also where another service takes its place.
+            Kind::Client(client) => {
+                let _ = client.state().wait_for(|state| matches!(state, ClientState::Stopped)).await;
+                return;
+            }
+        };
         let mut state = server.state();
         let over = |state: &ServerState| {
             matches!(state, ServerState::Stopped | ServerState::Finished | ServerState::Failed)

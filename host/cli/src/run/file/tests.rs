@@ -135,10 +135,10 @@ fn settings_that_would_do_nothing_are_refused() {
 fn values_are_checked() {
     let told = [
         ("max-connections = 0", "wanted a number, 1 or more"),
-        ("max-connections = \"many\"", "invalid type: string \"many\", expected i64"),
+        ("max-connections = \"many\"", "wanted a whole number, not a string"),
         ("idle-timeout = -1", "a length of time is not below zero"),
         ("idle-timeout = \"soon\"", "\"soon\""),
-        ("idle-timeout = true", "expected a number of seconds, or a text such as \"250ms\""),
+        ("idle-timeout = true", "wanted a number of seconds, or a text such as \"250ms\", not a boolean"),
         ("idle-timeout = nan", "NaN"),
         ("idle-timeout = 0", "no time at all; leave the setting out"),
         ("handshake-timeout = \"0ms\"", "no time at all"),
@@ -149,6 +149,28 @@ fn values_are_checked() {
         let message = refused(&format!("{RELAY}{line}\n"));
         assert!(message.starts_with("s.toml:5:") && message.contains(part), "{message}");
     }
+}
+
+#[test]
+fn slips_are_told_in_the_words_of_the_file_and_without_values() {
+    let told = [
+        (
+            "[service]\nname = \"a\"\n",
+            "several of these are written with two brackets each, as in [[service]]",
+        ),
+        (
+            "[service.web]\nlisten = \"tcp:1\"\n",
+            "several of these are written with two brackets each, as in [[service]]",
+        ),
+    ];
+    for (text, part) in told {
+        assert!(refused(text).ends_with(part), "{}", refused(text));
+    }
+    let listens = "[[service]]\nname = \"a\"\nlisten = \"tcp:1\"\n";
+    let message = refused(&format!("{listens}exec = \"agent --token=SECRET\"\n"));
+    assert_eq!(message, "s.toml:4:8: wanted a list, not a string");
+    let message = refused("[[service]]\nname = \"a\"\nconnect = \"tcp:h:1\"\necho = true\nretry = 5\n");
+    assert_eq!(message, "s.toml:5:9: wanted a table such as { factor = 2 }, not a integer");
 }
 
 #[test]
