@@ -4,7 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::harness::{Peer, free_port, need, program};
+use endpoints::adapters::hyper_util::Connector;
+use endpoints::{Connection, ErrorKind, Registry};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+use tower::ServiceExt;
+
+use crate::harness::{PATIENCE, Peer, free_port, need, program};
 use crate::programs::{Place, Server, curl, example, microsocks, plugins};
 
 #[test]
@@ -132,4 +138,92 @@ fn a_client_reaches_nginx_by_each_way() {
         fetched(command.args(["to", &format!("tcp:127.0.0.1:{port}"), "https://localhost/hello"]));
     assert!(!success && output.is_empty(), "{output}");
     assert!(errors.contains("wants TLS"), "{errors}");
+}
+
+/// The server's side of SOCKS5 (RFC 1928), for a client without a login; the target's side afterwards.
+async fn tunnel(mut connection: Connection) -> Connection {
+    connection.read_exact(&mut [0; 3]).await.expect("the methods");
+    connection.write_all(&[5, 0]).await.expect("sending");
+    let mut request = [0; 5];
+    connection.read_exact(&mut request).await.expect("the request");
+    let [5, 1, 0, 3, length] = request else { panic!("{request:?}") };
+    connection.read_exact(&mut vec![0; usize::from(length) + 2]).await.expect("its target");
+    connection.write_all(&[5, 0, 0, 1, 192, 0, 2, 7, 0, 80]).await.expect("sending");
+    connection
+}
+
+#[tokio::test]
+async fn https_is_not_spoken_in_the_clear_beyond_a_proxy_that_is_reached_by_tls() {
+    need!("openssl");
+    let place = Place::with_certificates();
+    let registry = Registry::builder().default_plugin_path(false).plugin_path(plugins(&place)).build();
+    let registry = registry.expect("a registry");
+    let server = format!("tls:{}:0:interface=127.0.0.1:alpn=h2", place.quoted("pki/server.pem"));
+    let listener = registry.server(server).expect("a description").listen().await.expect("a listener");
+    let port = listener.addresses()[0].port().expect("a port");
+    let roots = place.quoted("pki/trust");
+    let proxy = format!(r"tls:localhost:{port}:trustRoots={roots}:alpn=h2:endpoint=tcp\:127.0.0.1\:{port}");
+    let quoted = endpoints::quote_str(&proxy);
+    let over_socks = format!("socks5:target:80:proxy={quoted}");
+    for (description, uri, is_spoken) in [
+        (over_socks.clone(), "https://target/", false),
+        // A header for the target, or for the proxy: the bytes that follow are in the clear either way.
+        (
+            format!("haproxy:version=1:endpoint={}", endpoints::quote_str(&over_socks)),
+            "https://target/",
+            false,
+        ),
+        (over_socks, "http://target/", true),
+    ] {
+        let client = registry.client(&description).expect("a description");
+        let connector = Connector::new(client);
+        let connecting = connector.oneshot(uri.parse().expect("a URI"));
+        let accepting =
+            async { tunnel(listener.accept().await.expect("accepted").await.expect("TLS")).await };
+        let both = async { tokio::join!(connecting, accepting) };
+        let (connected, mut target) = timeout(PATIENCE, both).await.expect("in time");
+        match connected {
+            Ok(io) => {
+                assert!(is_spoken, "{description} for {uri}");
+                let mut near = io.into_inner();
+                near.write_all(b"GET").await.expect("sending");
+                near.shutdown().await.expect("the end");
+            }
+            Err(error) => {
+                assert!(!is_spoken, "{description} for {uri}: {error}");
+                assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+                assert!(error.to_string().contains("TLS with the target itself"), "{error}");
+            }
+        }
+        let mut seen = Vec::new();
+        let end = timeout(PATIENCE, target.read_to_end(&mut seen)).await.expect("in time");
+        // A connection that is refused is dropped, without the last words of TLS.
+        assert!(end.is_ok() == is_spoken, "{end:?}");
+        let header = if description.starts_with("haproxy") { "PROXY UNKNOWN\r\n" } else { "" };
+        let request = if is_spoken { "GET" } else { "" };
+        assert_eq!(String::from_utf8_lossy(&seen), format!("{header}{request}"), "{description} for {uri}");
+    }
+}
+
+#[tokio::test]
+async fn a_header_around_tls_is_not_in_the_way_of_https() {
+    need!("openssl");
+    let place = Place::with_certificates();
+    let registry = Registry::builder().default_plugin_path(false).build().expect("a registry");
+    let server = format!("haproxy:tls:{}:0:interface=127.0.0.1", place.quoted("pki/server.pem"));
+    let listener = registry.server(server).expect("a description").listen().await.expect("a listener");
+    let port = listener.addresses()[0].port().expect("a port");
+    let tls = format!("tls:localhost:{port}:trustRoots={}", place.quoted("pki/trust"));
+    for description in [
+        format!(r"haproxy:{tls}:endpoint=tcp\:127.0.0.1\:{port}"),
+        format!(r"{tls}:endpoint=haproxy\:tcp\:127.0.0.1\:{port}"),
+    ] {
+        let connector = Connector::new(registry.client(&description).expect("a description"));
+        let connecting = connector.oneshot("https://localhost/".parse().expect("a URI"));
+        let accepting = async { listener.accept().await.expect("accepted").await.expect("a connection") };
+        let both = async { tokio::join!(connecting, accepting) };
+        let (connected, accepted) = timeout(PATIENCE, both).await.expect("in time");
+        connected.unwrap_or_else(|error| panic!("{description}: {error}"));
+        assert!(accepted.info().layers().first().and_then(endpoints::Layer::tls).is_some());
+    }
 }

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use endpoints::Registry;
 use endpoints::adapters::metrics::{Recorder, record, record_client};
-use endpoints::forward::Forward;
+use endpoints::forward::{Forward, Relay};
 use endpoints::serve::Serve;
-use endpoints::service::ClientService;
+use endpoints::service::{ClientService, ServerService};
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, SharedString, Unit,
 };
@@ -213,4 +213,64 @@ async fn a_connection_that_is_kept_up_is_recorded() {
     exporter.wait("client_connected", "service=uplink", 0.0).await;
     let failures = exporter.value("client_failures_total", "service=uplink,kind=connection-refused");
     assert!(failures > 1.5, "{failures}");
+}
+
+#[tokio::test]
+async fn what_is_dropped_while_it_relays_is_open_no_more() {
+    let exporter = Exporter::default();
+    let _installed = metrics::set_default_local_recorder(&exporter);
+    let target = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = target.local_addr().expect("its address").port();
+    let client = endpoints::client(format!("tcp:127.0.0.1:{port}")).expect("a description");
+    // A relay.
+    let (listener, address) = listen().await;
+    let forward = Forward::new(listener, client.clone()).on_event(record("relay"));
+    let forward = tokio::spawn(forward.run(std::future::pending()));
+    let _near = TcpStream::connect(address).await.expect("a connection");
+    exporter.wait("connections_open", "service=relay", 1.0).await;
+    forward.abort();
+    exporter.wait("connections_open", "service=relay", 0.0).await;
+    exporter.wait("connection_duration_seconds", "service=relay", 1.0).await;
+    // A service that relays, with an observer for each, and of which a run before has been stopped.
+    let recorder = Recorder::new("service");
+    let (service, relay) = (recorder.clone(), recorder);
+    let relay = Arc::new(Relay::new(client).on_event(move |event| relay.observe(event)));
+    let handle = move |id, incoming| {
+        let relay = Arc::clone(&relay);
+        async move { relay.serve(id, incoming).await }
+    };
+    let server = endpoints::server("tcp:0:interface=127.0.0.1").expect("a description");
+    let service = ServerService::with_incoming(server, handle)
+        .drain_timeout(std::time::Duration::ZERO)
+        .on_event(move |event| service.observe(event));
+    for runs in [1.0, 2.0] {
+        service.start().await.expect("it listens");
+        let address = service.addresses()[0].ip().expect("an address");
+        let _near = TcpStream::connect(address).await.expect("a connection");
+        exporter.wait("connections_open", "service=service", 1.0).await;
+        if runs < 1.5 {
+            service.stop().await.expect_err("one is cut");
+            exporter.wait("connections_open", "service=service", 0.0).await;
+        }
+        exporter.wait("connections_accepted_total", "service=service", runs).await;
+    }
+    drop(service);
+    exporter.wait("connections_open", "service=service", 0.0).await;
+    exporter.wait("connection_duration_seconds", "service=service", 2.0).await;
+}
+
+#[tokio::test]
+async fn a_connection_whose_service_is_dropped_is_down() {
+    let exporter = Exporter::default();
+    let _installed = metrics::set_default_local_recorder(&exporter);
+    let server = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = server.local_addr().expect("its address").port();
+    let service =
+        ClientService::builder(endpoints::client(format!("tcp:127.0.0.1:{port}")).expect("a description"))
+            .on_state(record_client("uplink"))
+            .handle(|mut connection, _stopping| async move { drop(connection.read(&mut [0]).await) });
+    service.start().expect("a runtime");
+    exporter.wait("client_connected", "service=uplink", 1.0).await;
+    drop(service);
+    exporter.wait("client_connected", "service=uplink", 0.0).await;
 }

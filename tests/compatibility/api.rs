@@ -12,36 +12,90 @@ use syn::{Attribute, Item, ItemImpl, TraitItem, Visibility};
 
 use crate::checked::root;
 
-/// A line for each public item of the crate in that folder.
+/// A line for each public item of the crate in that folder, and for each trait that is implemented.
 pub(crate) fn items(folder: &str) -> BTreeSet<String> {
-    let mut items = BTreeSet::new();
-    let source = root().join(folder).join("src");
-    module(&source.join("lib.rs"), &source, "", &mut items);
+    let Api { mut items, implemented, .. } = read(folder);
+    items.extend(implemented.into_iter().map(|one| one.line));
     items
 }
 
-fn module(file: &Path, folder: &Path, path: &str, items: &mut BTreeSet<String>) {
-    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    all(&parsed.items, folder, path, items);
+/// The same with those implementations alone that others can rely on: the traits and the types are public, or of other
+/// crates. What macros implement is not seen.
+pub(crate) fn reachable_items(folder: &str) -> BTreeSet<String> {
+    let Api { mut items, implemented, public, private } = read(folder);
+    let is_private = |name: &Declared| private.contains(name) && !public.contains(name);
+    let reachable = implemented.into_iter().filter(|one| {
+        !is_private(&Declared::Trait(one.of.clone())) && !is_private(&Declared::Type(one.by.clone()))
+    });
+    items.extend(reachable.map(|one| one.line.trim_end().to_owned()));
+    items
 }
 
-fn all(parsed: &[Item], folder: &Path, path: &str, items: &mut BTreeSet<String>) {
+/// What is read from the source of a crate.
+#[derive(Default)]
+struct Api {
+    items: BTreeSet<String>,
+    implemented: Vec<Implementation>,
+    public: BTreeSet<Declared>,
+    private: BTreeSet<Declared>,
+}
+
+/// A trait, by the last part of its name, and who implements it.
+struct Implementation {
+    of: String,
+    by: String,
+    line: String,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Declared {
+    Trait(String),
+    Type(String),
+}
+
+impl Api {
+    fn note(&mut self, item: &Item) {
+        let (visibility, attributes, declared) = match item {
+            Item::Struct(one) => (&one.vis, &one.attrs, Declared::Type(one.ident.to_string())),
+            Item::Enum(one) => (&one.vis, &one.attrs, Declared::Type(one.ident.to_string())),
+            Item::Trait(one) => (&one.vis, &one.attrs, Declared::Trait(one.ident.to_string())),
+            _ => return,
+        };
+        let side = if is_public(visibility, attributes) { &mut self.public } else { &mut self.private };
+        side.insert(declared);
+    }
+}
+
+fn read(folder: &str) -> Api {
+    let mut api = Api::default();
+    let source = root().join(folder).join("src");
+    module(&source.join("lib.rs"), &source, "", &mut api);
+    api
+}
+
+fn module(file: &Path, folder: &Path, path: &str, api: &mut Api) {
+    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    all(&parsed.items, folder, path, api);
+}
+
+fn all(parsed: &[Item], folder: &Path, path: &str, api: &mut Api) {
     for item in parsed {
+        api.note(item);
         match item {
             Item::Mod(module_item) if !is_for_tests(&module_item.attrs) && !is_hidden(&module_item.attrs) => {
                 let name = module_item.ident.to_string();
                 let inside = format!("{path}::{name}");
                 match &module_item.content {
-                    Some((_, content)) => all(content, &folder.join(&name), &inside, items),
-                    None => module(&folder.join(format!("{name}.rs")), &folder.join(&name), &inside, items),
+                    Some((_, content)) => all(content, &folder.join(&name), &inside, api),
+                    None => module(&folder.join(format!("{name}.rs")), &folder.join(&name), &inside, api),
                 }
             }
-            Item::Impl(block) => implementation(block, path, items),
+            Item::Impl(block) => implementation(block, path, api),
             Item::Macro(exported) if exported.attrs.iter().any(|one| one.path().is_ident("macro_export")) => {
-                items.insert(format!("macro {}", name_of(exported.ident.as_ref())));
+                api.items.insert(format!("macro {}", name_of(exported.ident.as_ref())));
             }
-            other => public(other, path, items),
+            other => public(other, path, &mut api.items),
         }
     }
 }
@@ -73,6 +127,7 @@ fn public(item: &Item, path: &str, items: &mut BTreeSet<String>) {
             for variant in &enumeration.variants {
                 let mut variant = variant.clone();
                 variant.attrs.clear();
+                variant.fields.iter_mut().for_each(|field| field.attrs.clear());
                 add(format!("enum {name}::{}", variant.to_token_stream()));
             }
         }
@@ -116,12 +171,19 @@ fn names(tree: &syn::UseTree, before: &str) -> Vec<String> {
     }
 }
 
-fn implementation(block: &ItemImpl, path: &str, items: &mut BTreeSet<String>) {
+fn implementation(block: &ItemImpl, path: &str, api: &mut Api) {
     let kind = block.self_ty.to_token_stream();
     let generics = block.generics.to_token_stream();
     let bounds = block.generics.where_clause.to_token_stream();
     if let Some((_, implemented, _)) = &block.trait_ {
-        items.insert(format!("impl{generics} {} for {path}::{kind} {bounds}", implemented.to_token_stream()));
+        let last =
+            |path: &syn::Path| path.segments.last().map(|part| part.ident.to_string()).unwrap_or_default();
+        let by = match &*block.self_ty {
+            syn::Type::Path(kind) => last(&kind.path),
+            _ => String::new(),
+        };
+        let line = format!("impl{generics} {} for {path}::{kind} {bounds}", implemented.to_token_stream());
+        api.implemented.push(Implementation { of: last(implemented), by, line });
         return;
     }
     for item in &block.items {
@@ -135,7 +197,7 @@ fn implementation(block: &ItemImpl, path: &str, items: &mut BTreeSet<String>) {
             }
             _ => continue,
         };
-        items.insert(format!("{path}::{kind}{generics}::{line}"));
+        api.items.insert(format!("{path}::{kind}{generics}::{line}"));
     }
 }
 
@@ -176,12 +238,19 @@ fn what_was_released_is_still_there() {
             fs::write(&path, text).expect("the items of a new version");
             panic!("{} was missing and is written: look at it, and add it", path.display());
         };
-        let then: BTreeSet<String> = text.lines().map(str::to_owned).collect();
+        let then: BTreeSet<String> = text.lines().map(without_documentation).collect();
         let gone: Vec<&String> = then.difference(&now).collect();
         assert!(gone.is_empty(), "{}: not there any more, or not as it was: {gone:#?}", path.display());
         let breaking: Vec<&String> = now.difference(&then).filter(|new| breaks(new, &then)).collect();
         assert!(breaking.is_empty(), "{}: what others wrote lacks this: {breaking:#?}", path.display());
     }
+}
+
+/// A line of a list that was written when fields of variants still had their documentation.
+fn without_documentation(line: &str) -> String {
+    let mut parts = line.split("# [doc = \"");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |line, part| line + part.split_once("\"] ").map_or(part, |(_, rest)| rest))
 }
 
 /// Whether something new breaks what others wrote: a variant that a match lacks, or what an implementation has to have. The

@@ -50,7 +50,9 @@ impl Listener for Established {
     }
 }
 
-/// For `ConnectInfo<ConnectionInfo>`: the peer's address, and the facts of TLS and of a PROXY header.
+/// For `ConnectInfo<ConnectionInfo>`: the peer's address, and the facts of TLS and of a PROXY header. Which TLS that is,
+/// [`ConnectionInfo::tls`] says: who authorises by certificates behind a scheme of others that tunnels asks the outermost
+/// layer.
 impl Connected<IncomingStream<'_, Established>> for ConnectionInfo {
     fn connect_info(stream: IncomingStream<'_, Established>) -> Self {
         stream.io().info()

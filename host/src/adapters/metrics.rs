@@ -31,7 +31,15 @@ use metrics::{Counter, Gauge, Histogram, SharedString, Unit};
 use crate::serve::Event;
 use crate::service::ClientState;
 
-/// Records events for a service of that name: for [`Forward::on_event`](crate::forward::Forward::on_event).
+/// Records events for a service of that name: for [`Forward::on_event`](crate::forward::Forward::on_event), whose relay tells
+/// the same observer.
+///
+/// Each call makes a [`Recorder`] of its own. Where a service and its [`Relay`](crate::forward::Relay) have an observer each,
+/// make one [`Recorder`] and have both observe by a clone of it: two would not know of each other, and what is cut when the
+/// service stops would stay open in that of the relay.
+///
+/// What is still open when the observer is dropped, as with a future of [`Forward::run`](crate::forward::Forward::run), is
+/// recorded as closed.
 ///
 /// # Examples
 ///
@@ -54,6 +62,8 @@ pub fn record(service: impl Into<SharedString>) -> impl Fn(&Event<'_>) + Send + 
 /// Records the states of a [`ClientService`](crate::service::ClientService) under that name: for
 /// [`on_state`](crate::service::ClientServiceBuilder::on_state).
 ///
+/// When it is dropped, with the service, the connection is recorded as down.
+///
 /// # Examples
 ///
 /// ```no_run
@@ -71,9 +81,9 @@ pub fn record_client(service: impl Into<SharedString>) -> impl Fn(&ClientState) 
     let service = service.into();
     describe();
     let attempts = metrics::counter!(ATTEMPTS, "service" => service.clone());
-    let connected = metrics::gauge!(CONNECTED, "service" => service.clone());
+    let connected = Connected(metrics::gauge!(CONNECTED, "service" => service.clone()));
     move |state| {
-        connected.set(if matches!(state, ClientState::Connected { .. }) { 1.0 } else { 0.0 });
+        connected.set(matches!(state, ClientState::Connected { .. }));
         match state {
             ClientState::Connecting { .. } => attempts.increment(1),
             ClientState::Waiting { error: Some(error), .. } => {
@@ -85,7 +95,28 @@ pub fn record_client(service: impl Into<SharedString>) -> impl Fn(&ClientState) 
     }
 }
 
+/// Whether a connection that is kept up is up; no more once this is dropped.
+struct Connected(Gauge);
+
+impl Connected {
+    fn set(&self, connected: bool) {
+        self.0.set(if connected { 1.0 } else { 0.0 });
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.set(false);
+    }
+}
+
 /// Records what happens to the connections of a service. Cheap to clone.
+///
+/// One is for one service: connections are told apart by their numbers, which each service counts from 1. Several services
+/// under one name have a recorder each.
+///
+/// A relayed connection that nobody has told the end of is recorded as closed when the service stops, and where the service
+/// is dropped instead, when the last clone of the recorder is. So keep no clone longer than the service.
 ///
 /// # Examples
 ///
@@ -163,7 +194,7 @@ impl Recorder {
                 // Those that came to nothing were never open.
                 let since = relayed().remove(id);
                 if let Some(since) = since {
-                    self.closed(since.elapsed());
+                    self.0.closed(since.elapsed());
                 }
             }
             Event::Error { error, .. } => {
@@ -172,8 +203,8 @@ impl Recorder {
             }
             Event::Stopped => {
                 // What was cut is told of no more.
-                let cut: Vec<Instant> = relayed().drain().map(|(_, since)| since).collect();
-                cut.into_iter().for_each(|since| self.closed(since.elapsed()));
+                let cut = std::mem::take(&mut *relayed());
+                self.0.closed_all(cut);
             }
             _ => {}
         }
@@ -185,16 +216,30 @@ impl Recorder {
         self.0.open.increment(1);
         Open { recorder: self.clone(), since: Instant::now() }
     }
+}
 
+impl Inner {
     fn closed(&self, after: Duration) {
-        self.0.open.decrement(1);
-        self.0.duration.record(after);
+        self.open.decrement(1);
+        self.duration.record(after);
+    }
+
+    fn closed_all(&self, relayed: HashMap<u64, Instant>) {
+        relayed.into_values().for_each(|since| self.closed(since.elapsed()));
+    }
+}
+
+/// Whoever was dropped while it served tells of nothing, not even that it has stopped.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let relayed = std::mem::take(self.relayed.get_mut().unwrap_or_else(PoisonError::into_inner));
+        self.closed_all(relayed);
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.recorder.closed(self.since.elapsed());
+        self.recorder.0.closed(self.since.elapsed());
     }
 }
 

@@ -5,7 +5,8 @@ use tonic::transport::server::Connected;
 
 use crate::connection::{Connection, ConnectionInfo};
 
-/// Requests have the [`ConnectionInfo`] among their extensions.
+/// Requests have the [`ConnectionInfo`] among their extensions. Which TLS it tells of, [`ConnectionInfo::tls`] says: who
+/// authorises by certificates behind a scheme of others that tunnels asks the outermost layer.
 impl Connected for Connection {
     type ConnectInfo = ConnectionInfo;
 

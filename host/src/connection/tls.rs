@@ -18,7 +18,8 @@ pub struct TlsFacts<'a> {
     pub alpn: Option<&'a [u8]>,
     /// The name of the server that the client asked for (SNI, RFC 6066 section 3).
     pub sni: Option<&'a str>,
-    /// The certificates that the peer sent, DER, its own first. They were verified, or there would be no connection.
+    /// The certificates that the other end of this TLS sent, DER, its own first. They were verified, or there would be no
+    /// connection.
     pub peer_certificates: Vec<&'a [u8]>,
     /// Whether the handshake resumed an earlier session.
     pub resumed: bool,
@@ -26,6 +27,12 @@ pub struct TlsFacts<'a> {
 
 impl ConnectionInfo {
     /// What is known of its TLS; `None` where no layer has any.
+    ///
+    /// It need not be TLS with the peer: with `socks5:` around a proxy that is reached by TLS, it is the TLS of that proxy, as
+    /// are its certificates and its ALPN, and beyond the proxy the bytes are in the clear. Whoever decides by it asks the
+    /// outermost layer alone, with which nobody stands between: `info.layers().first().and_then(Layer::tls)`. A PROXY
+    /// header takes nothing from that, as its layer is beneath the one of TLS. Of the schemes that listen and come with this
+    /// library none tunnels, so that a server's TLS is with whoever has connected to it.
     ///
     /// This is about connections of this process. What a proxy tells of its client's TLS is in
     /// [`proxy_tlvs`](Self::proxy_tlvs).
