@@ -14,6 +14,7 @@ use crate::listener::{Incoming, Listener};
 
 mod accept;
 mod event;
+mod handling;
 mod limits;
 mod reserve;
 mod settings;
@@ -31,7 +32,7 @@ pub use stopping::Stopping;
 
 /// Serves every connection of a listener: accepts, hands each to a task of its own, and drains when told to stop.
 ///
-/// An error on one connection, or of one `accept`, never ends it. Where descriptors run out, what waits to be accepted is
+/// An error on one connection, or of one `accept`, never ends it, and neither does a panic while one is handled. Where descriptors run out, what waits to be accepted is
 /// accepted and closed, so that its clients hear of it, and accepting pauses for a time that grows to a second; for that a
 /// descriptor is kept in reserve where the socket is the host's own, with no wrapper around.
 ///
@@ -125,7 +126,8 @@ impl Serve {
         self
     }
 
-    /// Calls `observe` for every event, in the tasks where they happen: it must not block.
+    /// Calls `observe` for every event, in the tasks where they happen: it must not block. A panic in it is logged, and ends
+    /// nothing.
     pub fn on_event(mut self, observe: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
         self.settings.observer = Observer::new(observe);
         self
@@ -148,7 +150,8 @@ impl Serve {
     /// give ([`ErrorKind::Closed`]), as that of `stdio`, ends it with the last of them.
     ///
     /// `handle` is called for each connection, with its number; it awaits the [`Incoming`] for the handshake.
-    /// [`Incoming::stopping`] tells it when `stop` has ended.
+    /// [`Incoming::stopping`] tells it when `stop` has ended. A panic in it ends that connection alone, and is told as an
+    /// [`Event::Error`] of the kind [`ErrorKind::Internal`].
     ///
     /// # Cancel safety
     /// Dropping the future stops listening and cuts all connections.
@@ -161,10 +164,12 @@ impl Serve {
         let stopped = Stopping::new(stopped);
         let Settings { drain_timeout, acceptors: count, ref observer, .. } = self.settings;
         let observer = observer.clone();
-        let shared = Arc::new(Shared::new(self.listener, self.reserve, self.settings, handle));
+        let shared = Arc::new(Shared::new(self.listener, self.reserve, self.settings));
+        // Not shared with the rest: connections that go on must not keep the listener.
+        let handle = Arc::new(handle);
         let mut acceptors = JoinSet::new();
         for _ in 0..count {
-            acceptors.spawn(accept_loop(Arc::clone(&shared), stopped.clone()));
+            acceptors.spawn(accept_loop(Arc::clone(&shared), Arc::clone(&handle), stopped.clone()));
         }
         let mut open = Vec::new();
         let mut error = None;

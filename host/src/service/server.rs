@@ -87,7 +87,8 @@ pub enum ServerState {
 
 impl ServerService {
     /// Serves `endpoint` with a task for each connection, which runs what `handle` gives for it. The service has done the
-    /// handshake before; one that fails is told as an [`Event::Error`].
+    /// handshake before; one that fails is told as an [`Event::Error`], and so is a panic of the handler, which ends that
+    /// connection alone.
     pub fn new<H, F>(endpoint: ServerEndpoint, handle: H) -> Self
     where
         H: Fn(Connection) -> F + Send + Sync + 'static,
@@ -168,7 +169,8 @@ impl ServerService {
         self
     }
 
-    /// Calls `observe` for every event, in the tasks where they happen: it must not block.
+    /// Calls `observe` for every event, in the tasks where they happen: it must not block. A panic in it is logged, and ends
+    /// nothing.
     pub fn on_event(mut self, observe: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
         self.settings.observer = Observer::new(observe);
         self

@@ -159,7 +159,7 @@ impl Run {
     }
 }
 
-/// Says how a run has ended when it is dropped: also where an observer panics, or the runtime shuts down.
+/// Says how a run has ended when it is dropped: also where the runtime shuts down.
 struct Ending {
     life: Arc<Life>,
     done: watch::Sender<Option<Outcome>>,
@@ -175,10 +175,7 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         let outcome = self.outcome.take().unwrap_or_else(|| {
-            let error = Error::new(
-                ErrorKind::Internal,
-                "serving has ended early: an observer panicked, or the runtime shut down",
-            );
+            let error = Error::new(ErrorKind::Internal, "serving has ended early: the runtime shut down");
             Outcome { cut: 0, error: Some(error), exhausted: false }
         });
         self.life.finish(&outcome);
