@@ -62,11 +62,13 @@ pub struct Serve {
 impl Serve {
     /// Serves `listener`, without a limit, and with 30 s to drain.
     pub fn new(listener: Listener) -> Self {
-        Self::with(listener, Settings::new())
+        Self { reserve: Reserve::new(&listener), listener, settings: Settings::new() }
     }
 
-    pub(crate) fn with(listener: Listener, settings: Settings) -> Self {
-        Self { reserve: Reserve::new(&listener), listener, settings }
+    /// With other settings, all of them.
+    pub(crate) fn with(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
     }
 
     /// Serves at most so many connections at a time.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use endpoints::serve::Event;
+use endpoints::serve::{Event, WhenFull};
 use endpoints::service::{ServerService, ServerState, Service};
 use endpoints::{Connection, ErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,6 +18,7 @@ use crate::support::{World, around, assert_kind, both_forms, echo, in_time, skip
 both_forms!(
     it_is_started_and_stopped_any_number_of_times,
     who_connects_to_what_is_bound_waits,
+    what_is_set_once_it_is_bound_counts,
     starting_and_stopping_twice_does_nothing,
     what_is_cut_is_told,
     a_start_waits_for_the_end_of_a_drain,
@@ -111,6 +112,20 @@ async fn who_connects_to_what_is_bound_waits(world: &World) {
     service.stop().await.expect("stop");
     assert_eq!(now(&service), ServerState::Stopped);
     world.connect_error(&address).await;
+}
+
+async fn what_is_set_once_it_is_bound_counts(world: &World) {
+    let service = service(world, LOCAL);
+    service.bind().await.expect("bind");
+    let service = service.max_connections(1).when_full(WhenFull::Refuse);
+    service.start().await.expect("start");
+    let mut first = reach(world, &service).await;
+    ping(&mut first).await;
+    let mut second = reach(world, &service).await;
+    assert_eq!(in_time(second.read(&mut [0])).await.unwrap_or(0), 0, "it is refused");
+    ping(&mut first).await;
+    drop(first);
+    service.stop().await.expect("stop");
 }
 
 async fn starting_and_stopping_twice_does_nothing(world: &World) {

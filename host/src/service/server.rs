@@ -229,7 +229,7 @@ impl ServerService {
             let endpoint = self.endpoint.clone();
             Box::pin(async move { endpoint.listen().await }) as Listening
         };
-        let bound = self.life.bind(stops, listen, &self.settings).await?;
+        let bound = self.life.bind(stops, listen).await?;
         if bound {
             for description in self.listening() {
                 tracing::info!(service = self.name(), %description, "listening");
@@ -269,7 +269,7 @@ impl ServerService {
     /// # Cancel safety
     /// It is told to stop when the future is first polled; dropping the future then stops the waiting alone.
     pub async fn stop(&self) -> Result<(), Error> {
-        self.life.stop(self.settings.drain_timeout).await
+        self.life.stop(&self.settings).await
     }
 
     /// Waits until it ends without having been told to, for ever where that does not happen: `Ok` if the endpoint had no

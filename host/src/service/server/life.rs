@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -41,6 +40,7 @@ pub(super) struct Reached {
 enum Phase {
     Stopped,
     Binding(Attempt),
+    /// With no settings yet: what is set meanwhile counts too.
     Bound(Box<Serve>),
     Running(Run),
     Draining {
@@ -110,12 +110,7 @@ impl Life {
     }
 
     /// Listens, unless it is told to stop more often than `stops`; says whether there was anything to be done.
-    pub(super) async fn bind(
-        &self,
-        stops: u64,
-        listen: impl Fn() -> Listening,
-        settings: &Settings,
-    ) -> Result<bool, Error> {
+    pub(super) async fn bind(&self, stops: u64, listen: impl Fn() -> Listening) -> Result<bool, Error> {
         let mut changes = self.state.subscribe();
         loop {
             changes.mark_unchanged();
@@ -123,7 +118,7 @@ impl Life {
                 Turn::Nothing => return Ok(false),
                 // The other end is this one's own.
                 Turn::Wait => drop(changes.changed().await),
-                Turn::Listen(attempt) => return self.listen(stops, attempt, settings).await.map(|()| true),
+                Turn::Listen(attempt) => return self.listen(stops, attempt).await.map(|()| true),
             }
         }
     }
@@ -144,7 +139,7 @@ impl Life {
         }
     }
 
-    async fn listen(&self, stops: u64, attempt: Attempt, settings: &Settings) -> Result<(), Error> {
+    async fn listen(&self, stops: u64, attempt: Attempt) -> Result<(), Error> {
         // Also where this future is dropped.
         let _over = Over { life: self, attempt: &attempt };
         let listening = poll_fn(|cx| {
@@ -168,7 +163,7 @@ impl Life {
         };
         let reached =
             Reached { descriptions: listener.reachable(), addresses: listener.addresses().to_vec() };
-        let serve = Serve::with(listener, settings.clone());
+        let serve = Serve::new(listener);
         let mut now = locked(&self.now);
         if now.stops != stops {
             return Err(given_up());
@@ -206,12 +201,12 @@ impl Life {
                 }
             }
         };
-        job.serve(*serve, handler(), settings.observer.clone(), name);
+        job.serve(serve.with(settings.clone()), handler(), settings.observer.clone(), name);
         Ok(true)
     }
 
     /// Stops it, and waits for the end of that.
-    pub(super) async fn stop(self: &Arc<Self>, drain_timeout: Duration) -> Result<(), Error> {
+    pub(super) async fn stop(self: &Arc<Self>, settings: &Settings) -> Result<(), Error> {
         let (mut attempt, mut closing) = (None, None);
         let ended = {
             let mut now = locked(&self.now);
@@ -234,7 +229,7 @@ impl Life {
             };
             self.enter(&mut now, phase);
             match &now.phase {
-                Phase::Draining { run, .. } => Some(run.end(drain_timeout)),
+                Phase::Draining { run, .. } => Some(run.end(settings.drain_timeout)),
                 _ => None,
             }
         };
@@ -245,7 +240,7 @@ impl Life {
         }
         if let Some((job, serve)) = closing {
             match Handle::try_current() {
-                Ok(_) => job.close(*serve),
+                Ok(_) => job.close(serve.with(settings.clone())),
                 // Dropping it closes it too.
                 Err(_) => {
                     drop(serve);
