@@ -28,6 +28,7 @@ both_forms!(
     the_end_by_itself_is_told,
     a_listener_that_breaks_is_told,
     nobody_serves_when_it_is_dropped,
+    one_that_is_dropped_is_told_to_have_stopped,
     a_connection_that_fails_ends_alone,
     handlers_may_do_the_handshake,
 );
@@ -307,6 +308,21 @@ async fn nobody_serves_when_it_is_dropped(world: &World) {
         // Nothing lives on that could change it.
         let mut state = state;
         in_time(async { while state.changed().await.is_ok() {} }).await;
+        world.connect_error(&address).await;
+    }
+}
+
+async fn one_that_is_dropped_is_told_to_have_stopped(world: &World) {
+    for bound in [true, false] {
+        let service = service(world, LOCAL);
+        service.bind().await.expect("bind");
+        let address = reached_by(&service);
+        let mut state = service.state();
+        if !bound {
+            service.start().await.expect("start");
+        }
+        drop(service);
+        in_time(state.wait_for(|now| *now == ServerState::Stopped)).await.expect("it is told");
         world.connect_error(&address).await;
     }
 }

@@ -289,10 +289,20 @@ impl Life {
 
     /// Nobody has the service any more.
     pub(super) fn abandon(&self) {
-        // What is bound is dropped when nothing is locked any more, which ends its listening.
-        let phase = std::mem::replace(&mut locked(&self.now).phase, Phase::Stopped);
-        if let Phase::Running(run) | Phase::Draining { run, .. } = &phase {
-            run.abandon();
+        let mut now = locked(&self.now);
+        match std::mem::replace(&mut now.phase, Phase::Stopped) {
+            // Its end tells that it has stopped.
+            Phase::Running(run) | Phase::Draining { run, .. } => {
+                run.abandon();
+                self.enter(&mut now, Phase::Draining { run, told: true });
+            }
+            Phase::Bound(serve) => {
+                // Its listening ends, with nothing locked.
+                drop(now);
+                drop(serve);
+                self.enter(&mut locked(&self.now), Phase::Stopped);
+            }
+            phase => now.phase = phase,
         }
     }
 }
