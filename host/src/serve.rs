@@ -1,8 +1,9 @@
 //! Serving every connection of a listener, until told to stop.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -223,19 +224,34 @@ async fn until<T>(deadline: Option<Instant>, future: impl Future<Output = T>) ->
 }
 
 /// Waits for connections to end; cuts those that are open at the deadline, and counts them.
-async fn drain(open: &mut [JoinSet<()>], deadline: Option<Instant>) -> usize {
+async fn drain(open: &mut Vec<JoinSet<()>>, deadline: Option<Instant>) -> usize {
+    if until(deadline, poll_fn(|cx| poll_ended(open, cx, |_| {}))).await.is_some() {
+        return 0;
+    }
+    // All at once: one that is slow to end, as it blocks its thread, does not give the others more time.
+    open.iter_mut().for_each(JoinSet::abort_all);
     let mut cut = 0;
-    for connections in open {
+    // Those that have ended meanwhile are still to be joined, and were not cut.
+    poll_fn(|cx| poll_ended(open, cx, |ended| cut += usize::from(ended.is_err()))).await;
+    cut
+}
+
+/// Forgets the connections that have ended, whichever acceptor they are of, and is ready when there are no more.
+fn poll_ended(
+    open: &mut Vec<JoinSet<()>>,
+    cx: &mut Context<'_>,
+    mut each: impl FnMut(Result<(), JoinError>),
+) -> Poll<()> {
+    open.retain_mut(|connections| {
         loop {
-            let ended = until(deadline, connections.join_next()).await;
-            if !matches!(ended, Some(Some(_))) {
-                break;
+            match connections.poll_join_next(cx) {
+                Poll::Ready(Some(ended)) => each(ended),
+                Poll::Ready(None) => return false,
+                Poll::Pending => return true,
             }
         }
-        cut += connections.len();
-        connections.shutdown().await;
-    }
-    cut
+    });
+    if open.is_empty() { Poll::Ready(()) } else { Poll::Pending }
 }
 
 fn take_over(ended: Result<Ended, JoinError>, open: &mut Vec<JoinSet<()>>, error: &mut Option<Error>) {
@@ -253,5 +269,50 @@ fn take_over(ended: Result<Ended, JoinError>, open: &mut Vec<JoinSet<()>>, error
 impl fmt::Debug for Serve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serve").field("listener", &self.listener).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_has_ended_at_the_deadline_is_not_cut() {
+        // More than a task may do at a time, none of which is joined before.
+        let ended = || (0..1000).map(|_| std::future::ready(())).collect::<JoinSet<()>>();
+        let mut open = vec![ended(), ended()];
+        open[0].spawn(pending());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(drain(&mut open, Some(Instant::now())).await, 1);
+        assert_eq!(drain(&mut vec![ended(), ended()], None).await, 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_that_blocks_keeps_no_other_from_being_cut() {
+        struct TellsItsEnd(Sender<()>);
+        impl Drop for TellsItsEnd {
+            fn drop(&mut self) {
+                let _ = self.0.send(());
+            }
+        }
+        let (other, cut) = channel();
+        let (begun, mut begins) = tokio::sync::mpsc::channel(1);
+        let mut open = vec![JoinSet::new(), JoinSet::new()];
+        let other = TellsItsEnd(other);
+        open[1].spawn(async move {
+            let _other = other;
+            pending::<()>().await;
+        });
+        open[0].spawn(async move {
+            let _ = begun.send(()).await;
+            // Its thread, until the other is over.
+            let _ = cut.recv_timeout(Duration::from_secs(10)).inspect_err(|_| panic!("it goes on"));
+        });
+        begins.recv().await.unwrap();
+        // The one that blocked has ended by itself.
+        assert_eq!(drain(&mut open, Some(Instant::now())).await, 1);
     }
 }
