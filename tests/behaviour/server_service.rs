@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use endpoints::serve::{Event, WhenFull};
+use endpoints::serve::{Event, Stopping, WhenFull};
 use endpoints::service::{ServerService, ServerState, Service};
 use endpoints::{Connection, ErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,13 +30,19 @@ both_forms!(
     nobody_serves_when_it_is_dropped,
     one_that_is_dropped_is_told_to_have_stopped,
     a_connection_that_fails_ends_alone,
+    idle_connections_need_not_be_cut,
     handlers_may_do_the_handshake,
 );
 
 const LOCAL: &str = "tcp:0:interface=127.0.0.1";
 
 fn service(world: &World, description: &str) -> ServerService {
-    ServerService::new(world.registry.server(description).expect(description), echo)
+    ServerService::new(world.registry.server(description).expect(description), serve)
+}
+
+/// Echoes, whether or not it is told to stop.
+async fn serve(connection: Connection, _stopping: Stopping) {
+    echo(connection).await;
 }
 
 /// Connects to it.
@@ -265,7 +271,7 @@ async fn the_end_by_itself_is_told(world: &World) {
     // It is the service's from here on.
     let _ = std::os::fd::IntoRawFd::into_raw_fd(near);
     let endpoint = world.registry.server(description).expect("fd");
-    let service = ServerService::new(endpoint, |mut connection| async move {
+    let service = ServerService::new(endpoint, |mut connection, _stopping| async move {
         connection.read_exact(&mut [0; 3]).await.expect("read");
     });
     service.start().await.expect("start");
@@ -330,7 +336,7 @@ async fn one_that_is_dropped_is_told_to_have_stopped(world: &World) {
 async fn a_connection_that_fails_ends_alone(world: &World) {
     let (told, mut errors) = unbounded_channel();
     let endpoint = world.registry.server(around("faulty:error", LOCAL)).expect("a server");
-    let service = ServerService::new(endpoint, echo).on_event(move |event| {
+    let service = ServerService::new(endpoint, serve).on_event(move |event| {
         if let Event::Error { id, error } = event {
             let _ = told.send((*id, error.kind()));
         }
@@ -345,18 +351,39 @@ async fn a_connection_that_fails_ends_alone(world: &World) {
     service.stop().await.expect("stop");
     // Nor does a handler that panics end anything.
     let panics = AtomicBool::new(true);
-    let service = ServerService::new(world.registry.server(LOCAL).expect("tcp"), move |connection| {
-        let panics = panics.swap(false, Ordering::SeqCst);
-        async move {
-            assert!(!panics, "on purpose");
-            echo(connection).await;
-        }
-    });
+    let service =
+        ServerService::new(world.registry.server(LOCAL).expect("tcp"), move |connection, _stopping| {
+            let panics = panics.swap(false, Ordering::SeqCst);
+            async move {
+                assert!(!panics, "on purpose");
+                echo(connection).await;
+            }
+        });
     service.start().await.expect("start");
     let mut client = reach(world, &service).await;
     assert_eq!(in_time(client.read(&mut [0])).await.unwrap_or(0), 0);
     ping(&mut reach(world, &service).await).await;
     service.stop().await.expect("stop");
+}
+
+async fn idle_connections_need_not_be_cut(world: &World) {
+    let endpoint = world.registry.server(around("pass", LOCAL)).expect("a server");
+    let service = ServerService::new(endpoint, |mut connection, stopping| async move {
+        let mut byte = [0];
+        tokio::select! {
+            read = connection.read(&mut byte) => panic!("nothing is sent: {read:?}"),
+            () = stopping.wait() => connection.write_all(b"bye").await.expect("write"),
+        }
+    })
+    .drain_timeout(Duration::from_secs(3600));
+    service.start().await.expect("start");
+    let mut client = reach(world, &service).await;
+    let waited = tokio::time::timeout(Duration::from_millis(20), client.read(&mut [0])).await;
+    waited.map(drop).expect_err("it is not told yet");
+    in_time(service.stop()).await.expect("nothing was cut");
+    let mut said = String::new();
+    in_time(client.read_to_string(&mut said)).await.expect("its end");
+    assert_eq!(said, "bye");
 }
 
 async fn handlers_may_do_the_handshake(world: &World) {

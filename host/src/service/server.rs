@@ -14,7 +14,7 @@ use crate::endpoint::ServerEndpoint;
 use crate::error::Error;
 use crate::grammar::Description;
 use crate::listener::Incoming;
-use crate::serve::{Event, Observer, Settings, WhenFull};
+use crate::serve::{Event, Observer, Settings, Stopping, WhenFull};
 
 mod life;
 mod run;
@@ -36,11 +36,15 @@ use run::Handler;
 ///
 /// ```no_run
 /// use endpoints::Connection;
+/// use endpoints::serve::Stopping;
 /// use endpoints::service::ServerService;
 ///
-/// async fn echo(connection: Connection) {
+/// async fn echo(connection: Connection, stopping: Stopping) {
 ///     let (mut read, mut write) = tokio::io::split(connection);
-///     let _ = tokio::io::copy(&mut read, &mut write).await;
+///     tokio::select! {
+///         _ = tokio::io::copy(&mut read, &mut write) => {}
+///         () = stopping.wait() => {}
+///     }
 /// }
 ///
 /// # fn drop_privileges() {}
@@ -86,12 +90,12 @@ pub enum ServerState {
 }
 
 impl ServerService {
-    /// Serves `endpoint` with a task for each connection, which runs what `handle` gives for it. The service has done the
-    /// handshake before; one that fails is told as an [`Event::Error`], and so is a panic of the handler, which ends that
+    /// Serves `endpoint` with a task for each connection, which runs what `handle` gives for it; the [`Stopping`] tells it when
+    /// the service drains, so that a connection that is idle need not be cut. The service has done the handshake before; one that fails is told as an [`Event::Error`], and so is a panic of the handler, which ends that
     /// connection alone.
     pub fn new<H, F>(endpoint: ServerEndpoint, handle: H) -> Self
     where
-        H: Fn(Connection) -> F + Send + Sync + 'static,
+        H: Fn(Connection, Stopping) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         Self::with(endpoint, Handler::of_connections(handle))
