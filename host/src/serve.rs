@@ -72,7 +72,7 @@ impl Serve {
         self
     }
 
-    /// Serves at most so many connections at a time.
+    /// Serves at most so many connections at a time, at least one.
     pub fn max_connections(mut self, most: usize) -> Self {
         self.settings.max_connections = Some(most);
         self
@@ -84,8 +84,8 @@ impl Serve {
         self
     }
 
-    /// Serves at most so many connections of one peer at a time; more are accepted and closed at once, and told as an
-    /// [`Event::Error`] of the kind [`ErrorKind::ResourceExhausted`].
+    /// Serves at most so many connections of one peer at a time, at least one; more are accepted and closed at once, and
+    /// told as an [`Event::Error`] of the kind [`ErrorKind::ResourceExhausted`].
     ///
     /// A peer is an IPv4 address, the first 64 bits of an IPv6 address, or the user at the other end of a Unix socket.
     /// Where a handshake tells who the peer is, as `haproxy` reads it from the proxy, the connection is counted as one of
@@ -99,7 +99,7 @@ impl Serve {
     /// Lets at most so many handshakes go on at a time, at least one; further connections wait in the backlog until one of
     /// them ends. A handshake goes on from accepting the connection until its [`Incoming`] has been awaited, or dropped.
     pub fn max_handshakes(mut self, most: usize) -> Self {
-        self.settings.max_handshakes = Some(most.max(1));
+        self.settings.max_handshakes = Some(most);
         self
     }
 
@@ -123,9 +123,9 @@ impl Serve {
         self
     }
 
-    /// How many tasks accept at the same time.
+    /// How many tasks accept at the same time: from 1 to 1024.
     pub fn acceptors(mut self, count: usize) -> Self {
-        self.settings.acceptors = count.max(1);
+        self.settings.acceptors = count;
         self
     }
 
@@ -165,9 +165,10 @@ impl Serve {
     {
         let (stopping, stopped) = watch::channel(false);
         let stopped = Stopping::new(stopped);
-        let Settings { drain_timeout, acceptors: count, ref observer, .. } = self.settings;
+        let settings = self.settings.within_bounds();
+        let Settings { drain_timeout, acceptors: count, ref observer, .. } = settings;
         let observer = observer.clone();
-        let shared = Arc::new(Shared::new(self.listener, self.reserve, self.settings));
+        let shared = Arc::new(Shared::new(self.listener, self.reserve, settings));
         // Not shared with the rest: connections that go on must not keep the listener.
         let handle = Arc::new(handle);
         let mut acceptors = JoinSet::new();

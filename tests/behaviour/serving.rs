@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use endpoints::serve::{Event, Outcome, Serve};
+use endpoints::serve::{Event, Outcome, Serve, WhenFull};
 use endpoints::{Connection, ErrorKind, Incoming};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -21,6 +21,7 @@ both_forms!(
     one_address_has_a_limit_of_its_own,
     clients_of_a_proxy_are_counted_one_by_one,
     one_user_has_a_limit_of_its_own,
+    a_limit_of_none_is_one,
     handshakes_beyond_the_limit_wait,
     what_is_established_is_no_handshake_any_more,
     a_handshake_has_its_time_however_it_is_awaited,
@@ -205,6 +206,21 @@ async fn one_user_has_a_limit_of_its_own(world: &World) {
     assert!(kind == ErrorKind::ResourceExhausted && message.contains(&user), "{message}");
     drop((first, second));
     served.end().await;
+}
+
+async fn a_limit_of_none_is_one(world: &World) {
+    for acceptors in [0, usize::MAX] {
+        let set =
+            |serve: Serve| serve.max_connections(0).max_per_peer(0).max_handshakes(0).acceptors(acceptors);
+        let mut served = Served::echo(world, LOCAL, |serve| set(serve).when_full(WhenFull::Refuse)).await;
+        let mut first = served.connect().await;
+        assert!(echoes(&mut first).await);
+        assert!(!echoes(&mut served.connect().await).await);
+        let (_, kind, message) = served.error().await;
+        assert!(kind == ErrorKind::ResourceExhausted && message.contains("1 are open"), "{message}");
+        drop(first);
+        served.end().await;
+    }
 }
 
 async fn handshakes_beyond_the_limit_wait(world: &World) {

@@ -123,7 +123,7 @@ impl ServerService {
         self
     }
 
-    /// Serves at most so many connections at a time.
+    /// Serves at most so many connections at a time, at least one.
     pub fn max_connections(mut self, most: usize) -> Self {
         self.settings.max_connections = Some(most);
         self
@@ -135,17 +135,17 @@ impl ServerService {
         self
     }
 
-    /// Serves at most so many connections of one peer at a time; see
+    /// Serves at most so many connections of one peer at a time, at least one; see
     /// [`Serve::max_per_peer`](crate::serve::Serve::max_per_peer).
     pub fn max_per_peer(mut self, most: usize) -> Self {
         self.settings.max_per_peer = Some(most);
         self
     }
 
-    /// Lets at most so many handshakes go on at a time; see
+    /// Lets at most so many handshakes go on at a time, at least one; see
     /// [`Serve::max_handshakes`](crate::serve::Serve::max_handshakes).
     pub fn max_handshakes(mut self, most: usize) -> Self {
-        self.settings.max_handshakes = Some(most.max(1));
+        self.settings.max_handshakes = Some(most);
         self
     }
 
@@ -167,9 +167,9 @@ impl ServerService {
         self
     }
 
-    /// How many tasks accept at the same time.
+    /// How many tasks accept at the same time: from 1 to 1024.
     pub fn acceptors(mut self, count: usize) -> Self {
-        self.settings.acceptors = count.max(1);
+        self.settings.acceptors = count;
         self
     }
 
