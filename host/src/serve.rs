@@ -33,9 +33,10 @@ pub use stopping::Stopping;
 
 /// Serves every connection of a listener: accepts, hands each to a task of its own, and drains when told to stop.
 ///
-/// An error on one connection, or of one `accept`, never ends it, and neither does a panic while one is handled. Where descriptors run out, what waits to be accepted is
-/// accepted and closed, so that its clients hear of it, and accepting pauses for a time that grows to a second; for that a
-/// descriptor is kept in reserve where the socket is the host's own, with no wrapper around.
+/// An error on one connection, or of one `accept`, never ends it, and neither does a panic while one is handled. Where
+/// descriptors run out, what waits to be accepted is accepted and closed, so that its clients hear of it, and accepting
+/// pauses for a time that grows to a second; for that a descriptor is kept in reserve where the socket is the host's own,
+/// with no wrapper around.
 ///
 /// # Examples
 ///
@@ -141,6 +142,9 @@ impl Serve {
     }
 
     /// Stops listening without having served.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops listening all the same.
     pub(crate) async fn close(self) {
         let deadline = Instant::now().checked_add(self.settings.drain_timeout);
         if let Some(Err(error)) = until(deadline, self.listener.close()).await {

@@ -73,7 +73,7 @@ pub struct ServerService {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ServerState {
-    /// Nothing: it was not started, or it was stopped.
+    /// Nothing: it was not started, or it was stopped, or dropped.
     Stopped,
     /// It begins to listen.
     Binding,
@@ -90,9 +90,11 @@ pub enum ServerState {
 }
 
 impl ServerService {
-    /// Serves `endpoint` with a task for each connection, which runs what `handle` gives for it; the [`Stopping`] tells it when
-    /// the service drains, so that a connection that is idle need not be cut. The service has done the handshake before; one that fails is told as an [`Event::Error`], and so is a panic of the handler, which ends that
-    /// connection alone.
+    /// Serves `endpoint` with a task for each connection, which runs what `handle` gives for it. The [`Stopping`] tells it
+    /// when the service drains, so that a connection that is idle need not be cut.
+    ///
+    /// The service has done the handshake before. One that fails is told as an [`Event::Error`], and so is a panic of the
+    /// handler, which ends that connection alone.
     pub fn new<H, F>(endpoint: ServerEndpoint, handle: H) -> Self
     where
         H: Fn(Connection, Stopping) -> F + Send + Sync + 'static,
@@ -247,7 +249,8 @@ impl ServerService {
     /// Does nothing where it runs; where it drains, waits for the end of that, and starts anew.
     ///
     /// # Errors
-    /// As [`bind`](Self::bind); it is stopped then.
+    /// As [`bind`](Self::bind); it is stopped then, but for what was bound before and is started outside of a tokio runtime,
+    /// which stays bound.
     ///
     /// # Cancel safety
     /// Dropping the future before it has started gives it up, and closes what it had opened.
