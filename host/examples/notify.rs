@@ -31,7 +31,7 @@ async fn main() -> Result<(), endpoints::Error> {
 
     // ANCHOR: server
     let sender = uplink.clone();
-    let notices = ServerService::new(endpoints::server(server)?, move |connection| {
+    let notices = ServerService::new(endpoints::server(server)?, move |connection, _stopping| {
         let uplink = sender.clone();
         async move {
             if let Err(error) = pass_on(connection, &uplink).await {

@@ -1,8 +1,9 @@
 //! Serving every connection of a listener, until told to stop.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -14,6 +15,7 @@ use crate::listener::{Incoming, Listener};
 
 mod accept;
 mod event;
+mod handling;
 mod limits;
 mod reserve;
 mod settings;
@@ -31,9 +33,10 @@ pub use stopping::Stopping;
 
 /// Serves every connection of a listener: accepts, hands each to a task of its own, and drains when told to stop.
 ///
-/// An error on one connection, or of one `accept`, never ends it. Where descriptors run out, what waits to be accepted is
-/// accepted and closed, so that its clients hear of it, and accepting pauses for a time that grows to a second; for that a
-/// descriptor is kept in reserve where the socket is the host's own, with no wrapper around.
+/// An error on one connection, or of one `accept`, never ends it, and neither does a panic while one is handled. Where
+/// descriptors run out, what waits to be accepted is accepted and closed, so that its clients hear of it, and accepting
+/// pauses for a time that grows to a second; for that a descriptor is kept in reserve where the socket is the host's own,
+/// with no wrapper around.
 ///
 /// # Examples
 ///
@@ -61,14 +64,16 @@ pub struct Serve {
 impl Serve {
     /// Serves `listener`, without a limit, and with 30 s to drain.
     pub fn new(listener: Listener) -> Self {
-        Self::with(listener, Settings::new())
+        Self { reserve: Reserve::new(&listener), listener, settings: Settings::new() }
     }
 
-    pub(crate) fn with(listener: Listener, settings: Settings) -> Self {
-        Self { reserve: Reserve::new(&listener), listener, settings }
+    /// With other settings, all of them.
+    pub(crate) fn with(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
     }
 
-    /// Serves at most so many connections at a time.
+    /// Serves at most so many connections at a time, at least one.
     pub fn max_connections(mut self, most: usize) -> Self {
         self.settings.max_connections = Some(most);
         self
@@ -80,8 +85,8 @@ impl Serve {
         self
     }
 
-    /// Serves at most so many connections of one peer at a time; more are accepted and closed at once, and told as an
-    /// [`Event::Error`] of the kind [`ErrorKind::ResourceExhausted`].
+    /// Serves at most so many connections of one peer at a time, at least one; more are accepted and closed at once, and
+    /// told as an [`Event::Error`] of the kind [`ErrorKind::ResourceExhausted`].
     ///
     /// A peer is an IPv4 address, the first 64 bits of an IPv6 address, or the user at the other end of a Unix socket.
     /// Where a handshake tells who the peer is, as `haproxy` reads it from the proxy, the connection is counted as one of
@@ -95,7 +100,7 @@ impl Serve {
     /// Lets at most so many handshakes go on at a time, at least one; further connections wait in the backlog until one of
     /// them ends. A handshake goes on from accepting the connection until its [`Incoming`] has been awaited, or dropped.
     pub fn max_handshakes(mut self, most: usize) -> Self {
-        self.settings.max_handshakes = Some(most.max(1));
+        self.settings.max_handshakes = Some(most);
         self
     }
 
@@ -119,13 +124,14 @@ impl Serve {
         self
     }
 
-    /// How many tasks accept at the same time.
+    /// How many tasks accept at the same time: from 1 to 1024.
     pub fn acceptors(mut self, count: usize) -> Self {
-        self.settings.acceptors = count.max(1);
+        self.settings.acceptors = count;
         self
     }
 
-    /// Calls `observe` for every event, in the tasks where they happen: it must not block.
+    /// Calls `observe` for every event, in the tasks where they happen: it must not block. A panic in it is logged, and ends
+    /// nothing.
     pub fn on_event(mut self, observe: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
         self.settings.observer = Observer::new(observe);
         self
@@ -136,6 +142,9 @@ impl Serve {
     }
 
     /// Stops listening without having served.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops listening all the same.
     pub(crate) async fn close(self) {
         let deadline = Instant::now().checked_add(self.settings.drain_timeout);
         if let Some(Err(error)) = until(deadline, self.listener.close()).await {
@@ -148,7 +157,8 @@ impl Serve {
     /// give ([`ErrorKind::Closed`]), as that of `stdio`, ends it with the last of them.
     ///
     /// `handle` is called for each connection, with its number; it awaits the [`Incoming`] for the handshake.
-    /// [`Incoming::stopping`] tells it when `stop` has ended.
+    /// [`Incoming::stopping`] tells it when `stop` has ended. A panic in it ends that connection alone, and is told as an
+    /// [`Event::Error`] of the kind [`ErrorKind::Internal`].
     ///
     /// # Cancel safety
     /// Dropping the future stops listening and cuts all connections.
@@ -159,12 +169,15 @@ impl Serve {
     {
         let (stopping, stopped) = watch::channel(false);
         let stopped = Stopping::new(stopped);
-        let Settings { drain_timeout, acceptors: count, ref observer, .. } = self.settings;
+        let settings = self.settings.within_bounds();
+        let Settings { drain_timeout, acceptors: count, ref observer, .. } = settings;
         let observer = observer.clone();
-        let shared = Arc::new(Shared::new(self.listener, self.reserve, self.settings, handle));
+        let shared = Arc::new(Shared::new(self.listener, self.reserve, settings));
+        // Not shared with the rest: connections that go on must not keep the listener.
+        let handle = Arc::new(handle);
         let mut acceptors = JoinSet::new();
         for _ in 0..count {
-            acceptors.spawn(accept_loop(Arc::clone(&shared), stopped.clone()));
+            acceptors.spawn(accept_loop(Arc::clone(&shared), Arc::clone(&handle), stopped.clone()));
         }
         let mut open = Vec::new();
         let mut error = None;
@@ -216,19 +229,34 @@ async fn until<T>(deadline: Option<Instant>, future: impl Future<Output = T>) ->
 }
 
 /// Waits for connections to end; cuts those that are open at the deadline, and counts them.
-async fn drain(open: &mut [JoinSet<()>], deadline: Option<Instant>) -> usize {
+async fn drain(open: &mut Vec<JoinSet<()>>, deadline: Option<Instant>) -> usize {
+    if until(deadline, poll_fn(|cx| poll_ended(open, cx, |_| {}))).await.is_some() {
+        return 0;
+    }
+    // All at once: one that is slow to end, as it blocks its thread, does not give the others more time.
+    open.iter_mut().for_each(JoinSet::abort_all);
     let mut cut = 0;
-    for connections in open {
+    // Those that have ended meanwhile are still to be joined, and were not cut.
+    poll_fn(|cx| poll_ended(open, cx, |ended| cut += usize::from(ended.is_err()))).await;
+    cut
+}
+
+/// Forgets the connections that have ended, whichever acceptor they are of, and is ready when there are no more.
+fn poll_ended(
+    open: &mut Vec<JoinSet<()>>,
+    cx: &mut Context<'_>,
+    mut each: impl FnMut(Result<(), JoinError>),
+) -> Poll<()> {
+    open.retain_mut(|connections| {
         loop {
-            let ended = until(deadline, connections.join_next()).await;
-            if !matches!(ended, Some(Some(_))) {
-                break;
+            match connections.poll_join_next(cx) {
+                Poll::Ready(Some(ended)) => each(ended),
+                Poll::Ready(None) => return false,
+                Poll::Pending => return true,
             }
         }
-        cut += connections.len();
-        connections.shutdown().await;
-    }
-    cut
+    });
+    if open.is_empty() { Poll::Ready(()) } else { Poll::Pending }
 }
 
 fn take_over(ended: Result<Ended, JoinError>, open: &mut Vec<JoinSet<()>>, error: &mut Option<Error>) {
@@ -246,5 +274,50 @@ fn take_over(ended: Result<Ended, JoinError>, open: &mut Vec<JoinSet<()>>, error
 impl fmt::Debug for Serve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serve").field("listener", &self.listener).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_has_ended_at_the_deadline_is_not_cut() {
+        // More than a task may do at a time, none of which is joined before.
+        let ended = || (0..1000).map(|_| std::future::ready(())).collect::<JoinSet<()>>();
+        let mut open = vec![ended(), ended()];
+        open[0].spawn(pending());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(drain(&mut open, Some(Instant::now())).await, 1);
+        assert_eq!(drain(&mut vec![ended(), ended()], None).await, 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_that_blocks_keeps_no_other_from_being_cut() {
+        struct TellsItsEnd(Sender<()>);
+        impl Drop for TellsItsEnd {
+            fn drop(&mut self) {
+                let _ = self.0.send(());
+            }
+        }
+        let (other, cut) = channel();
+        let (begun, mut begins) = tokio::sync::mpsc::channel(1);
+        let mut open = vec![JoinSet::new(), JoinSet::new()];
+        let other = TellsItsEnd(other);
+        open[1].spawn(async move {
+            let _other = other;
+            pending::<()>().await;
+        });
+        open[0].spawn(async move {
+            let _ = begun.send(()).await;
+            // Its thread, until the other is over.
+            let _ = cut.recv_timeout(Duration::from_secs(10)).inspect_err(|_| panic!("it goes on"));
+        });
+        begins.recv().await.unwrap();
+        // The one that blocked has ended by itself.
+        assert_eq!(drain(&mut open, Some(Instant::now())).await, 1);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use endpoints::serve::Event;
+use endpoints::serve::{Event, Stopping, WhenFull};
 use endpoints::service::{ServerService, ServerState, Service};
 use endpoints::{Connection, ErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,6 +18,7 @@ use crate::support::{World, around, assert_kind, both_forms, echo, in_time, skip
 both_forms!(
     it_is_started_and_stopped_any_number_of_times,
     who_connects_to_what_is_bound_waits,
+    what_is_set_once_it_is_bound_counts,
     starting_and_stopping_twice_does_nothing,
     what_is_cut_is_told,
     a_start_waits_for_the_end_of_a_drain,
@@ -27,14 +28,21 @@ both_forms!(
     the_end_by_itself_is_told,
     a_listener_that_breaks_is_told,
     nobody_serves_when_it_is_dropped,
+    one_that_is_dropped_is_told_to_have_stopped,
     a_connection_that_fails_ends_alone,
+    idle_connections_need_not_be_cut,
     handlers_may_do_the_handshake,
 );
 
 const LOCAL: &str = "tcp:0:interface=127.0.0.1";
 
 fn service(world: &World, description: &str) -> ServerService {
-    ServerService::new(world.registry.server(description).expect(description), echo)
+    ServerService::new(world.registry.server(description).expect(description), serve)
+}
+
+/// Echoes, whether or not it is told to stop.
+async fn serve(connection: Connection, _stopping: Stopping) {
+    echo(connection).await;
 }
 
 /// Connects to it.
@@ -111,6 +119,20 @@ async fn who_connects_to_what_is_bound_waits(world: &World) {
     service.stop().await.expect("stop");
     assert_eq!(now(&service), ServerState::Stopped);
     world.connect_error(&address).await;
+}
+
+async fn what_is_set_once_it_is_bound_counts(world: &World) {
+    let service = service(world, LOCAL);
+    service.bind().await.expect("bind");
+    let service = service.max_connections(1).when_full(WhenFull::Refuse);
+    service.start().await.expect("start");
+    let mut first = reach(world, &service).await;
+    ping(&mut first).await;
+    let mut second = reach(world, &service).await;
+    assert_eq!(in_time(second.read(&mut [0])).await.unwrap_or(0), 0, "it is refused");
+    ping(&mut first).await;
+    drop(first);
+    service.stop().await.expect("stop");
 }
 
 async fn starting_and_stopping_twice_does_nothing(world: &World) {
@@ -249,7 +271,7 @@ async fn the_end_by_itself_is_told(world: &World) {
     // It is the service's from here on.
     let _ = std::os::fd::IntoRawFd::into_raw_fd(near);
     let endpoint = world.registry.server(description).expect("fd");
-    let service = ServerService::new(endpoint, |mut connection| async move {
+    let service = ServerService::new(endpoint, |mut connection, _stopping| async move {
         connection.read_exact(&mut [0; 3]).await.expect("read");
     });
     service.start().await.expect("start");
@@ -296,10 +318,25 @@ async fn nobody_serves_when_it_is_dropped(world: &World) {
     }
 }
 
+async fn one_that_is_dropped_is_told_to_have_stopped(world: &World) {
+    for bound in [true, false] {
+        let service = service(world, LOCAL);
+        service.bind().await.expect("bind");
+        let address = reached_by(&service);
+        let mut state = service.state();
+        if !bound {
+            service.start().await.expect("start");
+        }
+        drop(service);
+        in_time(state.wait_for(|now| *now == ServerState::Stopped)).await.expect("it is told");
+        world.connect_error(&address).await;
+    }
+}
+
 async fn a_connection_that_fails_ends_alone(world: &World) {
     let (told, mut errors) = unbounded_channel();
     let endpoint = world.registry.server(around("faulty:error", LOCAL)).expect("a server");
-    let service = ServerService::new(endpoint, echo).on_event(move |event| {
+    let service = ServerService::new(endpoint, serve).on_event(move |event| {
         if let Event::Error { id, error } = event {
             let _ = told.send((*id, error.kind()));
         }
@@ -314,18 +351,39 @@ async fn a_connection_that_fails_ends_alone(world: &World) {
     service.stop().await.expect("stop");
     // Nor does a handler that panics end anything.
     let panics = AtomicBool::new(true);
-    let service = ServerService::new(world.registry.server(LOCAL).expect("tcp"), move |connection| {
-        let panics = panics.swap(false, Ordering::SeqCst);
-        async move {
-            assert!(!panics, "on purpose");
-            echo(connection).await;
-        }
-    });
+    let service =
+        ServerService::new(world.registry.server(LOCAL).expect("tcp"), move |connection, _stopping| {
+            let panics = panics.swap(false, Ordering::SeqCst);
+            async move {
+                assert!(!panics, "on purpose");
+                echo(connection).await;
+            }
+        });
     service.start().await.expect("start");
     let mut client = reach(world, &service).await;
     assert_eq!(in_time(client.read(&mut [0])).await.unwrap_or(0), 0);
     ping(&mut reach(world, &service).await).await;
     service.stop().await.expect("stop");
+}
+
+async fn idle_connections_need_not_be_cut(world: &World) {
+    let endpoint = world.registry.server(around("pass", LOCAL)).expect("a server");
+    let service = ServerService::new(endpoint, |mut connection, stopping| async move {
+        let mut byte = [0];
+        tokio::select! {
+            read = connection.read(&mut byte) => panic!("nothing is sent: {read:?}"),
+            () = stopping.wait() => connection.write_all(b"bye").await.expect("write"),
+        }
+    })
+    .drain_timeout(Duration::from_secs(3600));
+    service.start().await.expect("start");
+    let mut client = reach(world, &service).await;
+    let waited = tokio::time::timeout(Duration::from_millis(20), client.read(&mut [0])).await;
+    waited.map(drop).expect_err("it is not told yet");
+    in_time(service.stop()).await.expect("nothing was cut");
+    let mut said = String::new();
+    in_time(client.read_to_string(&mut said)).await.expect("its end");
+    assert_eq!(said, "bye");
 }
 
 async fn handlers_may_do_the_handshake(world: &World) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use endpoints::serve::{Event, Outcome, Serve};
+use endpoints::serve::{Event, Outcome, Serve, WhenFull};
 use endpoints::{Connection, ErrorKind, Incoming};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -21,12 +21,15 @@ both_forms!(
     one_address_has_a_limit_of_its_own,
     clients_of_a_proxy_are_counted_one_by_one,
     one_user_has_a_limit_of_its_own,
+    a_limit_of_none_is_one,
     handshakes_beyond_the_limit_wait,
     what_is_established_is_no_handshake_any_more,
     a_handshake_has_its_time_however_it_is_awaited,
     idle_connections_end,
     reading_and_writing_may_wait_at_once,
     handlers_are_told_to_stop,
+    a_handler_that_panics_ends_its_connection_alone,
+    an_observer_that_panics_ends_nothing,
 );
 
 const LOCAL: &str = "tcp:0:interface=127.0.0.1";
@@ -155,6 +158,8 @@ async fn clients_of_a_proxy_are_counted_one_by_one(world: &World) {
         |_, incoming| async {
             match incoming.await {
                 Ok(connection) => echo(connection).await,
+                // Those that have said nothing to the end.
+                Err(error) if error.kind() == ErrorKind::HandshakeFailed => {}
                 Err(error) => assert!(error.message().contains("from 192.0.2.1 "), "{error}"),
             }
         },
@@ -201,6 +206,21 @@ async fn one_user_has_a_limit_of_its_own(world: &World) {
     assert!(kind == ErrorKind::ResourceExhausted && message.contains(&user), "{message}");
     drop((first, second));
     served.end().await;
+}
+
+async fn a_limit_of_none_is_one(world: &World) {
+    for acceptors in [0, usize::MAX] {
+        let set =
+            |serve: Serve| serve.max_connections(0).max_per_peer(0).max_handshakes(0).acceptors(acceptors);
+        let mut served = Served::echo(world, LOCAL, |serve| set(serve).when_full(WhenFull::Refuse)).await;
+        let mut first = served.connect().await;
+        assert!(echoes(&mut first).await);
+        assert!(!echoes(&mut served.connect().await).await);
+        let (_, kind, message) = served.error().await;
+        assert!(kind == ErrorKind::ResourceExhausted && message.contains("1 are open"), "{message}");
+        drop(first);
+        served.end().await;
+    }
 }
 
 async fn handshakes_beyond_the_limit_wait(world: &World) {
@@ -364,4 +384,63 @@ async fn handlers_are_told_to_stop(world: &World) {
         let waited = tokio::time::timeout(Duration::from_millis(20), stopping.wait()).await;
         waited.expect_err("it waits");
     }
+}
+
+async fn a_handler_that_panics_ends_its_connection_alone(world: &World) {
+    for server in [LOCAL.to_owned(), around("pass", LOCAL)] {
+        let mut served = Served::start(world, &server, std::convert::identity, |id, incoming| {
+            // Before there is a future.
+            assert!(id != 2, "at once");
+            async move {
+                let connection = incoming.await.expect("handshake");
+                assert!(id != 3, "later");
+                echo(connection).await;
+            }
+        })
+        .await;
+        let mut first = served.connect().await;
+        assert!(echoes(&mut first).await, "{server}");
+        for (number, why) in [(2, "at once"), (3, "later")] {
+            let mut client = served.connect().await;
+            assert_eq!(in_time(client.read(&mut [0])).await.unwrap_or(0), 0, "{server}");
+            let (id, kind, message) = served.error().await;
+            assert_eq!((id, kind), (Some(number), ErrorKind::Internal), "{message}");
+            assert!(message.ends_with(why), "{message}");
+        }
+        // Those of others, before and after, go on.
+        let mut last = served.connect().await;
+        assert!(echoes(&mut first).await && echoes(&mut last).await, "{server}");
+        drop((first, last));
+        served.end().await;
+    }
+}
+
+async fn an_observer_that_panics_ends_nothing(world: &World) {
+    let listener = world.listen(LOCAL).await;
+    let address = listener.addresses()[0].ip().expect("TCP");
+    let (told, mut events) = unbounded_channel();
+    let serve = Serve::new(listener).on_event(move |event| {
+        let _ = told.send(format!("{event:?}").split(' ').next().map(str::to_owned));
+        panic!("on purpose");
+    });
+    let (stop, stopped) = oneshot::channel::<()>();
+    let handle = |_, incoming: Incoming| async { echo(incoming.await.expect("handshake")).await };
+    let task = tokio::spawn(serve.run(handle, async move { drop(stopped.await) }));
+    let connect = async || TcpStream::connect(address).await.expect("it listens");
+    let mut clients = [connect().await, connect().await];
+    for client in &mut clients {
+        assert!(echoes(client).await);
+    }
+    stop.send(()).expect("it runs");
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|last| last != "ListenerClosed") {
+        seen.push(in_time(events.recv()).await.flatten().expect("it goes on"));
+    }
+    assert_eq!(seen, ["Accepted", "Accepted", "Draining", "ListenerClosed"]);
+    for client in &mut clients {
+        assert!(echoes(client).await);
+    }
+    drop(clients);
+    let outcome = in_time(task).await.expect("it does not panic");
+    assert_eq!((outcome.cut, outcome.error.map(|error| error.to_string())), (0, None));
 }

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::event::{Event, Observer};
+use super::handling::handle_one;
 use super::limits::{Peer, Peers, Place, Terms};
 use super::reserve::Reserve;
 use super::settings::{Settings, WhenFull};
@@ -18,10 +19,9 @@ use crate::error::{Error, ErrorKind};
 use crate::listener::{Incoming, Limit, Listener};
 
 /// What all acceptors share.
-pub(super) struct Shared<H> {
+pub(super) struct Shared {
     pub(super) listener: Listener,
-    pub(super) handle: H,
-    pub(super) observer: Observer,
+    observer: Observer,
     slots: Option<Arc<Semaphore>>,
     handshakes: Option<Arc<Semaphore>>,
     peers: Option<Arc<Peers>>,
@@ -40,12 +40,11 @@ struct Places {
     _of_peer: Option<Arc<Place>>,
 }
 
-impl<H> Shared<H> {
-    pub(super) fn new(listener: Listener, reserve: Reserve, settings: Settings, handle: H) -> Self {
+impl Shared {
+    pub(super) fn new(listener: Listener, reserve: Reserve, settings: Settings) -> Self {
         let semaphore = |most: usize| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
         Self {
             listener,
-            handle,
             observer: settings.observer.clone(),
             slots: settings.max_connections.map(semaphore),
             handshakes: settings.max_handshakes.map(semaphore),
@@ -122,7 +121,7 @@ async fn taken(free: Option<&Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
     Arc::clone(free?).acquire_owned().await.ok()
 }
 
-pub(super) async fn accept_loop<H, F>(shared: Arc<Shared<H>>, stopping: Stopping) -> Ended
+pub(super) async fn accept_loop<H, F>(shared: Arc<Shared>, handle: Arc<H>, stopping: Stopping) -> Ended
 where
     H: Fn(u64, Incoming) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
@@ -144,7 +143,7 @@ where
                 failures = Failures::default();
                 let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
                 shared.observer.tell(&Event::Accepted { id, incoming: &incoming });
-                let handled = (shared.handle)(id, incoming);
+                let handled = handle_one(Arc::clone(&handle), id, incoming, shared.observer.clone());
                 open.spawn(async move {
                     handled.await;
                     drop(places);

@@ -1,8 +1,10 @@
 //! What is told about serving.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::handling::message_of;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::listener::Incoming;
@@ -28,7 +30,8 @@ pub enum Event<'a> {
         /// The other side.
         connected: &'a Connection,
     },
-    /// A connection ended.
+    /// A relayed connection ended, or came to nothing: told by [`Forward`](crate::forward::Forward) and
+    /// [`Relay`](crate::forward::Relay), which know when that is, and not where a handler of the program's own has it.
     Closed {
         /// Its number.
         id: u64,
@@ -86,7 +89,12 @@ impl Observer {
         Self(Arc::new(observe))
     }
 
+    /// Tells it. A panic of the observer ends nothing that is observed: neither the connection that the event is about, nor
+    /// those of others, which an acceptor would take with it.
     pub(crate) fn tell(&self, event: &Event<'_>) {
-        (self.0)(event);
+        // What the observer has made of its own state is its own to see.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.0)(event))) {
+            tracing::error!(panic = message_of(&*panic), "an observer panicked");
+        }
     }
 }

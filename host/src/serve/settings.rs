@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::event::Observer;
 
+/// As many acceptors as make sense: each is a task that waits for the same socket.
+const MOST_ACCEPTORS: usize = 1024;
+
 /// What is done with a connection beyond the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -42,5 +45,15 @@ impl Settings {
             acceptors: 1,
             observer: Observer::none(),
         }
+    }
+
+    /// The same with numbers that can be served with: a limit of zero would let nobody in, and no one would see why.
+    pub(super) fn within_bounds(mut self) -> Self {
+        let limits = [&mut self.max_connections, &mut self.max_per_peer, &mut self.max_handshakes];
+        for limit in limits.into_iter().flatten() {
+            *limit = (*limit).max(1);
+        }
+        self.acceptors = self.acceptors.clamp(1, MOST_ACCEPTORS);
+        self
     }
 }

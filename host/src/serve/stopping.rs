@@ -7,8 +7,8 @@ use tokio::sync::watch;
 /// Tells when whoever serves a connection, or keeps it up, is told to stop: from then on it has the drain timeout, or the close
 /// timeout, to end by itself.
 ///
-/// [`Incoming::stopping`](crate::Incoming::stopping) gives it, and a [`ClientService`](crate::service::ClientService) hands it to
-/// the function that uses its connection; cheap to clone.
+/// [`Incoming::stopping`](crate::Incoming::stopping) gives it, and a [`ServerService`](crate::service::ServerService) or
+/// [`ClientService`](crate::service::ClientService) hands it to the function that uses a connection; cheap to clone.
 ///
 /// # Examples
 ///

@@ -14,7 +14,7 @@ use crate::endpoint::ServerEndpoint;
 use crate::error::Error;
 use crate::grammar::Description;
 use crate::listener::Incoming;
-use crate::serve::{Event, Observer, Settings, WhenFull};
+use crate::serve::{Event, Observer, Settings, Stopping, WhenFull};
 
 mod life;
 mod run;
@@ -36,11 +36,15 @@ use run::Handler;
 ///
 /// ```no_run
 /// use endpoints::Connection;
+/// use endpoints::serve::Stopping;
 /// use endpoints::service::ServerService;
 ///
-/// async fn echo(connection: Connection) {
+/// async fn echo(connection: Connection, stopping: Stopping) {
 ///     let (mut read, mut write) = tokio::io::split(connection);
-///     let _ = tokio::io::copy(&mut read, &mut write).await;
+///     tokio::select! {
+///         _ = tokio::io::copy(&mut read, &mut write) => {}
+///         () = stopping.wait() => {}
+///     }
 /// }
 ///
 /// # fn drop_privileges() {}
@@ -69,7 +73,7 @@ pub struct ServerService {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ServerState {
-    /// Nothing: it was not started, or it was stopped.
+    /// Nothing: it was not started, or it was stopped, or dropped.
     Stopped,
     /// It begins to listen.
     Binding,
@@ -86,11 +90,14 @@ pub enum ServerState {
 }
 
 impl ServerService {
-    /// Serves `endpoint` with a task for each connection, which runs what `handle` gives for it. The service has done the
-    /// handshake before; one that fails is told as an [`Event::Error`].
+    /// Serves `endpoint` with a task for each connection, which runs what `handle` gives for it. The [`Stopping`] tells it
+    /// when the service drains, so that a connection that is idle need not be cut.
+    ///
+    /// The service has done the handshake before. One that fails is told as an [`Event::Error`], and so is a panic of the
+    /// handler, which ends that connection alone.
     pub fn new<H, F>(endpoint: ServerEndpoint, handle: H) -> Self
     where
-        H: Fn(Connection) -> F + Send + Sync + 'static,
+        H: Fn(Connection, Stopping) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         Self::with(endpoint, Handler::of_connections(handle))
@@ -118,7 +125,7 @@ impl ServerService {
         self
     }
 
-    /// Serves at most so many connections at a time.
+    /// Serves at most so many connections at a time, at least one.
     pub fn max_connections(mut self, most: usize) -> Self {
         self.settings.max_connections = Some(most);
         self
@@ -130,17 +137,17 @@ impl ServerService {
         self
     }
 
-    /// Serves at most so many connections of one peer at a time; see
+    /// Serves at most so many connections of one peer at a time, at least one; see
     /// [`Serve::max_per_peer`](crate::serve::Serve::max_per_peer).
     pub fn max_per_peer(mut self, most: usize) -> Self {
         self.settings.max_per_peer = Some(most);
         self
     }
 
-    /// Lets at most so many handshakes go on at a time; see
+    /// Lets at most so many handshakes go on at a time, at least one; see
     /// [`Serve::max_handshakes`](crate::serve::Serve::max_handshakes).
     pub fn max_handshakes(mut self, most: usize) -> Self {
-        self.settings.max_handshakes = Some(most.max(1));
+        self.settings.max_handshakes = Some(most);
         self
     }
 
@@ -162,13 +169,14 @@ impl ServerService {
         self
     }
 
-    /// How many tasks accept at the same time.
+    /// How many tasks accept at the same time: from 1 to 1024.
     pub fn acceptors(mut self, count: usize) -> Self {
-        self.settings.acceptors = count.max(1);
+        self.settings.acceptors = count;
         self
     }
 
-    /// Calls `observe` for every event, in the tasks where they happen: it must not block.
+    /// Calls `observe` for every event, in the tasks where they happen: it must not block. A panic in it is logged, and ends
+    /// nothing.
     pub fn on_event(mut self, observe: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
         self.settings.observer = Observer::new(observe);
         self
@@ -227,7 +235,7 @@ impl ServerService {
             let endpoint = self.endpoint.clone();
             Box::pin(async move { endpoint.listen().await }) as Listening
         };
-        let bound = self.life.bind(stops, listen, &self.settings).await?;
+        let bound = self.life.bind(stops, listen).await?;
         if bound {
             for description in self.listening() {
                 tracing::info!(service = self.name(), %description, "listening");
@@ -241,7 +249,8 @@ impl ServerService {
     /// Does nothing where it runs; where it drains, waits for the end of that, and starts anew.
     ///
     /// # Errors
-    /// As [`bind`](Self::bind); it is stopped then.
+    /// As [`bind`](Self::bind); it is stopped then, but for what was bound before and is started outside of a tokio runtime,
+    /// which stays bound.
     ///
     /// # Cancel safety
     /// Dropping the future before it has started gives it up, and closes what it had opened.
@@ -267,7 +276,7 @@ impl ServerService {
     /// # Cancel safety
     /// It is told to stop when the future is first polled; dropping the future then stops the waiting alone.
     pub async fn stop(&self) -> Result<(), Error> {
-        self.life.stop(self.settings.drain_timeout).await
+        self.life.stop(&self.settings).await
     }
 
     /// Waits until it ends without having been told to, for ever where that does not happen: `Ok` if the endpoint had no

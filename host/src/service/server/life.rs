@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -41,6 +40,7 @@ pub(super) struct Reached {
 enum Phase {
     Stopped,
     Binding(Attempt),
+    /// With no settings yet: what is set meanwhile counts too.
     Bound(Box<Serve>),
     Running(Run),
     Draining {
@@ -52,7 +52,7 @@ enum Phase {
     Ended(Result<(), Error>),
 }
 
-/// Listening that goes on. Whoever stops it takes the future out; whoever awaits it polls it in its place.
+/// Listening that goes on. Whoever awaits it polls the future in its place, and whoever stops it drops it there.
 #[derive(Clone)]
 struct Attempt(Arc<Mutex<Option<Listening>>>);
 
@@ -110,12 +110,7 @@ impl Life {
     }
 
     /// Listens, unless it is told to stop more often than `stops`; says whether there was anything to be done.
-    pub(super) async fn bind(
-        &self,
-        stops: u64,
-        listen: impl Fn() -> Listening,
-        settings: &Settings,
-    ) -> Result<bool, Error> {
+    pub(super) async fn bind(&self, stops: u64, listen: impl Fn() -> Listening) -> Result<bool, Error> {
         let mut changes = self.state.subscribe();
         loop {
             changes.mark_unchanged();
@@ -123,7 +118,7 @@ impl Life {
                 Turn::Nothing => return Ok(false),
                 // The other end is this one's own.
                 Turn::Wait => drop(changes.changed().await),
-                Turn::Listen(attempt) => return self.listen(stops, attempt, settings).await.map(|()| true),
+                Turn::Listen(attempt) => return self.listen(stops, attempt).await.map(|()| true),
             }
         }
     }
@@ -144,17 +139,16 @@ impl Life {
         }
     }
 
-    async fn listen(&self, stops: u64, attempt: Attempt, settings: &Settings) -> Result<(), Error> {
+    async fn listen(&self, stops: u64, attempt: Attempt) -> Result<(), Error> {
         // Also where this future is dropped.
         let _over = Over { life: self, attempt: &attempt };
         let listening = poll_fn(|cx| {
             let mut listening = locked(&attempt.0);
             let Some(future) = listening.as_mut() else { return Poll::Ready(Err(given_up())) };
-            let polled = future.as_mut().poll(cx);
-            if polled.is_ready() {
-                *listening = None;
-            }
-            polled
+            let Poll::Ready(listener) = future.as_mut().poll(cx) else { return Poll::Pending };
+            // As long as this is locked, whoever stops it waits: it is bound by then, or closed.
+            *listening = None;
+            Poll::Ready(listener.and_then(|listener| self.bound(stops, listener)))
         });
         let mut changes = self.state.subscribe();
         let stopped = async {
@@ -162,20 +156,33 @@ impl Life {
                 let _ = changes.changed().await;
             }
         };
-        let listener = tokio::select! {
-            listener = listening => listener?,
-            () = stopped => return Err(given_up()),
-        };
+        tokio::select! {
+            bound = listening => bound,
+            () = stopped => Err(given_up()),
+        }
+    }
+
+    fn bound(&self, stops: u64, listener: Listener) -> Result<(), Error> {
         let reached =
             Reached { descriptions: listener.reachable(), addresses: listener.addresses().to_vec() };
-        let serve = Serve::with(listener, settings.clone());
+        let serve = Box::new(Serve::new(listener));
         let mut now = locked(&self.now);
         if now.stops != stops {
             return Err(given_up());
         }
         now.reached = reached;
-        self.enter(&mut now, Phase::Bound(Box::new(serve)));
+        self.enter(&mut now, Phase::Bound(serve));
         Ok(())
+    }
+
+    /// Ends an attempt to listen: closes what it has opened, and tells then that it has stopped, unless it is bound.
+    fn give_up(&self, attempt: &Attempt) {
+        // What plugins do when they are dropped must not find `now` locked.
+        *locked(&attempt.0) = None;
+        let mut now = locked(&self.now);
+        if matches!(&now.phase, Phase::Binding(current) if Arc::ptr_eq(&current.0, &attempt.0)) {
+            self.enter(&mut now, Phase::Stopped);
+        }
     }
 
     /// Serves what is bound, unless it was told to stop more often than `stops`; says whether it runs now.
@@ -206,21 +213,22 @@ impl Life {
                 }
             }
         };
-        job.serve(*serve, handler(), settings.observer.clone(), name);
+        job.serve(serve.with(settings.clone()), handler(), settings.observer.clone(), name);
         Ok(true)
     }
 
     /// Stops it, and waits for the end of that.
-    pub(super) async fn stop(self: &Arc<Self>, drain_timeout: Duration) -> Result<(), Error> {
+    pub(super) async fn stop(self: &Arc<Self>, settings: &Settings) -> Result<(), Error> {
         let (mut attempt, mut closing) = (None, None);
         let ended = {
             let mut now = locked(&self.now);
             now.stops += 1;
             let phase = match std::mem::replace(&mut now.phase, Phase::Stopped) {
                 Phase::Stopped | Phase::Ended(_) => Phase::Stopped,
+                // It has not stopped before what it has opened is closed; but whoever listens hears of it.
                 Phase::Binding(begun) => {
-                    attempt = Some(begun);
-                    Phase::Stopped
+                    attempt = Some(begun.clone());
+                    Phase::Binding(begun)
                 }
                 Phase::Bound(serve) => {
                     let (run, job) = Run::new(Arc::clone(self));
@@ -234,18 +242,17 @@ impl Life {
             };
             self.enter(&mut now, phase);
             match &now.phase {
-                Phase::Draining { run, .. } => Some(run.end(drain_timeout)),
+                Phase::Draining { run, .. } => Some(run.end(settings.drain_timeout)),
                 _ => None,
             }
         };
-        // What plugins do when they are dropped or closed must find nothing locked.
-        if let Some(Attempt(listening)) = attempt {
-            let listening = locked(&listening).take();
-            drop(listening);
+        // What plugins do when they are dropped or closed must not find `now` locked.
+        if let Some(attempt) = attempt {
+            self.give_up(&attempt);
         }
         if let Some((job, serve)) = closing {
             match Handle::try_current() {
-                Ok(_) => job.close(*serve),
+                Ok(_) => job.close(serve.with(settings.clone())),
                 // Dropping it closes it too.
                 Err(_) => {
                     drop(serve);
@@ -294,10 +301,20 @@ impl Life {
 
     /// Nobody has the service any more.
     pub(super) fn abandon(&self) {
-        // What is bound is dropped when nothing is locked any more, which ends its listening.
-        let phase = std::mem::replace(&mut locked(&self.now).phase, Phase::Stopped);
-        if let Phase::Running(run) | Phase::Draining { run, .. } = &phase {
-            run.abandon();
+        let mut now = locked(&self.now);
+        match std::mem::replace(&mut now.phase, Phase::Stopped) {
+            // Its end tells that it has stopped.
+            Phase::Running(run) | Phase::Draining { run, .. } => {
+                run.abandon();
+                self.enter(&mut now, Phase::Draining { run, told: true });
+            }
+            Phase::Bound(serve) => {
+                // Its listening ends, with nothing locked.
+                drop(now);
+                drop(serve);
+                self.enter(&mut locked(&self.now), Phase::Stopped);
+            }
+            phase => now.phase = phase,
         }
     }
 }
@@ -310,9 +327,48 @@ struct Over<'a> {
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
-        let mut now = locked(&self.life.now);
-        if matches!(&now.phase, Phase::Binding(attempt) if Arc::ptr_eq(&attempt.0, &self.attempt.0)) {
-            self.life.enter(&mut now, Phase::Stopped);
+        self.life.give_up(self.attempt);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::mpsc::{Sender, channel};
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    /// What an attempt to listen has opened.
+    struct Opened(Arc<Life>, Sender<ServerState>);
+
+    impl Drop for Opened {
+        fn drop(&mut self) {
+            self.1.send(*self.0.watch().borrow()).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn it_has_not_stopped_before_what_it_opened_is_closed() {
+        for stop in [true, false] {
+            let life = Arc::new(Life::new());
+            let (closed, states) = channel();
+            let listen = || {
+                let opened = Opened(Arc::clone(&life), closed.clone());
+                Box::pin(async move {
+                    let _opened = opened;
+                    pending().await
+                }) as Listening
+            };
+            let mut binding = Box::pin(life.bind(0, listen));
+            assert!(binding.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            if stop {
+                life.stop(&Settings::new()).await.unwrap();
+            } else {
+                drop(binding);
+            }
+            assert_eq!(states.try_recv(), Ok(ServerState::Binding));
+            assert_eq!(*life.watch().borrow(), ServerState::Stopped);
         }
     }
 }

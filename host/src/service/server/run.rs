@@ -10,23 +10,23 @@ use super::life::Life;
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
 use crate::listener::Incoming;
-use crate::serve::{Event, Observer, Outcome, Serve};
+use crate::serve::{Event, Observer, Outcome, Serve, Stopping};
 use crate::service::BoxFuture;
 
 /// What is done with connections.
 #[derive(Clone)]
 pub(super) enum Handler {
-    Connection(Arc<dyn Fn(Connection) -> BoxFuture<'static, ()> + Send + Sync>),
+    Connection(Arc<dyn Fn(Connection, Stopping) -> BoxFuture<'static, ()> + Send + Sync>),
     Incoming(Arc<dyn Fn(u64, Incoming) -> BoxFuture<'static, ()> + Send + Sync>),
 }
 
 impl Handler {
     pub(super) fn of_connections<H, F>(handle: H) -> Self
     where
-        H: Fn(Connection) -> F + Send + Sync + 'static,
+        H: Fn(Connection, Stopping) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::Connection(Arc::new(move |connection| Box::pin(handle(connection))))
+        Self::Connection(Arc::new(move |connection, stopping| Box::pin(handle(connection, stopping))))
     }
 
     pub(super) fn of_incoming<H, F>(handle: H) -> Self
@@ -43,8 +43,9 @@ impl Handler {
             Self::Connection(handle) => {
                 let (handle, observer) = (Arc::clone(handle), observer.clone());
                 Box::pin(async move {
+                    let stopping = incoming.stopping();
                     match incoming.await {
-                        Ok(connection) => handle(connection).await,
+                        Ok(connection) => handle(connection, stopping).await,
                         Err(error) => observer.tell(&Event::Error { id: Some(id), error: &error }),
                     }
                 })
@@ -159,7 +160,7 @@ impl Run {
     }
 }
 
-/// Says how a run has ended when it is dropped: also where an observer panics, or the runtime shuts down.
+/// Says how a run has ended when it is dropped: also where the runtime shuts down.
 struct Ending {
     life: Arc<Life>,
     done: watch::Sender<Option<Outcome>>,
@@ -175,10 +176,7 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         let outcome = self.outcome.take().unwrap_or_else(|| {
-            let error = Error::new(
-                ErrorKind::Internal,
-                "serving has ended early: an observer panicked, or the runtime shut down",
-            );
+            let error = Error::new(ErrorKind::Internal, "serving has ended early: the runtime shut down");
             Outcome { cut: 0, error: Some(error), exhausted: false }
         });
         self.life.finish(&outcome);
