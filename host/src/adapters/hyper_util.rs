@@ -26,7 +26,7 @@ use crate::service::BoxFuture;
 /// before the target: it does not do for `https`, and its ALPN is not the target's. Write `tls:` around the proxy's
 /// endpoint. A PROXY header around TLS (`haproxy:tls:…`) stands beneath it in truth, and takes nothing from it.
 ///
-/// Responses have the [`ConnectionInfo`](crate::ConnectionInfo) among their extensions.
+/// Responses have the [`ConnectionInfo`] among their extensions.
 ///
 /// # Examples
 ///
