@@ -1,0 +1,233 @@
+//! What changes when the file is read anew.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::{ECHO, Folder, Running};
+use crate::harness::{Service, built, endpoints, read_all};
+
+#[test]
+fn only_what_changed_is_changed() {
+    let all = format!(
+        "{ECHO}
+[[service]]
+name = \"gone\"
+listen = \"unix:@/gone\"
+echo = true
+
+[[service]]
+name = \"other\"
+listen = \"unix:@/other\"
+exec = [\"echo\", \"before\"]
+
+[[service]]
+name = \"moved\"
+listen = \"unix:@/moved\"
+echo = true
+"
+    );
+    let folder = Folder::new(&all);
+    let running = folder.run();
+    for _ in 0..4 {
+        running.event("listening");
+    }
+    assert_eq!(running.reload(), json!({ "event": "reloaded" }), "nothing has changed");
+    let mut open = std::os::unix::net::UnixStream::connect(folder.0.path().join("echo")).expect("it listens");
+    open.write_all(b"a").expect("it reads");
+    open.read_exact(&mut [0]).expect("it answers");
+    let inode = |name: &str| {
+        std::os::unix::fs::MetadataExt::ino(&fs::metadata(folder.0.path().join(name)).expect(name))
+    };
+    let before = (inode("echo"), inode("other"));
+    let changed = all
+        .replace("before", "after")
+        .replace("/moved", "/is-here")
+        .replace("name = \"gone\"\nlisten = \"unix:@/gone\"", "name = \"new\"\nlisten = \"unix:@/new\"");
+    folder.write(&format!("# A line more\n{changed}"));
+    let mut reloaded = running.reload();
+    assert_eq!(
+        reloaded.take(),
+        json!({ "event": "reloaded", "started": ["new"], "restarted": ["moved"], "changed": ["other"], "stopped": ["gone"] })
+    );
+    assert_eq!((inode("echo"), inode("other")), before, "those sockets are the same");
+    open.write_all(b"b").expect("it goes on");
+    open.read_exact(&mut [0]).expect("it answers still");
+    assert_eq!(folder.ask("other", ""), "after\n");
+    assert_eq!(folder.ask("is-here", "x"), "x");
+    assert_eq!(folder.ask("new", "x"), "x");
+    assert!(!folder.0.path().join("gone").exists() && !folder.0.path().join("moved").exists());
+    drop(open);
+    running.0.stop();
+}
+
+#[test]
+fn connections_of_a_service_that_is_stopped_may_end() {
+    let folder = Folder::new(&format!("{ECHO}{}", ECHO.replace("echo\"", "left\"")));
+    let running = folder.run();
+    for _ in 0..2 {
+        running.event("listening");
+    }
+    let mut open = std::os::unix::net::UnixStream::connect(folder.0.path().join("left")).expect("it listens");
+    open.write_all(b"a").expect("it reads");
+    open.read_exact(&mut [0]).expect("it answers");
+    folder.write(ECHO);
+    assert_eq!(running.reload()["stopped"], json!(["left"]));
+    open.write_all(b"b").expect("it goes on");
+    open.read_exact(&mut [0]).expect("it answers still");
+    open.shutdown(Shutdown::Write).expect("half");
+    assert_eq!(open.read(&mut [0]).expect("the end"), 0);
+    let stopped = running.event("stopped");
+    assert_eq!(stopped["service"], "left");
+    running.0.stop();
+}
+
+#[test]
+fn a_port_is_taken_over_from_one_service_by_another() {
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("a port").port();
+    let service = |name: &str, more: &str| {
+        format!(
+            "[[service]]\nname = \"{name}\"\nlisten = \"tcp:{port}:interface=127.0.0.1\"\necho = true\n{more}"
+        )
+    };
+    let folder = Folder::new(&service("one", ""));
+    let running = folder.run();
+    running.event("listening");
+    // Open connections hold nothing up.
+    let mut open = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    open.write_all(b"a").expect("it reads");
+    open.read_exact(&mut [0]).expect("it answers");
+    folder.write(&service("two", ""));
+    let reloaded = running.reload();
+    assert_eq!((&reloaded["stopped"], &reloaded["started"]), (&json!(["one"]), &json!(["two"])));
+    folder.write(&service("two", "max-connections = 5\n"));
+    assert_eq!(running.reload()["restarted"], json!(["two"]));
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    stream.write_all(b"again").expect("it reads");
+    stream.shutdown(Shutdown::Write).expect("half");
+    assert_eq!(read_all(&stream), "again");
+    drop(open);
+    running.0.stop();
+}
+
+#[test]
+fn a_mistake_changes_nothing() {
+    let folder = Folder::new(ECHO);
+    let running = folder.run();
+    running.event("listening");
+    let mistakes = [
+        ("[[service]]\nname = \"echo\"\n", "say where its connections come from"),
+        (
+            "[[service]]\nname = \"x\"\nlisten = \"tpc:1\"\necho = true\n",
+            "service \"x\": listen: no plugin provides",
+        ),
+        ("[[service", "services.toml:1:"),
+    ];
+    for (text, part) in mistakes {
+        folder.write(text);
+        running.0.signal(Signal::HUP);
+        let error = running.event("error");
+        let message = error["error"]["message"].as_str().expect("a message");
+        assert!(message.contains(part), "{message}");
+        assert_eq!(folder.ask("echo", "still here"), "still here");
+    }
+    fs::remove_file(folder.file()).expect("it is there");
+    running.0.signal(Signal::HUP);
+    assert_eq!(running.event("error")["error"]["kind"], "not-found");
+    assert_eq!(folder.ask("echo", "still here"), "still here");
+    running.0.stop();
+}
+
+#[test]
+fn what_cannot_be_started_is_tried_again_at_the_next_reload() {
+    let folder = Folder::new(ECHO);
+    let running = folder.run();
+    running.event("listening");
+    let missing =
+        format!("{ECHO}[[service]]\nname = \"late\"\nlisten = \"unix:@/folder/late\"\necho = true\n");
+    folder.write(&missing);
+    running.0.signal(Signal::HUP);
+    let error = running.event("error");
+    assert_eq!((&error["service"], &error["error"]["kind"]), (&json!("late"), &json!("not-found")));
+    assert_eq!(running.event("reloaded")["failed"], json!(["late"]));
+    fs::create_dir(folder.0.path().join("folder")).expect("a folder");
+    assert_eq!(running.reload()["started"], json!(["late"]));
+    assert_eq!(folder.ask("folder/late", "x"), "x");
+    running.0.stop();
+}
+
+#[test]
+fn what_failed_and_was_told_is_over() {
+    let slow = ECHO.replace("echo\"", "left\"") + "drain-timeout = \"50ms\"\n";
+    let folder = Folder::new(&format!("{ECHO}{slow}"));
+    let running = folder.run();
+    for _ in 0..2 {
+        running.event("listening");
+    }
+    let mut open = std::os::unix::net::UnixStream::connect(folder.0.path().join("left")).expect("it listens");
+    open.write_all(b"a").expect("it reads");
+    open.read_exact(&mut [0]).expect("it answers");
+    folder.write(ECHO);
+    running.0.signal(Signal::HUP);
+    let error = running.event("error");
+    assert_eq!((&error["service"], &error["error"]["kind"]), (&json!("left"), &json!("timed-out")));
+    assert_eq!(open.read(&mut [0]).expect("the end"), 0);
+    running.0.stop();
+}
+
+#[test]
+fn standard_streams_are_there_from_the_start_or_not_at_all() {
+    let folder = Folder::new(ECHO);
+    let running = folder.run();
+    running.event("listening");
+    folder.write(&format!("{ECHO}[[service]]\nname = \"late\"\nlisten = \"stdio:\"\necho = true\n"));
+    running.0.signal(Signal::HUP);
+    let error = running.event("error");
+    assert!(
+        error["error"]["message"].as_str().is_some_and(|message| message.contains("start it anew")),
+        "{error}"
+    );
+    assert_eq!(folder.ask("echo", "as before"), "as before");
+    running.0.stop();
+}
+
+#[test]
+fn a_signal_while_the_file_is_read_anew_ends_it() {
+    let folder = Folder::new(ECHO);
+    let plugins = TempDir::new().expect("a folder");
+    let file = "libendpoints_fixture_faulty.so";
+    fs::copy(built(file), plugins.path().join(file)).expect("a copy");
+    let mut command = endpoints(["run", "--json", folder.file().to_str().expect("UTF-8")]);
+    command.arg("--plugin-path").arg(plugins.path());
+    let mut running = Running(Service::spawned(command.spawn().expect("it starts")));
+    running.event("listening");
+    let hangs = "[[service]]\nname = \"late\"\nlisten = \"faulty:hang-listen\"\necho = true\n";
+    folder.write(&format!("{ECHO}{hangs}"));
+    running.0.signal(Signal::HUP);
+    // It has begun: the one that is no longer there is told to drain, and the new one hangs.
+    folder.write(hangs);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(folder.ask("echo", "still"), "still");
+    running.0.signal(Signal::TERM);
+    assert_eq!(running.0.wait(), Some(0));
+}
+
+#[test]
+fn a_pipe_that_nobody_writes_to_holds_no_signal_up() {
+    let folder = Folder::new(ECHO);
+    let mut running = folder.run();
+    running.event("listening");
+    fs::remove_file(folder.file()).expect("it is there");
+    let made = std::process::Command::new("mkfifo").arg(folder.file()).status().expect("mkfifo");
+    assert!(made.success());
+    running.0.signal(Signal::HUP);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(folder.ask("echo", "still"), "still");
+    running.0.signal(Signal::TERM);
+    assert_eq!(running.0.wait(), Some(0));
+}
