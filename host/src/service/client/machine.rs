@@ -244,6 +244,7 @@ impl<W, S> Machine<W, S> {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::tests::comparable;
     use super::*;
 
     /// Runs the scripts, with a clock that is a number.
@@ -382,20 +383,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    /// Numbers as such, and in an order that does not matter.
-    fn comparable(step: &[Value]) -> Vec<String> {
-        let plain = |event: &Value| {
-            let words = event.as_array().unwrap().iter().map(|word| match word.as_f64() {
-                Some(number) => format!("{number:.6}"),
-                None => word.as_str().unwrap().to_owned(),
-            });
-            words.collect::<Vec<_>>().join(" ")
-        };
-        let mut step: Vec<String> = step.iter().map(plain).collect();
-        step.sort();
-        step
     }
 
     /// An attempt is cancelled before those who wait hear of it, and they hear before those who stop.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use super::comparable;
 use super::script::{Attempt, Stage, settle};
 use crate::error::{Error, ErrorKind};
 use crate::serve::Stopping;
@@ -230,20 +231,6 @@ async fn run(connection: crate::Connection, mut held: Held, stopping: Stopping, 
     }
     held.over = true;
     drop(connection);
-}
-
-/// Numbers as such, and in an order that does not matter.
-fn comparable(step: &[Value]) -> Vec<String> {
-    let plain = |event: &Value| {
-        let words = event.as_array().unwrap().iter().map(|word| match word.as_f64() {
-            Some(number) => format!("{number:.6}"),
-            None => word.as_str().unwrap().to_owned(),
-        });
-        words.collect::<Vec<_>>().join(" ")
-    };
-    let mut step: Vec<String> = step.iter().map(plain).collect();
-    step.sort();
-    step
 }
 
 /// Whether a connection is closed while it is prepared: the real one is gone at once, and does not wait for the script to
