@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use endpoints::{Address, ErrorKind};
 
-use crate::support::{FullBacklog, World, assert_kind, closed_port, exchange, in_time, skip};
+use crate::support::{FullBacklog, World, assert_kind, closed_port, exchange, in_a_namespace, in_time};
 
 /// The name, and its addresses in order.
 const NAMES: [(&str, &[&str]); 4] = [
@@ -46,32 +46,14 @@ fn addresses_race() {
     let script = r#"ip link set lo up && mount --bind "$1" /etc/hosts && mount --bind "$2" /etc/resolv.conf &&
         mount --bind "$3" /etc/nsswitch.conf || exit 77
         shift 3; exec "$@""#;
-    let ran = Command::new("unshare")
+    let mut command = Command::new("unshare");
+    command
         .args(["--map-root-user", "--mount", "--net", "sh", "-c", script, "sh"])
         .args([&hosts, &resolver, &switch])
         .arg(env::current_exe().expect("this test"))
         .args(["--exact", "racing::inside", "--ignored", "--nocapture"])
-        .env(INSIDE, "1")
-        .output();
-    match ran {
-        Ok(output) if output.status.success() => {
-            let said = String::from_utf8_lossy(&output.stdout);
-            assert!(said.contains("1 passed"), "the test did not run: {said}");
-        }
-        Ok(output) if output.status.code() == Some(77) || output.stderr.starts_with(b"unshare: ") => {
-            let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            let required = env::var_os("ENDPOINTS_TEST_REQUIRE_PEERS").is_some_and(|value| value == "1");
-            assert!(!required, "no namespace for names: {why}");
-            skip("racing addresses", &why);
-        }
-        Ok(output) => panic!(
-            "{}\n{}{}",
-            output.status,
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        ),
-        Err(error) => skip("racing addresses", &error.to_string()),
-    }
+        .env(INSIDE, "1");
+    in_a_namespace("racing addresses", &mut command);
 }
 
 /// What runs where the names are known; nothing elsewhere.

@@ -13,7 +13,7 @@ use endpoints::{Connection, ErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::support::{World, around, assert_kind, both_forms, echo, in_time, skip, text};
+use crate::support::{World, around, assert_kind, both_forms, echo, in_a_namespace, in_time, text};
 
 both_forms!(
     it_is_started_and_stopped_any_number_of_times,
@@ -436,31 +436,13 @@ const INSIDE: &str = "ENDPOINTS_TEST_SERVER_SERVICE";
 #[test]
 fn privileges_are_needed_to_bind_alone() {
     let script = "ip link set lo up || exit 77; exec \"$@\"";
-    let ran = Command::new("unshare")
+    let mut command = Command::new("unshare");
+    command
         .args(["--map-root-user", "--net", "sh", "-c", script, "sh"])
         .arg(env::current_exe().expect("this test"))
         .args(["--exact", "server_service::inside", "--ignored", "--nocapture"])
-        .env(INSIDE, "1")
-        .output();
-    match ran {
-        Ok(output) if output.status.success() => {
-            let said = String::from_utf8_lossy(&output.stdout);
-            assert!(said.contains("1 passed"), "the test did not run: {said}");
-        }
-        Ok(output) if output.status.code() == Some(77) || output.stderr.starts_with(b"unshare: ") => {
-            let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            let required = env::var_os("ENDPOINTS_TEST_REQUIRE_PEERS").is_some_and(|value| value == "1");
-            assert!(!required, "no namespace to open low ports in: {why}");
-            skip("privileged start", &why);
-        }
-        Ok(output) => panic!(
-            "{}\n{}{}",
-            output.status,
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        ),
-        Err(error) => skip("privileged start", &error.to_string()),
-    }
+        .env(INSIDE, "1");
+    in_a_namespace("privileged start", &mut command);
 }
 
 #[tokio::test]

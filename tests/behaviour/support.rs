@@ -249,6 +249,31 @@ pub(crate) fn skip(what: &str, why: &str) {
     let _ = writeln!(io::stderr(), "not tested: {what}: {why}");
 }
 
+/// Runs a command that runs one test of this file in a namespace of its own, and ends as that test does. Where no namespace can be
+/// had, which `unshare` says and the command by its status 77, says so.
+#[track_caller]
+pub(crate) fn in_a_namespace(what: &str, command: &mut Command) {
+    match command.output() {
+        Ok(output) if output.status.success() => {
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(said.contains("1 passed"), "the test did not run: {said}");
+        }
+        Ok(output) if output.status.code() == Some(77) || output.stderr.starts_with(b"unshare: ") => {
+            let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            let required = std::env::var_os("ENDPOINTS_TEST_REQUIRE_PEERS").is_some_and(|value| value == "1");
+            assert!(!required, "no namespace for {what}: {why}");
+            skip(what, &why);
+        }
+        Ok(output) => panic!(
+            "{}\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        ),
+        Err(error) => skip(what, &error.to_string()),
+    }
+}
+
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
