@@ -33,7 +33,9 @@ async fn serve(incoming: Incoming) {
     };
     let span = connection.info().span(RoleKind::Server);
     // HTTP/1.1 or HTTP/2, whichever the client begins with.
-    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // A client may end its side after its request, as one at the other end of a pipe does, and is still answered.
+    builder.http1().half_close(true);
     let served =
         builder.serve_connection(TokioIo::new(connection), service_fn(echo)).instrument(span.clone());
     if let Err(error) = served.await {

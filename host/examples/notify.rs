@@ -31,17 +31,18 @@ async fn main() -> Result<(), endpoints::Error> {
 
     // ANCHOR: server
     let sender = uplink.clone();
-    let notices = ServerService::new(endpoints::server(server)?, move |connection, _stopping| {
-        let uplink = sender.clone();
-        async move {
-            if let Err(error) = pass_on(connection, &uplink).await {
-                eprintln!("{error}");
+    let notices = ServerService::builder(endpoints::server(server)?)
+        .named("notices")
+        .max_connections(100)
+        .idle_timeout(Duration::from_secs(60))
+        .handle(move |connection, _stopping| {
+            let uplink = sender.clone();
+            async move {
+                if let Err(error) = pass_on(connection, &uplink).await {
+                    eprintln!("{error}");
+                }
             }
-        }
-    })
-    .named("notices")
-    .max_connections(100)
-    .idle_timeout(Duration::from_secs(60));
+        });
     // ANCHOR_END: server
 
     // ANCHOR: group

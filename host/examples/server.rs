@@ -16,7 +16,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let description = std::env::args().nth(1).unwrap_or_else(|| "tcp:port=0:interface=127.0.0.1".to_owned());
-    let service = ServerService::with_incoming(endpoints::server(description)?, serve)
+    let service = ServerService::builder(endpoints::server(description)?)
         .named("lines")
         .max_connections(1000)
         .max_per_peer(50)
@@ -27,7 +27,8 @@ async fn main() -> Result<(), Error> {
             if let Event::Error { error, .. } = event {
                 eprintln!("{error}");
             }
-        });
+        })
+        .handle_incoming(serve);
     service.bind().await?; // needs the right to the port, or to the folder of a Unix socket
     drop_privileges();
     service.start().await?; // needs none

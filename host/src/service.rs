@@ -14,7 +14,7 @@ mod signal;
 pub use backoff::{Backoff, RetryPolicy};
 pub use client::{ClientService, ClientServiceBuilder, ClientState, Order};
 pub use group::ServiceGroup;
-pub use server::{ServerService, ServerState};
+pub use server::{ServerService, ServerServiceBuilder, ServerState};
 
 /// A future behind a pointer, as the methods of [`Service`] give it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

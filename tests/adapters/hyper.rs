@@ -1,6 +1,8 @@
 //! hyper's servers and clients.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -26,6 +28,31 @@ fn a_server_echoes_in_both_versions() {
     let line = log.lines().find(|line| line.contains("/there")).expect("a line about the request");
     for field in ["network.transport=\"tcp\"", "network.peer.address=127.0.0.1", "endpoints.layers=\"tcp\""] {
         assert!(line.contains(field), "no {field} in {line}");
+    }
+    server.interrupt();
+}
+
+/// With `half_close`, as the example has it: without, no answer comes, over whatever endpoint.
+#[test]
+fn a_client_that_has_ended_its_side_is_answered() {
+    let place = Place::new();
+    let request = b"POST /there HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello";
+    let (input, mut client) = std::io::pipe().expect("a pipe");
+    client.write_all(request).expect("room in the pipe");
+    drop(client);
+    let mut command = example("hyper_server");
+    command.arg("stdio:").stdin(Stdio::from(input));
+    let mut process = Peer::start(&mut command, place.path());
+    assert_eq!(process.line("HTTP/1.1 "), "200 OK");
+    assert!(process.ended().success(), "{}", process.log());
+    let server = Server::start(&place, "hyper_server", &["tcp:0:interface=127.0.0.1"]);
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(("127.0.0.1", server.port())).expect("a connection");
+        stream.write_all(request).expect("sending");
+        stream.shutdown(Shutdown::Write).expect("the end of a side");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("hello"), "{answer:?}");
     }
     server.interrupt();
 }

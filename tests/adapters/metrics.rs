@@ -240,9 +240,10 @@ async fn what_is_dropped_while_it_relays_is_open_no_more() {
         async move { relay.serve(id, incoming).await }
     };
     let server = endpoints::server("tcp:0:interface=127.0.0.1").expect("a description");
-    let service = ServerService::with_incoming(server, handle)
+    let service = ServerService::builder(server)
         .drain_timeout(std::time::Duration::ZERO)
-        .on_event(move |event| service.observe(event));
+        .on_event(move |event| service.observe(event))
+        .handle_incoming(handle);
     for runs in [1.0, 2.0] {
         service.start().await.expect("it listens");
         let address = service.addresses()[0].ip().expect("an address");

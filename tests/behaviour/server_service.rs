@@ -3,12 +3,11 @@
 use std::env;
 use std::os::fd::AsRawFd;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use endpoints::serve::{Event, Stopping, WhenFull};
-use endpoints::service::{ServerService, ServerState, Service};
+use endpoints::service::{ServerService, ServerServiceBuilder, ServerState, Service};
 use endpoints::{Connection, ErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::unbounded_channel;
@@ -18,7 +17,8 @@ use crate::support::{World, around, assert_kind, both_forms, echo, in_a_namespac
 both_forms!(
     it_is_started_and_stopped_any_number_of_times,
     who_connects_to_what_is_bound_waits,
-    what_is_set_once_it_is_bound_counts,
+    one_that_is_full_refuses,
+    clones_are_the_same_service,
     starting_and_stopping_twice_does_nothing,
     what_is_cut_is_told,
     a_start_waits_for_the_end_of_a_drain,
@@ -36,8 +36,12 @@ both_forms!(
 
 const LOCAL: &str = "tcp:0:interface=127.0.0.1";
 
+fn builder(world: &World, description: &str) -> ServerServiceBuilder {
+    ServerService::builder(world.registry.server(description).expect(description))
+}
+
 fn service(world: &World, description: &str) -> ServerService {
-    ServerService::new(world.registry.server(description).expect(description), serve)
+    builder(world, description).handle(serve)
 }
 
 /// Echoes, whether or not it is told to stop.
@@ -74,7 +78,7 @@ async fn it_is_started_and_stopped_any_number_of_times(world: &World) {
     let path = folder.path().join("s");
     let unix = format!("unix:{}", path.display());
     for description in [LOCAL.to_owned(), around("pass", LOCAL), unix.clone(), around("pass", &unix)] {
-        let service: Box<dyn Service> = Box::new(service(world, &description).named("one"));
+        let service: Box<dyn Service> = Box::new(builder(world, &description).named("one").handle(serve));
         assert_eq!(service.name(), "one");
         let service = self::service(world, &description);
         assert_eq!(service.name(), service.endpoint().to_string());
@@ -121,10 +125,8 @@ async fn who_connects_to_what_is_bound_waits(world: &World) {
     world.connect_error(&address).await;
 }
 
-async fn what_is_set_once_it_is_bound_counts(world: &World) {
-    let service = service(world, LOCAL);
-    service.bind().await.expect("bind");
-    let service = service.max_connections(1).when_full(WhenFull::Refuse);
+async fn one_that_is_full_refuses(world: &World) {
+    let service = builder(world, LOCAL).max_connections(1).when_full(WhenFull::Refuse).handle(serve);
     service.start().await.expect("start");
     let mut first = reach(world, &service).await;
     ping(&mut first).await;
@@ -152,7 +154,7 @@ async fn starting_and_stopping_twice_does_nothing(world: &World) {
 }
 
 async fn what_is_cut_is_told(world: &World) {
-    let service = service(world, LOCAL).drain_timeout(Duration::from_millis(50));
+    let service = builder(world, LOCAL).drain_timeout(Duration::from_millis(50)).handle(serve);
     service.start().await.expect("start");
     let mut clients = [reach(world, &service).await, reach(world, &service).await];
     for client in &mut clients {
@@ -174,19 +176,19 @@ async fn what_is_cut_is_told(world: &World) {
 }
 
 async fn a_start_waits_for_the_end_of_a_drain(world: &World) {
-    let service = Arc::new(service(world, LOCAL).drain_timeout(Duration::from_secs(3600)));
+    let service = builder(world, LOCAL).drain_timeout(Duration::from_secs(3600)).handle(serve);
     service.start().await.expect("start");
     let mut client = reach(world, &service).await;
     ping(&mut client).await;
     let stopping = tokio::spawn({
-        let service = Arc::clone(&service);
+        let service = service.clone();
         async move { service.stop().await }
     });
     until(&service, ServerState::Draining).await;
     assert!(service.listening().is_empty());
     ping(&mut client).await;
     let starting = tokio::spawn({
-        let service = Arc::clone(&service);
+        let service = service.clone();
         async move { service.start().await }
     });
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -271,7 +273,7 @@ async fn the_end_by_itself_is_told(world: &World) {
     // It is the service's from here on.
     let _ = std::os::fd::IntoRawFd::into_raw_fd(near);
     let endpoint = world.registry.server(description).expect("fd");
-    let service = ServerService::new(endpoint, |mut connection, _stopping| async move {
+    let service = ServerService::builder(endpoint).handle(|mut connection, _stopping| async move {
         connection.read_exact(&mut [0; 3]).await.expect("read");
     });
     service.start().await.expect("start");
@@ -318,6 +320,21 @@ async fn nobody_serves_when_it_is_dropped(world: &World) {
     }
 }
 
+async fn clones_are_the_same_service(world: &World) {
+    let service = service(world, LOCAL);
+    let clone = service.clone();
+    clone.start().await.expect("start");
+    assert_eq!(now(&service), ServerState::Running);
+    assert_eq!(reached_by(&service), reached_by(&clone));
+    drop(service);
+    // It goes on as long as there is one.
+    ping(&mut reach(world, &clone).await).await;
+    let (address, mut state) = (reached_by(&clone), clone.state());
+    drop(clone);
+    in_time(state.wait_for(|now| *now == ServerState::Stopped)).await.expect("it is told");
+    world.connect_error(&address).await;
+}
+
 async fn one_that_is_dropped_is_told_to_have_stopped(world: &World) {
     for bound in [true, false] {
         let service = service(world, LOCAL);
@@ -335,12 +352,12 @@ async fn one_that_is_dropped_is_told_to_have_stopped(world: &World) {
 
 async fn a_connection_that_fails_ends_alone(world: &World) {
     let (told, mut errors) = unbounded_channel();
-    let endpoint = world.registry.server(around("faulty:error", LOCAL)).expect("a server");
-    let service = ServerService::new(endpoint, serve).on_event(move |event| {
-        if let Event::Error { id, error } = event {
+    let tell = move |event: &Event<'_>| {
+        if let Event::Error { id, error, .. } = event {
             let _ = told.send((*id, error.kind()));
         }
-    });
+    };
+    let service = builder(world, &around("faulty:error", LOCAL)).on_event(tell).handle(serve);
     service.start().await.expect("start");
     let plain = format!("tcp:{}", service.addresses()[0]);
     for id in 1..=2 {
@@ -351,14 +368,13 @@ async fn a_connection_that_fails_ends_alone(world: &World) {
     service.stop().await.expect("stop");
     // Nor does a handler that panics end anything.
     let panics = AtomicBool::new(true);
-    let service =
-        ServerService::new(world.registry.server(LOCAL).expect("tcp"), move |connection, _stopping| {
-            let panics = panics.swap(false, Ordering::SeqCst);
-            async move {
-                assert!(!panics, "on purpose");
-                echo(connection).await;
-            }
-        });
+    let service = builder(world, LOCAL).handle(move |connection, _stopping| {
+        let panics = panics.swap(false, Ordering::SeqCst);
+        async move {
+            assert!(!panics, "on purpose");
+            echo(connection).await;
+        }
+    });
     service.start().await.expect("start");
     let mut client = reach(world, &service).await;
     assert_eq!(in_time(client.read(&mut [0])).await.unwrap_or(0), 0);
@@ -367,15 +383,14 @@ async fn a_connection_that_fails_ends_alone(world: &World) {
 }
 
 async fn idle_connections_need_not_be_cut(world: &World) {
-    let endpoint = world.registry.server(around("pass", LOCAL)).expect("a server");
-    let service = ServerService::new(endpoint, |mut connection, stopping| async move {
+    let builder = builder(world, &around("pass", LOCAL)).drain_timeout(Duration::from_secs(3600));
+    let service = builder.handle(|mut connection, stopping| async move {
         let mut byte = [0];
         tokio::select! {
             read = connection.read(&mut byte) => panic!("nothing is sent: {read:?}"),
             () = stopping.wait() => connection.write_all(b"bye").await.expect("write"),
         }
-    })
-    .drain_timeout(Duration::from_secs(3600));
+    });
     service.start().await.expect("start");
     let mut client = reach(world, &service).await;
     let waited = tokio::time::timeout(Duration::from_millis(20), client.read(&mut [0])).await;
@@ -387,14 +402,13 @@ async fn idle_connections_need_not_be_cut(world: &World) {
 }
 
 async fn handlers_may_do_the_handshake(world: &World) {
-    let endpoint = world.registry.server(around("pass", LOCAL)).expect("a server");
-    let service = ServerService::with_incoming(endpoint, |id, incoming| async move {
+    let builder = builder(world, &around("pass", LOCAL)).drain_timeout(Duration::from_secs(3600));
+    let service = builder.handle_incoming(|id, incoming| async move {
         let stopping = incoming.stopping();
         let mut connection = incoming.await.expect("handshake");
         connection.write_all(id.to_string().as_bytes()).await.expect("write");
         stopping.wait().await;
-    })
-    .drain_timeout(Duration::from_secs(3600));
+    });
     for _ in 0..2 {
         service.start().await.expect("start");
         for id in ["1", "2"] {

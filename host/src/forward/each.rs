@@ -26,7 +26,7 @@ use crate::serve::{Event, Observer};
 /// use endpoints::service::ServerService;
 ///
 /// let relay = Arc::new(Relay::new(endpoints::client("unix:/run/app.sock")?));
-/// let service = ServerService::with_incoming(endpoints::server("tcp:port=8080")?, move |id, incoming| {
+/// let service = ServerService::builder(endpoints::server("tcp:port=8080")?).handle_incoming(move |id, incoming| {
 ///     let relay = Arc::clone(&relay);
 ///     async move { relay.serve(id, incoming).await }
 /// });

@@ -1,24 +1,21 @@
 //! The service that listens and serves.
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::{BoxFuture, Service};
 use crate::address::Address;
-use crate::connection::Connection;
 use crate::endpoint::ServerEndpoint;
 use crate::error::Error;
 use crate::grammar::Description;
-use crate::listener::Incoming;
-use crate::serve::{Event, Observer, Settings, Stopping, WhenFull};
 
+mod builder;
 mod life;
 mod run;
 
+pub use builder::ServerServiceBuilder;
 use life::{Life, Listening};
 use run::Handler;
 
@@ -29,8 +26,8 @@ use run::Handler;
 /// those of [`Serve`](crate::serve::Serve), and so is the rule that an error of one connection, or of one `accept`, ends
 /// nothing; but handshakes have a limit of 30 s unless another is set.
 ///
-/// Its methods take `&self`: put it behind an [`Arc`] to use it from several tasks. When it is dropped, it stops
-/// listening, and open connections are cut.
+/// Cheap to clone; all clones are the same service. When the last one is dropped, it stops listening, and open connections
+/// are cut.
 ///
 /// # Examples
 ///
@@ -49,7 +46,10 @@ use run::Handler;
 ///
 /// # fn drop_privileges() {}
 /// # async fn example() -> Result<(), endpoints::Error> {
-/// let service = ServerService::new(endpoints::server("tcp:port=80")?, echo).max_connections(1000).max_per_peer(20);
+/// let service = ServerService::builder(endpoints::server("tcp:port=80")?)
+///     .max_connections(1000)
+///     .max_per_peer(20)
+///     .handle(echo);
 /// service.bind().await?;
 /// drop_privileges();
 /// service.start().await?;
@@ -60,12 +60,16 @@ use run::Handler;
 /// service.stop().await
 /// # }
 /// ```
+#[derive(Clone)]
 #[must_use = "nothing is served until it is started"]
 pub struct ServerService {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     endpoint: ServerEndpoint,
     handler: Handler,
-    settings: Settings,
-    name: Option<String>,
+    name: String,
     life: Arc<Life>,
 }
 
@@ -90,126 +94,39 @@ pub enum ServerState {
 }
 
 impl ServerService {
-    /// Serves `endpoint` with a task for each connection, which runs what `handle` gives for it. The [`Stopping`] tells it
-    /// when the service drains, so that a connection that is idle need not be cut.
-    ///
-    /// The service has done the handshake before. One that fails is told as an [`Event::Error`], and so is a panic of the
-    /// handler, which ends that connection alone.
-    pub fn new<H, F>(endpoint: ServerEndpoint, handle: H) -> Self
-    where
-        H: Fn(Connection, Stopping) -> F + Send + Sync + 'static,
-        F: Future<Output = ()> + Send + 'static,
-    {
-        Self::with(endpoint, Handler::of_connections(handle))
-    }
-
-    /// The same with a handler that gets the number of each connection, as events have it, and the connection before its
-    /// handshake: it awaits the [`Incoming`], and is told by [`Incoming::stopping`] when the service drains.
-    pub fn with_incoming<H, F>(endpoint: ServerEndpoint, handle: H) -> Self
-    where
-        H: Fn(u64, Incoming) -> F + Send + Sync + 'static,
-        F: Future<Output = ()> + Send + 'static,
-    {
-        Self::with(endpoint, Handler::of_incoming(handle))
-    }
-
-    fn with(endpoint: ServerEndpoint, handler: Handler) -> Self {
-        let mut settings = Settings::new();
-        settings.handshake_timeout = Some(Duration::from_secs(30));
-        Self { endpoint, handler, settings, name: None, life: Arc::new(Life::new()) }
-    }
-
-    /// What logs call it: its endpoint's description, with secrets masked, unless said otherwise.
-    pub fn named(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// Serves at most so many connections at a time, at least one.
-    pub fn max_connections(mut self, most: usize) -> Self {
-        self.settings.max_connections = Some(most);
-        self
-    }
-
-    /// What to do with more connections than that.
-    pub fn when_full(mut self, when_full: WhenFull) -> Self {
-        self.settings.when_full = when_full;
-        self
-    }
-
-    /// Serves at most so many connections of one peer at a time, at least one; see
-    /// [`Serve::max_per_peer`](crate::serve::Serve::max_per_peer).
-    pub fn max_per_peer(mut self, most: usize) -> Self {
-        self.settings.max_per_peer = Some(most);
-        self
-    }
-
-    /// Lets at most so many handshakes go on at a time, at least one; see
-    /// [`Serve::max_handshakes`](crate::serve::Serve::max_handshakes).
-    pub fn max_handshakes(mut self, most: usize) -> Self {
-        self.settings.max_handshakes = Some(most);
-        self
-    }
-
-    /// Gives a handshake at most so much time from accepting the connection on; 30 s unless said otherwise.
-    pub fn handshake_timeout(mut self, limit: Duration) -> Self {
-        self.settings.handshake_timeout = Some(limit);
-        self
-    }
-
-    /// Ends waiting on a connection when nothing was read or written for so long; see [`Connection::set_idle_timeout`].
-    pub fn idle_timeout(mut self, limit: Duration) -> Self {
-        self.settings.idle_timeout = Some(limit);
-        self
-    }
-
-    /// How long open connections may go on when it is stopped; they are cut then. 30 s unless said otherwise.
-    pub fn drain_timeout(mut self, limit: Duration) -> Self {
-        self.settings.drain_timeout = limit;
-        self
-    }
-
-    /// How many tasks accept at the same time: from 1 to 1024.
-    pub fn acceptors(mut self, count: usize) -> Self {
-        self.settings.acceptors = count;
-        self
-    }
-
-    /// Calls `observe` for every event, in the tasks where they happen: it must not block. A panic in it is logged, and ends
-    /// nothing.
-    pub fn on_event(mut self, observe: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
-        self.settings.observer = Observer::new(observe);
-        self
+    /// Sets up a service that serves `endpoint`. Nothing happens before it is bound or started.
+    pub fn builder(endpoint: ServerEndpoint) -> ServerServiceBuilder {
+        ServerServiceBuilder::new(endpoint)
     }
 
     /// What logs call it.
     #[must_use]
-    pub fn name(&self) -> String {
-        self.name.clone().unwrap_or_else(|| self.endpoint.to_string())
+    pub fn name(&self) -> &str {
+        &self.shared.name
     }
 
     /// Where it listens, or would.
     #[must_use]
     pub fn endpoint(&self) -> &ServerEndpoint {
-        &self.endpoint
+        &self.shared.endpoint
     }
 
     /// What it is doing, and when that changes.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<ServerState> {
-        self.life.watch()
+        self.shared.life.watch()
     }
 
     /// The client descriptions by which it is reached, canonical; none where it does not listen.
     #[must_use]
     pub fn listening(&self) -> Vec<Description> {
-        self.life.reached(|reached| reached.descriptions.clone())
+        self.shared.life.reached(|reached| reached.descriptions.clone())
     }
 
     /// The addresses that it listens on; none where it does not listen.
     #[must_use]
     pub fn addresses(&self) -> Vec<Address> {
-        self.life.reached(|reached| reached.addresses.clone())
+        self.shared.life.reached(|reached| reached.addresses.clone())
     }
 
     /// Listens without serving anybody yet: the part of starting that may need privileges, such as opening a port below
@@ -227,15 +144,15 @@ impl ServerService {
     /// # Cancel safety
     /// Dropping the future gives it up and closes what it had opened.
     pub async fn bind(&self) -> Result<(), Error> {
-        self.bind_unless_stopped(self.life.stops()).await
+        self.bind_unless_stopped(self.shared.life.stops()).await
     }
 
     async fn bind_unless_stopped(&self, stops: u64) -> Result<(), Error> {
         let listen = || {
-            let endpoint = self.endpoint.clone();
+            let endpoint = self.shared.endpoint.clone();
             Box::pin(async move { endpoint.listen().await }) as Listening
         };
-        let bound = self.life.bind(stops, listen).await?;
+        let bound = self.shared.life.bind(stops, listen).await?;
         if bound {
             for description in self.listening() {
                 tracing::info!(service = self.name(), %description, "listening");
@@ -255,10 +172,10 @@ impl ServerService {
     /// # Cancel safety
     /// Dropping the future before it has started gives it up, and closes what it had opened.
     pub async fn start(&self) -> Result<(), Error> {
-        let stops = self.life.stops();
+        let stops = self.shared.life.stops();
         loop {
             self.bind_unless_stopped(stops).await?;
-            if self.life.start(stops, || self.handler.clone(), &self.settings, self.name())? {
+            if self.shared.life.start(stops, &self.shared.handler, self.name())? {
                 return Ok(());
             }
         }
@@ -276,7 +193,7 @@ impl ServerService {
     /// # Cancel safety
     /// It is told to stop when the future is first polled; dropping the future then stops the waiting alone.
     pub async fn stop(&self) -> Result<(), Error> {
-        self.life.stop(&self.settings).await
+        self.shared.life.stop().await
     }
 
     /// Waits until it ends without having been told to, for ever where that does not happen: `Ok` if the endpoint had no
@@ -288,13 +205,13 @@ impl ServerService {
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub async fn ended(&self) -> Result<(), Error> {
-        self.life.ended().await
+        self.shared.life.ended().await
     }
 }
 
 impl Service for ServerService {
     fn name(&self) -> String {
-        self.name()
+        self.name().to_owned()
     }
 
     fn bind(&self) -> BoxFuture<'_, Result<(), Error>> {
@@ -314,7 +231,7 @@ impl Service for ServerService {
     }
 }
 
-impl Drop for ServerService {
+impl Drop for Shared {
     fn drop(&mut self) {
         self.life.abandon();
     }
@@ -323,8 +240,9 @@ impl Drop for ServerService {
 impl fmt::Debug for ServerService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerService")
-            .field("endpoint", &self.endpoint)
-            .field("state", &*self.life.watch().borrow())
+            .field("name", &self.name())
+            .field("endpoint", self.endpoint())
+            .field("state", &*self.state().borrow())
             .finish_non_exhaustive()
     }
 }

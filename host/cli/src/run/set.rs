@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use endpoints::forward::Relay;
 use endpoints::serve::{Event, WhenFull};
 use endpoints::service::{
-    Backoff, ClientService, ClientState, Order, ServerService, ServerState, Service, ServiceGroup,
+    Backoff, ClientService, ClientState, Order, ServerService, ServerServiceBuilder, ServerState, Service,
+    ServiceGroup,
 };
 use endpoints::{Error, ErrorKind};
 use tokio::sync::watch;
@@ -37,7 +38,7 @@ struct Running {
 
 #[derive(Clone)]
 enum Kind {
-    Server(Arc<ServerService>),
+    Server(ServerService),
     Client(ClientService),
 }
 
@@ -231,14 +232,13 @@ impl Running {
                     let (work, events) = (now(&current), told.clone());
                     async move { work.serve(id, incoming, &events, &Failed::default()).await }
                 };
-                let service = ServerService::with_incoming(server, handle).acceptors(workers);
-                let service = service.on_event(move |event| {
+                let service = ServerService::builder(server).acceptors(workers).on_event(move |event| {
                     if let Event::ListenerClosed = event {
                         is_closed.send_replace(true);
                     }
                     events.tell(event);
                 });
-                Kind::Server(Arc::new(limited(service, &made.written)))
+                Kind::Server(limited(service, &made.written).handle_incoming(handle))
             }
             From::Connect(clients) => {
                 is_closed.send_replace(true);
@@ -320,7 +320,7 @@ fn work(made: &Made, events: &Events) -> Work {
     }
 }
 
-fn limited(mut service: ServerService, written: &file::Service) -> ServerService {
+fn limited(mut service: ServerServiceBuilder, written: &file::Service) -> ServerServiceBuilder {
     service = service.named(written.name.as_ref());
     if let Some(most) = value(written.max_connections.as_ref()) {
         service = service.max_connections(most.0);

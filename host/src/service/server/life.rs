@@ -17,6 +17,7 @@ use crate::serve::{Outcome, Serve, Settings};
 use crate::service::BoxFuture;
 
 pub(super) struct Life {
+    settings: Settings,
     now: Mutex<Now>,
     /// For whoever wants to know, and whoever waits for a change of `now`: each is sent here, also where the state is the
     /// same.
@@ -40,7 +41,6 @@ pub(super) struct Reached {
 enum Phase {
     Stopped,
     Binding(Attempt),
-    /// With no settings yet: what is set meanwhile counts too.
     Bound(Box<Serve>),
     Running(Run),
     Draining {
@@ -74,9 +74,9 @@ fn given_up() -> Error {
 }
 
 impl Life {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(settings: Settings) -> Self {
         let now = Now { phase: Phase::Stopped, stops: 0, reached: Reached::default() };
-        Self { now: Mutex::new(now), state: watch::channel(ServerState::Stopped).0 }
+        Self { settings, now: Mutex::new(now), state: watch::channel(ServerState::Stopped).0 }
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<ServerState> {
@@ -165,7 +165,7 @@ impl Life {
     fn bound(&self, stops: u64, listener: Listener) -> Result<(), Error> {
         let reached =
             Reached { descriptions: listener.reachable(), addresses: listener.addresses().to_vec() };
-        let serve = Box::new(Serve::new(listener));
+        let serve = Box::new(Serve::new(listener).with(self.settings.clone()));
         let mut now = locked(&self.now);
         if now.stops != stops {
             return Err(given_up());
@@ -186,13 +186,7 @@ impl Life {
     }
 
     /// Serves what is bound, unless it was told to stop more often than `stops`; says whether it runs now.
-    pub(super) fn start(
-        self: &Arc<Self>,
-        stops: u64,
-        handler: impl FnOnce() -> Handler,
-        settings: &Settings,
-        name: String,
-    ) -> Result<bool, Error> {
+    pub(super) fn start(self: &Arc<Self>, stops: u64, handler: &Handler, name: &str) -> Result<bool, Error> {
         if Handle::try_current().is_err() {
             return Err(Error::new(ErrorKind::Internal, "a service is started within a tokio runtime"));
         }
@@ -213,12 +207,12 @@ impl Life {
                 }
             }
         };
-        job.serve(serve.with(settings.clone()), handler(), settings.observer.clone(), name);
+        job.serve(*serve, handler.clone(), name.to_owned());
         Ok(true)
     }
 
     /// Stops it, and waits for the end of that.
-    pub(super) async fn stop(self: &Arc<Self>, settings: &Settings) -> Result<(), Error> {
+    pub(super) async fn stop(self: &Arc<Self>) -> Result<(), Error> {
         let (mut attempt, mut closing) = (None, None);
         let ended = {
             let mut now = locked(&self.now);
@@ -242,7 +236,7 @@ impl Life {
             };
             self.enter(&mut now, phase);
             match &now.phase {
-                Phase::Draining { run, .. } => Some(run.end(settings.drain_timeout)),
+                Phase::Draining { run, .. } => Some(run.end(self.settings.drain_timeout)),
                 _ => None,
             }
         };
@@ -252,7 +246,7 @@ impl Life {
         }
         if let Some((job, serve)) = closing {
             match Handle::try_current() {
-                Ok(_) => job.close(serve.with(settings.clone())),
+                Ok(_) => job.close(*serve),
                 // Dropping it closes it too.
                 Err(_) => {
                     drop(serve);
@@ -351,7 +345,7 @@ mod tests {
     #[tokio::test]
     async fn it_has_not_stopped_before_what_it_opened_is_closed() {
         for stop in [true, false] {
-            let life = Arc::new(Life::new());
+            let life = Arc::new(Life::new(Settings::new()));
             let (closed, states) = channel();
             let listen = || {
                 let opened = Opened(Arc::clone(&life), closed.clone());
@@ -363,7 +357,7 @@ mod tests {
             let mut binding = Box::pin(life.bind(0, listen));
             assert!(binding.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             if stop {
-                life.stop(&Settings::new()).await.unwrap();
+                life.stop().await.unwrap();
             } else {
                 drop(binding);
             }

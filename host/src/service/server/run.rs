@@ -77,8 +77,9 @@ pub(super) struct Job {
 
 impl Job {
     /// Begins to serve. Within a runtime, and with nothing locked: one that shuts down ends the run at once.
-    pub(super) fn serve(self, serve: Serve, handler: Handler, observer: Observer, name: String) {
+    pub(super) fn serve(self, serve: Serve, handler: Handler, name: String) {
         let noted = Arc::clone(&self.ending.life);
+        let observer = serve.observer();
         let told = observer.clone();
         let serve = serve.on_event(move |event| {
             if let Event::Draining = event {
