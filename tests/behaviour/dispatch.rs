@@ -293,3 +293,15 @@ fn nesting_has_an_end() {
     assert_kind(&error, ErrorKind::InvalidArgument);
     assert!(error.message().contains("nested"), "{error}");
 }
+
+/// It is refused at the first level that is too deep, whatever stands there: not read to its end, level by level, on the stack.
+#[test]
+fn what_is_nested_without_end_costs_little() {
+    let refuse = || {
+        let registry = World::built_in().registry;
+        let error = registry.server("haproxy:".repeat(5000) + "tcp:80").expect_err("too many levels");
+        assert!(error.message().contains("nested"), "{error}");
+    };
+    let thread = std::thread::Builder::new().stack_size(512 * 1024);
+    thread.spawn(refuse).expect("a thread").join().expect("no panic");
+}

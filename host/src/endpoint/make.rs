@@ -141,7 +141,7 @@ fn make_of(
         tracing::warn!("{} is deprecated: {instead}", scheme.name);
     }
     if let Some(around) =
-        checked.iter().find(|argument| scheme.preamble && encrypts(registry, role, argument, &objects))
+        checked.iter().find(|argument| scheme.preamble && encrypts(registry, role, argument, &objects, depth))
     {
         let preamble = Preamble {
             role,
@@ -242,11 +242,18 @@ fn of_the_other_side(error: Error, role: RoleKind, scheme: &Scheme, declared: &R
 const IMPLICIT: &str = "endpoint";
 
 /// Whether the endpoint that an argument describes encrypts what goes through it, or is a preamble around one that does.
-fn encrypts(registry: &Registry, role: RoleKind, argument: &Argument<'_, '_>, objects: &Objects) -> bool {
+fn encrypts(
+    registry: &Registry,
+    role: RoleKind,
+    argument: &Argument<'_, '_>,
+    objects: &Objects,
+    depth: usize,
+) -> bool {
     if let Some(object) = find(objects, argument) {
         return object.is_exchanged || object.entry.scheme().encrypts;
     }
-    if !argument.is_nested() {
+    // What is deeper is refused by whoever makes it.
+    if !argument.is_nested() || depth > DEEPEST {
         return false;
     }
     let Ok(description) = Description::parse(argument.value.as_ref()) else { return false };
@@ -256,7 +263,7 @@ fn encrypts(registry: &Registry, role: RoleKind, argument: &Argument<'_, '_>, ob
         return scheme.encrypts;
     }
     let arguments = role.of(scheme).and_then(|declared| arguments::check(&description, declared).ok());
-    arguments.is_some_and(|all| all.iter().any(|one| encrypts(registry, role, one, &Objects::new())))
+    arguments.is_some_and(|all| all.iter().any(|one| encrypts(registry, role, one, &Objects::new(), depth + 1)))
 }
 
 fn find<'o>(objects: &'o Objects, argument: &Argument<'_, '_>) -> Option<&'o Arc<Endpoint>> {
