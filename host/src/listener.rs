@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -150,15 +150,6 @@ impl Listener {
                 let connection = Connection::from_taken(Taken { body, ..taken }, scheme)?;
                 Ok(Incoming::new(State::Ready(connection)))
             }
-        }
-    }
-
-    /// The socket that listens, where the host accepts from it itself.
-    pub(crate) fn socket_of_host(&self) -> Option<BorrowedFd<'_>> {
-        match &self.acceptor {
-            Acceptor::Tcp(listener) => Some(listener.as_fd()),
-            Acceptor::Unix(listener) => Some(listener.as_fd()),
-            Acceptor::Plugin(_) => None,
         }
     }
 

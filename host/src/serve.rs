@@ -64,7 +64,7 @@ pub struct Serve {
 impl Serve {
     /// Serves `listener`, without a limit, and with 30 s to drain.
     pub fn new(listener: Listener) -> Self {
-        Self { reserve: Reserve::new(&listener), listener, settings: Settings::new() }
+        Self { reserve: Reserve::new(), listener, settings: Settings::new() }
     }
 
     /// With other settings, all of them.

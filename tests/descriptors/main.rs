@@ -273,61 +273,70 @@ impl Drop for Exhausted {
 #[test]
 fn serving_while_descriptors_are_short() {
     alone(&async |world| {
-        use endpoints::serve::{Event, Serve};
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        use tokio::net::{TcpSocket, TcpStream};
-        let listener = world.listen(LOCAL).await;
-        let address = listener.addresses()[0].ip().expect("an IP address");
-        let (told, mut errors) = tokio::sync::mpsc::unbounded_channel();
-        let serve = Serve::new(listener).on_event(move |event| {
-            if let Event::Error { error, .. } = event {
-                let _ = told.send((error.kind(), error.message().to_owned()));
-            }
-        });
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let handle = |_, incoming: endpoints::Incoming| async {
-            support::echo(incoming.await.expect("TCP has no handshake")).await;
-        };
-        let serving = tokio::spawn(serve.run(handle, async { drop(stopped.await) }));
-        let echoes = async |mut stream: TcpStream| {
-            stream.write_all(b"ping").await.expect("write");
-            in_time(stream.read_exact(&mut [0; 4])).await.expect("echo");
-            stream
-        };
-        // Kept, as each that is closed leaves a descriptor to be served with.
-        let mut open = vec![echoes(TcpStream::connect(address).await.expect("connect")).await];
-        // More than one time, with several that wait each time.
-        for round in 0..2 {
-            let sockets: Vec<_> = (0..3).map(|_| TcpSocket::new_v4().expect("a socket")).collect();
-            let exhausted = Exhausted::new();
-            let mut clients = Vec::new();
-            for socket in sockets {
-                let mut stream = socket.connect(address).await.expect("the backlog takes it");
-                // It hears at once, though there is no descriptor for it.
-                let ended = in_time(stream.read(&mut [0])).await;
-                assert!(matches!(ended, Ok(0) | Err(_)), "round {round}: {ended:?}");
-                clients.push(stream);
-            }
-            let (kind, message) = in_time(errors.recv()).await.expect("it is told");
-            assert_eq!(kind, ErrorKind::ResourceExhausted, "{message}");
-            assert!(
-                message.ends_with("waited is closed") || message.ends_with("waited are closed"),
-                "{message}"
-            );
-            // The reserve is there again: nothing else can be opened.
-            fs::File::open("/dev/null").map(drop).expect_err("there is none");
-            drop(exhausted);
-            // It recovers by itself, and what was open is open still.
-            open.push(echoes(TcpStream::connect(address).await.expect("connect")).await);
-            while errors.try_recv().is_ok() {}
-        }
-        for stream in open {
-            drop(echoes(stream).await);
-        }
-        stop.send(()).expect("it runs");
-        let outcome = in_time(serving).await.expect("it does not panic");
-        assert!(outcome.error.is_none() && outcome.cut == 0, "{outcome:?}");
+        served_while_descriptors_are_short(world, LOCAL, "").await;
+        served_while_descriptors_are_short(world, &around("pass", LOCAL), "").await;
+        served_while_descriptors_are_short(world, &format!("haproxy:{LOCAL}"), "PROXY UNKNOWN\r\n").await;
     });
+}
+
+/// Each connection begins with a header.
+async fn served_while_descriptors_are_short(world: &World, server: &str, header: &str) {
+    use endpoints::serve::{Event, Serve};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpSocket, TcpStream};
+    let listener = world.listen(server).await;
+    let address = listener.addresses()[0].ip().expect("an IP address");
+    let (told, mut errors) = tokio::sync::mpsc::unbounded_channel();
+    let serve = Serve::new(listener).on_event(move |event| {
+        if let Event::Error { error, .. } = event {
+            let _ = told.send((error.kind(), error.message().to_owned()));
+        }
+    });
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let handle = |_, incoming: endpoints::Incoming| async {
+        support::echo(incoming.await.expect("the handshake")).await;
+    };
+    let serving = tokio::spawn(serve.run(handle, async { drop(stopped.await) }));
+    let echoes = async |mut stream: TcpStream| {
+        stream.write_all(b"ping").await.expect("write");
+        in_time(stream.read_exact(&mut [0; 4])).await.expect("echo");
+        stream
+    };
+    let connected = async || {
+        let mut stream = TcpStream::connect(address).await.expect("connect");
+        stream.write_all(header.as_bytes()).await.expect("write");
+        echoes(stream).await
+    };
+    // Kept, as each that is closed leaves a descriptor to be served with.
+    let mut open = vec![connected().await];
+    // More than one time, with several that wait each time.
+    for round in 0..2 {
+        let sockets: Vec<_> = (0..3).map(|_| TcpSocket::new_v4().expect("a socket")).collect();
+        let exhausted = Exhausted::new();
+        let mut clients = Vec::new();
+        for socket in sockets {
+            let mut stream = socket.connect(address).await.expect("the backlog takes it");
+            // It hears at once, though there is no descriptor for it.
+            let ended = in_time(stream.read(&mut [0])).await;
+            assert!(matches!(ended, Ok(0) | Err(_)), "{server}, round {round}: {ended:?}");
+            clients.push(stream);
+        }
+        let (kind, message) = in_time(errors.recv()).await.expect("it is told");
+        assert_eq!(kind, ErrorKind::ResourceExhausted, "{message}");
+        assert!(message.ends_with("waited is closed") || message.ends_with("waited are closed"), "{message}");
+        // The reserve is there again: nothing else can be opened.
+        fs::File::open("/dev/null").map(drop).expect_err("there is none");
+        drop(exhausted);
+        // It recovers by itself, and what was open is open still.
+        open.push(connected().await);
+        while errors.try_recv().is_ok() {}
+    }
+    for stream in open {
+        drop(echoes(stream).await);
+    }
+    stop.send(()).expect("it runs");
+    let outcome = in_time(serving).await.expect("it does not panic");
+    assert!(outcome.error.is_none() && outcome.cut == 0, "{outcome:?}");
 }
 
 #[test]

@@ -263,7 +263,8 @@ fn encrypts(
         return scheme.encrypts;
     }
     let arguments = role.of(scheme).and_then(|declared| arguments::check(&description, declared).ok());
-    arguments.is_some_and(|all| all.iter().any(|one| encrypts(registry, role, one, &Objects::new(), depth + 1)))
+    arguments
+        .is_some_and(|all| all.iter().any(|one| encrypts(registry, role, one, &Objects::new(), depth + 1)))
 }
 
 fn find<'o>(objects: &'o Objects, argument: &Argument<'_, '_>) -> Option<&'o Arc<Endpoint>> {

@@ -6,8 +6,8 @@ use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 use tokio::task::coop::unconstrained;
 
 use crate::error::Error;
@@ -15,10 +15,12 @@ use crate::listener::Listener;
 
 /// A descriptor that is given away for a moment when there are no more, to accept and close what waits: its clients hear
 /// at once that nobody serves them, instead of waiting in the backlog for as long as descriptors are short.
+///
+/// Where a plugin accepts, it may take the descriptor for something else: nothing is refused then, and another one is kept
+/// as soon as there is one.
 pub(super) struct Reserve {
-    /// What it is of: a socket of the family that listens, as a file may be out of reach of a process by then that has
-    /// changed its root, and other families may be forbidden to it.
-    family: Option<AddressFamily>,
+    /// One that can be made again wherever tokio runs, which has one itself; a file may be out of reach of a process by
+    /// then that has changed its root.
     kept: Mutex<Option<OwnedFd>>,
 }
 
@@ -26,36 +28,27 @@ pub(super) struct Reserve {
 const MOST: usize = 128;
 
 impl Reserve {
-    /// For a listener whose socket is the host's; of others, whoever accepts would have to keep it.
-    pub(super) fn new(listener: &Listener) -> Self {
-        let family = listener.socket_of_host().and_then(|socket| sockopt::socket_domain(socket).ok());
-        let reserve = Self { family, kept: Mutex::new(None) };
-        reserve.fill(&mut reserve.kept.lock().unwrap_or_else(PoisonError::into_inner));
-        reserve
-    }
-
-    fn fill(&self, kept: &mut Option<OwnedFd>) {
-        if let (None, Some(family)) = (&kept, self.family) {
-            // Where that fails, it is tried again the next time.
-            *kept = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).ok();
-        }
+    pub(super) fn new() -> Self {
+        Self { kept: Mutex::new(one_more()) }
     }
 
     /// Accepts and closes what waits, where that is why accepting has failed; says how many connections that were.
     pub(super) fn refuse_waiting(&self, listener: &Listener, error: &Error) -> usize {
-        if self.family.is_none() || !is_about_descriptors(error) {
+        if !is_about_descriptors(error) {
             return 0;
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        // From the last time, when there may have been none.
-        self.fill(&mut kept);
-        if kept.take().is_none() {
-            return 0;
-        }
+        // There may have been none the last time.
+        let Some(descriptor) = kept.take().or_else(one_more) else { return 0 };
+        drop(descriptor);
         let refused = refuse(listener);
-        self.fill(&mut kept);
+        *kept = one_more();
         refused
     }
+}
+
+fn one_more() -> Option<OwnedFd> {
+    eventfd(0, EventfdFlags::CLOEXEC).ok()
 }
 
 /// It is the listener that accepts, so that it knows when there is nothing left: accept(2) fails for want of a descriptor
