@@ -1,14 +1,14 @@
 //! Serving every connection of a listener, until told to stop.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use crate::error::{Error, ErrorKind};
 use crate::listener::{Incoming, Listener};
@@ -147,7 +147,7 @@ impl Serve {
     /// Dropping the future stops listening all the same.
     pub(crate) async fn close(self) {
         let deadline = Instant::now().checked_add(self.settings.drain_timeout);
-        if let Some(Err(error)) = until(deadline, self.listener.close()).await {
+        if let Some(Err(error)) = until(deadline, &Stopping::never(), self.listener.close()).await {
             self.settings.observer.tell(&Event::Error { id: None, error: &error });
         }
     }
@@ -163,6 +163,20 @@ impl Serve {
     /// # Cancel safety
     /// Dropping the future stops listening and cuts all connections.
     pub async fn run<H, F>(self, handle: H, stop: impl Future<Output = ()>) -> Outcome
+    where
+        H: Fn(u64, Incoming) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.run_until_cut(handle, stop, &Stopping::never()).await
+    }
+
+    /// The same, but the time to drain is over when `cut` says so, at the latest.
+    pub(crate) async fn run_until_cut<H, F>(
+        self,
+        handle: H,
+        stop: impl Future<Output = ()>,
+        cut: &Stopping,
+    ) -> Outcome
     where
         H: Fn(u64, Incoming) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
@@ -190,7 +204,7 @@ impl Serve {
                 }
             }
             // There was nothing wrong with it: it had no more connections to give. Those that it gave end by themselves.
-            drain(&mut open, None).await;
+            drain(&mut open, None, cut).await;
         };
         let ended_by_itself = tokio::select! {
             () = stop => false,
@@ -214,23 +228,31 @@ impl Serve {
                 observer.tell(&Event::ListenerClosed);
             }
         };
-        let (_, cut) = tokio::join!(until(deadline, closing), drain(&mut open, deadline));
+        let (_, cut) = tokio::join!(until(deadline, cut, closing), drain(&mut open, deadline, cut));
         observer.tell(&Event::Stopped);
         Outcome { cut, error, exhausted }
     }
 }
 
-/// Waits for `future`, no longer than to the deadline.
-async fn until<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
-    match deadline {
-        Some(deadline) => timeout_at(deadline, future).await.ok(),
-        None => Some(future.await),
+/// Waits for `future`, no longer than to the deadline, and until `cut` says so.
+async fn until<T>(deadline: Option<Instant>, cut: &Stopping, future: impl Future<Output = T>) -> Option<T> {
+    let late = async {
+        match deadline {
+            Some(deadline) => sleep_until(deadline).await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        done = future => Some(done),
+        () = late => None,
+        () = cut.wait() => None,
     }
 }
 
-/// Waits for connections to end; cuts those that are open at the deadline, and counts them.
-async fn drain(open: &mut Vec<JoinSet<()>>, deadline: Option<Instant>) -> usize {
-    if until(deadline, poll_fn(|cx| poll_ended(open, cx, |_| {}))).await.is_some() {
+/// Waits for connections to end; cuts those that are open at the deadline, or when `cut` says so, and counts them.
+async fn drain(open: &mut Vec<JoinSet<()>>, deadline: Option<Instant>, cut: &Stopping) -> usize {
+    if until(deadline, cut, poll_fn(|cx| poll_ended(open, cx, |_| {}))).await.is_some() {
         return 0;
     }
     // All at once: one that is slow to end, as it blocks its thread, does not give the others more time.
@@ -279,7 +301,6 @@ impl fmt::Debug for Serve {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
     use std::sync::mpsc::{Sender, channel};
 
     use super::*;
@@ -291,8 +312,9 @@ mod tests {
         let mut open = vec![ended(), ended()];
         open[0].spawn(pending());
         tokio::time::sleep(Duration::from_millis(20)).await;
-        assert_eq!(drain(&mut open, Some(Instant::now())).await, 1);
-        assert_eq!(drain(&mut vec![ended(), ended()], None).await, 0);
+        let never = Stopping::never();
+        assert_eq!(drain(&mut open, Some(Instant::now()), &never).await, 1);
+        assert_eq!(drain(&mut vec![ended(), ended()], None, &never).await, 0);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -318,6 +340,6 @@ mod tests {
         });
         begins.recv().await.unwrap();
         // The one that blocked has ended by itself.
-        assert_eq!(drain(&mut open, Some(Instant::now())).await, 1);
+        assert_eq!(drain(&mut open, Some(Instant::now()), &Stopping::never()).await, 1);
     }
 }

@@ -101,6 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri lacks the system call")]
     fn a_descriptor_is_taken_once() {
         // One that is open on exec, as systemd hands them down; nothing in this process uses that number.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

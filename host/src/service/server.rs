@@ -14,6 +14,8 @@ use crate::grammar::Description;
 mod builder;
 mod life;
 mod run;
+#[cfg(test)]
+mod tests;
 
 pub use builder::ServerServiceBuilder;
 use life::{Life, Listening};

@@ -66,15 +66,13 @@ fn broken<T: Table>(what: std::fmt::Arguments<'_>) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::ptr::from_ref;
-
     use super::*;
 
     #[test]
     fn tables_have_all_functions_of_the_first_version() {
         let problem = |words: &[usize]| {
             // SAFETY: as many bytes as the first word says, or fewer are looked at than are there.
-            unsafe { check(from_ref(&words[0]).cast::<EndpointVt>()) }
+            unsafe { check(words.as_ptr().cast::<EndpointVt>()) }
                 .err()
                 .map(|error| error.message().to_owned())
         };

@@ -56,29 +56,26 @@ impl Handler {
 
 /// A run that goes on.
 pub(super) struct Run {
-    orders: watch::Sender<Order>,
+    stop: watch::Sender<bool>,
+    cut: watch::Sender<bool>,
     /// How it ended, once it has.
     outcome: watch::Receiver<Option<Outcome>>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
-enum Order {
-    Serve,
-    Stop,
-    /// End at once.
-    Abandon,
-}
-
 /// The other side of a run: what its task does.
 pub(super) struct Job {
-    orders: watch::Receiver<Order>,
+    /// When it is to stop.
+    stop: Stopping,
+    /// When it is to end at once.
+    cut: Stopping,
     ending: Ending,
 }
 
 impl Job {
     /// Begins to serve. Within a runtime, and with nothing locked: one that shuts down ends the run at once.
     pub(super) fn serve(self, serve: Serve, handler: Handler, name: String) {
-        let noted = Arc::clone(&self.ending.life);
+        let Self { stop, cut, mut ending } = self;
+        let noted = Arc::clone(&ending.life);
         let observer = serve.observer();
         let told = observer.clone();
         let serve = serve.on_event(move |event| {
@@ -88,25 +85,27 @@ impl Job {
             told.tell(event);
         });
         let handle = move |id, incoming| handler.handle(id, incoming, &observer);
-        let mut orders = self.orders.clone();
-        self.spawn(async move {
+        tokio::spawn(async move {
             tracing::info!(service = name, "serving");
-            let stop = async move { drop(orders.wait_for(|order| *order >= Order::Stop).await) };
-            let outcome = serve.run(handle, stop).await;
+            let outcome = serve.run_until_cut(handle, stop.wait(), &cut).await;
             let Outcome { cut, ref error, exhausted } = outcome;
             match error {
                 Some(error) => tracing::error!(service = name, cut, %error, "serving failed"),
                 None => tracing::info!(service = name, cut, exhausted, "stopped"),
             }
-            outcome
+            ending.with(outcome);
         });
     }
 
     /// Ends what has not served: stops listening. As for [`serve`](Self::serve).
     pub(super) fn close(self, serve: Serve) {
-        self.spawn(async move {
-            serve.close().await;
-            Outcome::nothing_cut()
+        let Self { cut, mut ending, .. } = self;
+        tokio::spawn(async move {
+            tokio::select! {
+                () = serve.close() => {}
+                () = cut.wait() => {}
+            }
+            ending.with(Outcome::nothing_cut());
         });
     }
 
@@ -114,33 +113,26 @@ impl Job {
     pub(super) fn over(mut self) {
         self.ending.with(Outcome::nothing_cut());
     }
-
-    fn spawn(self, work: impl Future<Output = Outcome> + Send + 'static) {
-        let Self { mut orders, mut ending } = self;
-        tokio::spawn(async move {
-            let abandoned = orders.wait_for(|order| *order == Order::Abandon);
-            let outcome = tokio::select! {
-                outcome = work => outcome,
-                _ = abandoned => return,
-            };
-            ending.with(outcome);
-        });
-    }
 }
 
 impl Run {
     pub(super) fn new(life: Arc<Life>) -> (Self, Job) {
-        let (orders, ordered) = watch::channel(Order::Serve);
+        let (stop, to_stop) = watch::channel(false);
+        let (cut, to_cut) = watch::channel(false);
         let (done, outcome) = watch::channel(None);
-        (Self { orders, outcome }, Job { orders: ordered, ending: Ending { life, done, outcome: None } })
+        let ending = Ending { life, done, outcome: None };
+        let job = Job { stop: Stopping::new(to_stop), cut: Stopping::new(to_cut), ending };
+        (Self { stop, cut, outcome }, job)
     }
 
     pub(super) fn stop(&self) {
-        self.orders.send_replace(Order::Stop);
+        self.stop.send_replace(true);
     }
 
+    /// Ends it at once.
     pub(super) fn abandon(&self) {
-        self.orders.send_replace(Order::Abandon);
+        self.cut.send_replace(true);
+        self.stop();
     }
 
     /// Waits for its end.
