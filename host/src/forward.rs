@@ -67,7 +67,7 @@ impl Forward {
         self
     }
 
-    /// Relays at most so many connections at a time.
+    /// Relays at most so many connections at a time, at least one.
     pub fn max_connections(mut self, most: usize) -> Self {
         self.serve = self.serve.max_connections(most);
         self
@@ -79,13 +79,13 @@ impl Forward {
         self
     }
 
-    /// Relays at most so many connections of one peer at a time; see [`Serve::max_per_peer`].
+    /// Relays at most so many connections of one peer at a time, at least one; see [`Serve::max_per_peer`].
     pub fn max_per_peer(mut self, most: usize) -> Self {
         self.serve = self.serve.max_per_peer(most);
         self
     }
 
-    /// Lets at most so many handshakes of accepted connections go on at a time; see [`Serve::max_handshakes`].
+    /// Lets at most so many handshakes of accepted connections go on at a time, at least one; see [`Serve::max_handshakes`].
     pub fn max_handshakes(mut self, most: usize) -> Self {
         self.serve = self.serve.max_handshakes(most);
         self
@@ -97,7 +97,7 @@ impl Forward {
         self
     }
 
-    /// How many tasks accept at the same time.
+    /// How many tasks accept at the same time: from 1 to 1024.
     pub fn acceptors(mut self, count: usize) -> Self {
         self.serve = self.serve.acceptors(count);
         self
@@ -109,7 +109,8 @@ impl Forward {
         self
     }
 
-    /// Calls `observe` for every event, in the tasks where they happen: it must not block.
+    /// Calls `observe` for every event, in the tasks where they happen: it must not block. A panic in it is logged, and ends
+    /// nothing.
     pub fn on_event(mut self, observe: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
         self.serve = self.serve.on_event(observe);
         self
