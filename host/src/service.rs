@@ -6,6 +6,8 @@ use std::pin::Pin;
 use crate::error::Error;
 
 mod backoff;
+#[cfg(test)]
+mod chance;
 mod client;
 mod group;
 mod server;

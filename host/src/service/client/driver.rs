@@ -140,7 +140,8 @@ impl<C: Clone + Send + 'static> Driver<C> {
             };
             match happened {
                 Happened::Command(command) => self.command(command),
-                Happened::Abandoned => return,
+                // It is told to have stopped when what it has cut is closed.
+                Happened::Abandoned => return self.work.cut().await,
                 Happened::Attempted(outcome) => self.attempted(outcome),
                 Happened::Prepared(outcome) => self.prepared(outcome),
                 Happened::Steady => self.machine.steady(),
@@ -373,6 +374,16 @@ impl<C> Drop for Driver<C> {
 }
 
 impl<C: Send + 'static> Work<C> {
+    /// Ends the use of a connection, and waits until that is done.
+    async fn cut(&mut self) {
+        match self {
+            Self::Preparing(task, _) | Self::Up { task, .. } | Self::Closing { task, .. } => {
+                task.shutdown().await;
+            }
+            Self::Nothing | Self::Connecting(_) | Self::Connected(..) | Self::Waiting(_) => {}
+        }
+    }
+
     /// What comes of it; nothing is lost when the future is dropped.
     async fn next(&mut self) -> Happened<C> {
         match self {

@@ -1,6 +1,7 @@
 //! The whole service, over a network that is a script and a clock that only tests move.
 
 mod conduct;
+mod crowd;
 mod recorded;
 mod script;
 

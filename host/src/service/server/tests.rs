@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::{ServerService, ServerState};
 use crate::Registry;
 use crate::serve::Stopping;
+use crate::service::chance::{Chance, FOR_EVER, many_times, on_two_threads};
 
 const MANIFEST: &str = r#"{
   "build": {
@@ -42,7 +43,7 @@ static PLACES: Mutex<Option<HashMap<String, Arc<Place>>>> = Mutex::new(None);
 
 /// What goes on in one service.
 struct Place {
-    chance: Mutex<fastrand::Rng>,
+    chance: Chance,
     listeners: AtomicUsize,
     connections: AtomicUsize,
     served: AtomicU64,
@@ -67,7 +68,7 @@ impl Drop for Counted {
 impl Place {
     fn new(name: &str, seed: u64) -> Arc<Self> {
         let place = Arc::new(Self {
-            chance: Mutex::new(fastrand::Rng::with_seed(seed)),
+            chance: Chance::new(seed),
             listeners: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             served: AtomicU64::new(0),
@@ -75,19 +76,6 @@ impl Place {
         let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
         places.get_or_insert_default().insert(name.to_owned(), Arc::clone(&place));
         place
-    }
-
-    fn below(&self, bound: u64) -> u64 {
-        self.chance.lock().unwrap().u64(0..bound)
-    }
-
-    /// Some time, mostly little, often none.
-    async fn linger(&self, most: u64) {
-        match self.below(3) {
-            0 => {}
-            1 => tokio::task::yield_now().await,
-            _ => sleep(Duration::from_millis(self.below(most))).await,
-        }
     }
 }
 
@@ -112,8 +100,8 @@ impl Listen for There {
         let opened = Counted::new(&self.0, |place| &place.listeners);
         let before = self.0.listeners.load(Ordering::SeqCst);
         assert_eq!(before, 1, "it listens once at a time");
-        self.0.linger(50).await;
-        if self.0.below(8) == 0 {
+        self.0.chance.linger(50).await;
+        if self.0.chance.below(8) == 0 {
             return Err(Error::new(ErrorKind::AddressInUse, "not this time"));
         }
         Ok(Listener::new(Opened(opened)))
@@ -125,12 +113,12 @@ struct Opened(Counted);
 impl Accept for Opened {
     async fn accept(&self) -> Result<Incoming, Error> {
         let place = &self.0.0;
-        sleep(Duration::from_millis(place.below(20))).await;
-        if place.below(30) == 0 {
+        sleep(place.chance.millis(20)).await;
+        if place.chance.below(30) == 0 {
             return Err(Error::new(ErrorKind::Closed, "nobody comes any more"));
         }
         let (near, far) = duplex(16);
-        let stays = Duration::from_millis(place.below(100));
+        let stays = place.chance.millis(100);
         tokio::spawn(async move {
             sleep(stays).await;
             drop(far);
@@ -147,7 +135,7 @@ fn service(name: &str, place: &Arc<Place>) -> ServerService {
         let counted = Counted::new(&place, |place| &place.connections);
         place.served.fetch_add(1, Ordering::SeqCst);
         async move {
-            match counted.0.below(3) {
+            match counted.0.chance.below(3) {
                 0 => stopping.wait().await,
                 // Longer than it is given.
                 1 => sleep(Duration::from_secs(60)).await,
@@ -161,20 +149,17 @@ fn service(name: &str, place: &Arc<Place>) -> ServerService {
 
 /// One of those who use it. What it does ends in time, or is given up.
 async fn user(service: ServerService, place: Arc<Place>) {
-    const PATIENCE: Duration = Duration::from_secs(3600);
     for _ in 0..8 {
-        place.linger(80).await;
-        let given_up = Duration::from_millis(place.below(60));
-        let done = match place.below(8) {
-            0 => timeout(PATIENCE, service.bind()).await.map(drop),
-            1 | 2 => timeout(PATIENCE, service.start()).await.map(drop),
-            3 => timeout(PATIENCE, service.stop()).await.map(drop),
-            4 => return drop(timeout(given_up, service.start()).await),
-            5 => Ok(drop(timeout(given_up, service.stop()).await)),
-            6 => Ok(drop(timeout(given_up, service.bind()).await)),
-            _ => Ok(drop(timeout(given_up, service.ended()).await)),
+        place.chance.linger(80).await;
+        let given_up = place.chance.millis(60);
+        let patience = if place.chance.below(2) == 0 { FOR_EVER } else { given_up };
+        let done = match place.chance.below(6) {
+            0 => timeout(patience, service.bind()).await,
+            1..3 => timeout(patience, service.start()).await,
+            3 | 4 => timeout(patience, service.stop()).await,
+            _ => timeout(given_up, service.ended()).await.or(Ok(Ok(()))),
         };
-        done.expect("it does not wait for ever");
+        assert!(done.is_ok() || patience < FOR_EVER, "it waits for ever");
     }
 }
 
@@ -190,12 +175,12 @@ async fn used_in_any_order(seed: u64, users: u64) -> u64 {
         used.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     }
     let mut state = service.state();
-    if seed % 2 == 0 {
-        let _ = timeout(Duration::from_secs(3600), service.stop()).await.expect("it stops");
+    if seed.is_multiple_of(2) {
+        let _ = timeout(FOR_EVER, service.stop()).await.expect("it stops");
         assert_eq!(*state.borrow_and_update(), ServerState::Stopped, "seed {seed}");
     } else {
         drop(service);
-        let stopped = timeout(Duration::from_secs(3600), state.wait_for(|now| *now == ServerState::Stopped));
+        let stopped = timeout(FOR_EVER, state.wait_for(|now| *now == ServerState::Stopped));
         drop(stopped.await.expect("it is told"));
     }
     assert_eq!(place.listeners.load(Ordering::SeqCst), 0, "seed {seed}: it listens still");
@@ -205,23 +190,10 @@ async fn used_in_any_order(seed: u64, users: u64) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn whatever_several_do_with_it_it_stops_and_leaves_nothing() {
-    let rounds = if cfg!(miri) { 4 } else { 500 };
-    let mut served = 0;
-    for seed in 0..rounds {
-        served += used_in_any_order(seed, 1 + seed % 5).await;
-    }
-    assert!(served > rounds, "{served} connections were served");
+    many_times(async |seed| used_in_any_order(seed, 1 + seed % 5).await).await;
 }
 
 #[test]
 fn so_it_does_on_several_threads() {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
-    let rounds = if cfg!(miri) { 2 } else { 100 };
-    runtime.block_on(async {
-        let mut using = (1000..1000 + rounds).map(|seed| used_in_any_order(seed, 4)).collect::<JoinSet<_>>();
-        while let Some(used) = using.join_next().await {
-            used.unwrap();
-        }
-    });
+    on_two_threads(|seed| used_in_any_order(seed, 4));
 }
