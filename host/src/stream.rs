@@ -16,9 +16,11 @@ use crate::address::Address;
 use crate::connection::Credentials;
 use crate::error::{Error, ErrorKind};
 
+mod bare;
 mod pair;
 mod sys;
 
+pub(crate) use bare::Bare;
 pub(crate) use pair::Pair;
 pub(crate) use sys::{Carried, uncarry};
 
@@ -181,6 +183,16 @@ impl Stream {
     #[inline]
     pub(crate) fn is_socket(&self) -> bool {
         matches!(self.carrier, Carrier::Tcp(_) | Carrier::Unix(_))
+    }
+
+    /// The socket, where it alone carries the bytes and nothing was read ahead.
+    #[inline]
+    pub(crate) fn bare(&self) -> Option<Bare<'_>> {
+        match &self.carrier {
+            Carrier::Tcp(stream) if self.leftover.is_none() => Some(Bare::Tcp(stream)),
+            Carrier::Unix(stream) if self.leftover.is_none() => Some(Bare::Unix(stream)),
+            _ => None,
+        }
     }
 
     /// The plugin's stream, where it carries the bytes and nothing was read ahead.

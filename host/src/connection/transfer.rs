@@ -8,13 +8,19 @@ use endpoints_plugin_api::abi::stream::Foreign;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Connection;
-use crate::stream::{Stream, within_budget};
+use crate::stream::{Bare, Stream, within_budget};
 
 impl Connection {
     /// The stream, to be polled without a budget of its own: the outermost connection has one.
     #[inline]
     pub(crate) fn stream(&mut self) -> Pin<&mut Stream> {
         Pin::new(&mut self.stream)
+    }
+
+    /// The socket that carries the bytes, where nothing else has a part in them, nor watches them.
+    #[inline]
+    pub(crate) fn bare(&self) -> Option<Bare<'_>> {
+        if self.idle.is_some() { None } else { self.stream.bare() }
     }
 
     /// The plugin's stream that carries the bytes, where nothing else has a part in them.

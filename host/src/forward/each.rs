@@ -7,7 +7,7 @@ use std::time::Duration;
 use endpoints_plugin_api as api;
 use tokio::time::Instant;
 
-use super::relay::{Limits, Meter, Place, Traffic, relay_metered};
+use super::relay::{Limits, Meter, Place, Sockets, Traffic, relay_metered};
 use crate::connection::Connection;
 use crate::endpoint::{ClientEndpoint, ConnectContext};
 use crate::error::Error;
@@ -125,7 +125,8 @@ impl Relay {
         self.observer.tell(&Event::Connected { id, accepted: Some(&accepted), connected: &connected });
         let meter = self.meter.as_deref();
         let limits = Limits::new(self.idle_timeout);
-        let relayed = relay_metered(&mut accepted, &mut connected, limits, traffic, meter).await;
+        let sockets = Sockets { first: Connection::bare, second: Connection::bare };
+        let relayed = relay_metered(&mut accepted, &mut connected, sockets, limits, traffic, meter).await;
         relayed.map_err(|failure| {
             if failure.broken {
                 accepted.abort();

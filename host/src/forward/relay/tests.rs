@@ -1,4 +1,6 @@
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use std::pin::Pin;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf, duplex};
 use tokio::time::Instant;
 
 use super::*;
@@ -59,7 +61,9 @@ async fn with_an_echo(kind: io::ErrorKind, last: usize) -> (Failure, usize) {
         }
     });
     let mut traffic = Traffic::default();
-    let failure = relay_metered(&mut source, &mut to_echo, LIMITS, &mut traffic, None).await.unwrap_err();
+    let failure = relay_metered(&mut source, &mut to_echo, Sockets::none(), LIMITS, &mut traffic, None)
+        .await
+        .unwrap_err();
     drop(to_echo);
     (failure, echoing.await.unwrap())
 }
@@ -94,7 +98,7 @@ async fn nobody_waits_for_ever_on_behalf_of_a_peer_that_is_gone() {
         }
         let begun = Instant::now();
         let mut traffic = Traffic::default();
-        let relaying = relay_metered(&mut source, &mut relayed, LIMITS, &mut traffic, None);
+        let relaying = relay_metered(&mut source, &mut relayed, Sockets::none(), LIMITS, &mut traffic, None);
         let relayed = tokio::time::timeout(LINGER * 50, relaying).await.expect("it ends by itself");
         let failure = relayed.unwrap_err();
         assert_eq!((failure.place, failure.broken), (Place::WritingFirst, true));

@@ -1,0 +1,297 @@
+//! One direction of a relay.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::splice::{self, Conduit};
+use super::{Failure, Place, Socket};
+use crate::stream::Bare;
+
+/// What one read takes at most.
+const CHUNK: usize = 64 * 1024;
+
+thread_local! {
+    /// Where reads go first: what can be written at once is never copied, and an idle connection holds no memory.
+    static SCRATCH: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// One direction.
+#[derive(Default)]
+pub(super) struct Direction {
+    /// Bytes that were read and could not be written yet.
+    pending: Vec<u8>,
+    written: usize,
+    unflushed: bool,
+    state: State,
+    pace: Pace,
+    /// Where the kernel moves the bytes; while it does.
+    conduit: Option<Conduit>,
+    /// The connection is broken, not ended, and there is nothing left to pass on.
+    pub(super) source_failed: bool,
+    /// The stream that is read was reset, which was seen when it was written to: its end is none.
+    pub(super) source_is_reset: bool,
+    pub(super) error: Option<io::Error>,
+    /// Where that was met: when reading, else when writing.
+    at_reading: bool,
+}
+
+#[derive(Default, PartialEq)]
+enum State {
+    #[default]
+    Copying,
+    Ending,
+    /// Writing failed. What comes is thrown away, so that whoever sends it can go on to read.
+    Discarding,
+    Ended,
+}
+
+/// Whether bytes come in so large pieces that the kernel moves them with less effort than copying takes, which for small
+/// pieces it does not: that takes two system calls more for each.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// They are copied; so many reads in a row took as much as there is room for.
+    Copied(u8),
+    /// They are moved; so many pieces in a row were small.
+    Moved(u8),
+    /// They are copied for ever, since moving was not possible.
+    Unmovable,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self::Copied(0)
+    }
+}
+
+/// Full reads in a row after which the kernel moves the bytes.
+const FULL: u8 = 2;
+
+/// A piece that is worth moving.
+const LARGE: usize = 16 * 1024;
+
+/// Smaller pieces in a row after which they are copied again.
+const SMALL: u8 = 4;
+
+impl Direction {
+    pub(super) fn result(&mut self, reading: Place, writing: Place) -> Result<(), Failure> {
+        let broken = self.source_failed;
+        let place = if self.at_reading { reading } else { writing };
+        self.error.take().map_or(Ok(()), |error| Err(Failure { error, place, broken }))
+    }
+
+    /// Whether the stream that is written was found to be reset.
+    pub(super) fn was_reset(&self) -> bool {
+        let is_reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
+        !self.at_reading && self.error.as_ref().is_some_and(is_reset)
+    }
+
+    /// Goes on as far as it can; ready when there is nothing left that has to be done.
+    pub(super) fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+        sockets: (Socket<R>, Socket<W>),
+        count: &mut u64,
+    ) -> Poll<()>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            match self.state {
+                State::Copying => {
+                    let step = if !self.pending.is_empty() {
+                        ready!(self.poll_pending(cx, to, count))
+                    } else if matches!(self.pace, Pace::Moved(_))
+                        && let (Some(from), Some(to)) = (sockets.0(from), sockets.1(to))
+                    {
+                        ready!(self.poll_splice(cx, from, to, count))
+                    } else {
+                        ready!(self.poll_copy(cx, from, to, count))
+                    };
+                    if let Err(error) = step {
+                        self.fail(error);
+                    }
+                }
+                State::Ending => match ready!(Pin::new(&mut *to).poll_shutdown(cx)) {
+                    // It is gone already, which is an end too.
+                    Err(error) if error.kind() != io::ErrorKind::NotConnected => self.fail(error),
+                    _ => self.state = State::Ended,
+                },
+                State::Discarding => {
+                    if self.poll_discard(cx, from).is_ready() {
+                        self.state = State::Ended;
+                    }
+                    return Poll::Ready(());
+                }
+                State::Ended => return Poll::Ready(()),
+            }
+        }
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        self.error = Some(error);
+        self.pending = Vec::new();
+        self.conduit = None;
+        self.state =
+            if self.source_failed || self.state == State::Ending { State::Ended } else { State::Discarding };
+    }
+
+    /// Reads and throws away; ready when nothing more comes.
+    fn poll_discard<R: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, from: &mut R) -> Poll<()> {
+        let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice());
+        let polled = loop {
+            let mut buf = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut *from).poll_read(cx, &mut buf) {
+                Poll::Pending => break Poll::Pending,
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+                Poll::Ready(_) => break Poll::Ready(()),
+            }
+        };
+        SCRATCH.set(Some(scratch));
+        polled
+    }
+
+    /// Reads once, and writes what was read as far as that goes.
+    fn poll_copy<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+        count: &mut u64,
+    ) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        // Taken out for the call: a stream may itself relay.
+        let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice());
+        let polled = self.poll_copy_with(&mut scratch, cx, from, to, count);
+        SCRATCH.set(Some(scratch));
+        polled
+    }
+
+    fn poll_copy_with<R, W>(
+        &mut self,
+        scratch: &mut [u8],
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+        count: &mut u64,
+    ) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut buf = ReadBuf::new(scratch);
+        let Poll::Ready(read) = Pin::new(from).poll_read(cx, &mut buf) else {
+            if self.unflushed {
+                self.unflushed = ready!(Pin::new(to).poll_flush(cx).map_ok(|()| false))?;
+            }
+            return Poll::Pending;
+        };
+        let mut rest = buf.filled();
+        self.read(read.map(|()| rest.len()))?;
+        self.pace = match self.pace {
+            Pace::Copied(_) if rest.len() < CHUNK => Pace::Copied(0),
+            Pace::Copied(full) if full + 1 < FULL => Pace::Copied(full + 1),
+            Pace::Copied(_) if splice::is_harmless() => Pace::Moved(0),
+            _ => Pace::Unmovable,
+        };
+        while !rest.is_empty() {
+            let Poll::Ready(written) = Pin::new(&mut *to).poll_write(cx, rest) else {
+                self.pending = rest.to_vec();
+                return Poll::Pending;
+            };
+            rest = &rest[self.wrote(written, count)?..];
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes note of the end, or of what failed.
+    fn read(&mut self, read: io::Result<usize>) -> io::Result<usize> {
+        let read = match read {
+            Ok(0) if self.source_is_reset => Err(io::ErrorKind::ConnectionReset.into()),
+            read => read,
+        };
+        match read {
+            Ok(0) => self.state = State::Ending,
+            Ok(_) => {}
+            Err(_) => (self.source_failed, self.at_reading) = (true, true),
+        }
+        read
+    }
+
+    /// Has the kernel move what there is, once.
+    fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: Bare<'_>,
+        to: Bare<'_>,
+        count: &mut u64,
+    ) -> Poll<io::Result<()>> {
+        let Some(mut conduit) = self.conduit.take().or_else(Conduit::take) else {
+            // For want of pipes; it is tried again when there is much again.
+            self.pace = Pace::Copied(0);
+            return Poll::Ready(Ok(()));
+        };
+        if conduit.is_empty() {
+            // Nothing is held while nothing comes.
+            let filled = match ready!(from.poll_reading(cx, |socket| conduit.fill(socket))) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    self.pace = Pace::Unmovable;
+                    return Poll::Ready(Ok(()));
+                }
+                filled => self.read(filled)?,
+            };
+            self.pace = match self.pace {
+                Pace::Moved(small) if filled < LARGE && small + 1 < SMALL => Pace::Moved(small + 1),
+                Pace::Moved(_) if filled < LARGE => Pace::Copied(0),
+                _ => Pace::Moved(0),
+            };
+        }
+        while !conduit.is_empty() {
+            let Poll::Ready(drained) = to.poll_writing(cx, |socket| conduit.drain(socket)) else {
+                self.conduit = Some(conduit);
+                return Poll::Pending;
+            };
+            match drained {
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    self.pace = Pace::Unmovable;
+                    self.pending = conduit.read_out()?;
+                    return Poll::Ready(Ok(()));
+                }
+                drained => self.wrote(drained, count)?,
+            };
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_pending<W>(&mut self, cx: &mut Context<'_>, to: &mut W, count: &mut u64) -> Poll<io::Result<()>>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        while self.written < self.pending.len() {
+            let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.pending[self.written..]));
+            self.written += self.wrote(written, count)?;
+        }
+        self.written = 0;
+        self.pending = Vec::new();
+        Poll::Ready(Ok(()))
+    }
+
+    fn wrote(&mut self, written: io::Result<usize>, count: &mut u64) -> io::Result<usize> {
+        let written = written?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.unflushed = true;
+        *count += written as u64;
+        Ok(written)
+    }
+}

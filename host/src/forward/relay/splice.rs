@@ -1,0 +1,131 @@
+//! Moving bytes from one socket to another within the kernel: splice(2), by way of a pipe.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+
+/// What a pipe should hold. An unprivileged user may have 64 MiB in larger pipes than the usual ones of 64 KiB
+/// (pipe-user-pages-soft, pipe(7)); where that is used up, a pipe stays as it is.
+const CAPACITY: usize = 256 * 1024;
+
+/// Pipes of this process at most, with two descriptors each; directions beyond that are copied.
+const MOST: usize = 128;
+
+/// Pipes that a thread keeps for the next ones, at most.
+const KEPT: usize = 8;
+
+/// Pipes that there are.
+static PIPES: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// Empty ones that are not in use.
+    static KEEPER: RefCell<Vec<Pipe>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Pipe {
+    fn new() -> Option<Self> {
+        if PIPES.fetch_add(1, Ordering::Relaxed) >= MOST {
+            PIPES.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let Ok((read, write)) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK) else {
+            PIPES.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        };
+        let _ = fcntl_setpipe_size(&write, CAPACITY);
+        Some(Self { read, write })
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        PIPES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A pipe in use, and how many bytes are in it. An empty one is kept for others when it is dropped.
+pub(super) struct Conduit {
+    /// Until it is dropped.
+    pipe: Option<Pipe>,
+    filled: usize,
+}
+
+impl Conduit {
+    /// A pipe, unless there are too many, or descriptors are short.
+    pub(super) fn take() -> Option<Self> {
+        let kept = KEEPER.try_with(|keeper| keeper.borrow_mut().pop()).ok()?;
+        Some(Self { pipe: Some(kept.or_else(Pipe::new)?), filled: 0 })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
+    /// Takes what there is from a socket, as much as the pipe holds; 0 at the end. The pipe must be empty: one that is
+    /// full would look as if the socket had nothing to give.
+    pub(super) fn fill(&mut self, from: BorrowedFd<'_>) -> io::Result<usize> {
+        let Some(pipe) = &self.pipe else { return Ok(0) };
+        let moved = splice(from, None, &pipe.write, None, CAPACITY, FLAGS)?;
+        self.filled += moved;
+        Ok(moved)
+    }
+
+    /// Gives what is there to a socket, as much as that takes.
+    pub(super) fn drain(&mut self, to: BorrowedFd<'_>) -> io::Result<usize> {
+        let Some(pipe) = &self.pipe else { return Ok(0) };
+        let moved = splice(&pipe.read, None, to, None, self.filled, FLAGS)?;
+        self.filled -= moved;
+        Ok(moved)
+    }
+
+    /// Reads what is in it, where it cannot be given to a socket.
+    pub(super) fn read_out(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.filled];
+        let mut read = 0;
+        while let (Some(pipe), true) = (&self.pipe, read < bytes.len()) {
+            match rustix::io::read(&pipe.read, &mut bytes[read..])? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => read += count,
+            }
+        }
+        self.filled = 0;
+        Ok(bytes)
+    }
+}
+
+const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
+
+impl Drop for Conduit {
+    fn drop(&mut self) {
+        if let (0, Some(pipe)) = (self.filled, self.pipe.take()) {
+            // The thread may be about to end.
+            let _ = KEEPER.try_with(|keeper| {
+                let mut kept = keeper.borrow_mut();
+                if kept.len() < KEPT {
+                    kept.push(pipe);
+                }
+            });
+        }
+    }
+}
+
+/// Whether a peer that is gone does not end this process: splice(2) to its socket raises SIGPIPE, with no way to say
+/// otherwise, unless the process ignores that signal, as Rust programs do from the beginning.
+pub(super) fn is_harmless() -> bool {
+    static IGNORED: OnceLock<bool> = OnceLock::new();
+    *IGNORED.get_or_init(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.is_some_and(|mask| mask & (1 << (rustix::process::Signal::PIPE.as_raw() - 1)) != 0)
+    })
+}
