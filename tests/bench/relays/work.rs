@@ -1,0 +1,213 @@
+//! What relays are loaded with: bulk, ping-pong, connecting; and the backend that answers.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::task::JoinSet;
+
+/// The first byte of a connection says what the backend is to do with the rest.
+const SINK: u8 = b'S';
+const ECHO: u8 = b'E';
+/// It sends so much as the next eight bytes say, and ends.
+const SOURCE: u8 = b'D';
+
+/// Where a relay is reached.
+#[derive(Clone)]
+pub(crate) enum Front {
+    Tcp(SocketAddr),
+    /// Each connection begins with this header.
+    Proxied(SocketAddr, &'static [u8]),
+    Unix(PathBuf),
+}
+
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+impl Front {
+    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Self::Unix(path) => Box::new(UnixStream::connect(path).await?),
+            Self::Tcp(address) => Box::new(tcp(*address).await?),
+            Self::Proxied(address, header) => {
+                let mut stream = tcp(*address).await?;
+                stream.write_all(header).await?;
+                Box::new(stream)
+            }
+        })
+    }
+}
+
+async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Serves on a port of TCP, which it gives, and on a Unix socket.
+pub(crate) async fn backend(unix: &Path) -> io::Result<u16> {
+    let tcp = TcpListener::bind("127.0.0.1:0").await?;
+    let port = tcp.local_addr()?.port();
+    let unix = UnixListener::bind(unix)?;
+    tokio::spawn(async move {
+        loop {
+            if let Ok((stream, _)) = tcp.accept().await {
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(serve(stream));
+            }
+        }
+    });
+    tokio::spawn(async move {
+        loop {
+            if let Ok((stream, _)) = unix.accept().await {
+                tokio::spawn(serve(stream));
+            }
+        }
+    });
+    Ok(port)
+}
+
+async fn serve(mut stream: impl Stream) -> io::Result<()> {
+    let what = stream.read_u8().await?;
+    match what {
+        SINK => sink(&mut stream).await.map(drop),
+        SOURCE => {
+            let count = stream.read_u64().await?;
+            source(&mut stream, count).await
+        }
+        _ => {
+            let mut bytes = vec![0; 16 * 1024];
+            loop {
+                match stream.read(&mut bytes).await? {
+                    0 => return Ok(()),
+                    count => stream.write_all(&bytes[..count]).await?,
+                }
+            }
+        }
+    }
+}
+
+const PIECE: usize = 256 * 1024;
+
+async fn sink(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<u64> {
+    let mut bytes = vec![0; PIECE];
+    let mut all = 0;
+    loop {
+        match stream.read(&mut bytes).await? {
+            0 => return Ok(all),
+            count => all += count as u64,
+        }
+    }
+}
+
+async fn source(stream: &mut (impl AsyncWrite + Unpin), count: u64) -> io::Result<()> {
+    let bytes = vec![7; PIECE];
+    let mut left = count;
+    while left > 0 {
+        let piece = left.min(PIECE as u64) as usize;
+        stream.write_all(&bytes[..piece]).await?;
+        left -= piece as u64;
+    }
+    stream.shutdown().await
+}
+
+/// Which way bulk goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Up,
+    Down,
+}
+
+/// Sends so many bytes over each of so many connections at once, and checks that all arrived where that can be seen.
+pub(crate) async fn bulk(front: &Front, connections: usize, bytes: u64, way: Way) {
+    let mut going = JoinSet::new();
+    for _ in 0..connections {
+        let front = front.clone();
+        going.spawn(async move {
+            let mut stream = front.connect().await.expect("connect");
+            match way {
+                Way::Up => {
+                    stream.write_u8(SINK).await.expect("write");
+                    source(&mut stream, bytes).await.expect("write");
+                    // The backend ends when it has all.
+                    assert_eq!(sink(&mut stream).await.expect("its end"), 0);
+                }
+                Way::Down => {
+                    stream.write_u8(SOURCE).await.expect("write");
+                    stream.write_u64(bytes).await.expect("write");
+                    assert_eq!(sink(&mut stream).await.expect("read"), bytes);
+                }
+            }
+        });
+    }
+    while let Some(gone) = going.join_next().await {
+        gone.expect("no panic");
+    }
+}
+
+/// Round trips of 64 bytes over each of so many connections at once.
+pub(crate) struct PingPong(Vec<Box<dyn Stream>>);
+
+impl PingPong {
+    pub(crate) async fn new(front: &Front, connections: usize) -> Self {
+        let mut streams = Vec::new();
+        for _ in 0..connections {
+            let mut stream = front.connect().await.expect("connect");
+            stream.write_u8(ECHO).await.expect("write");
+            streams.push(stream);
+        }
+        Self(streams)
+    }
+
+    pub(crate) async fn run(&mut self, rounds: usize) {
+        let each = self.0.iter_mut().map(|stream| async move {
+            let mut bytes = [1; 64];
+            for _ in 0..rounds {
+                stream.write_all(&bytes).await.expect("write");
+                stream.read_exact(&mut bytes).await.expect("read");
+            }
+        });
+        futures_all(each).await;
+    }
+}
+
+/// Drives all at once, in this task.
+async fn futures_all(each: impl Iterator<Item: Future<Output = ()>>) {
+    let mut going: Vec<_> = each.map(|future| Some(Box::pin(future))).collect();
+    std::future::poll_fn(|cx| {
+        let mut pending = false;
+        for slot in &mut going {
+            if let Some(future) = slot {
+                match future.as_mut().poll(cx) {
+                    std::task::Poll::Ready(()) => *slot = None,
+                    std::task::Poll::Pending => pending = true,
+                }
+            }
+        }
+        if pending { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+    })
+    .await;
+}
+
+/// Connects, sends a byte, has it back, and closes; so many times, one after the other.
+pub(crate) async fn connects(front: &Front, count: usize) {
+    for _ in 0..count {
+        let mut stream = front.connect().await.expect("connect");
+        stream.write_all(&[ECHO, 1]).await.expect("write");
+        assert_eq!(stream.read_u8().await.expect("read"), 1);
+        drop(stream);
+    }
+}
+
+/// Connections over which nothing is said after one round trip.
+pub(crate) async fn idle(front: &Front, count: usize) -> PingPong {
+    let mut connections = PingPong::new(front, count).await;
+    for stream in &mut connections.0 {
+        stream.write_u8(1).await.expect("write");
+        stream.read_u8().await.expect("read");
+    }
+    connections
+}
