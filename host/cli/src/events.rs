@@ -4,6 +4,7 @@ use std::io::{self, Write, stderr, stdout};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use endpoints::serve::Event;
 use endpoints::service::ClientState;
@@ -20,6 +21,30 @@ use crate::queue::Queue;
 pub(crate) struct Events {
     to: To,
     service: Option<Arc<str>>,
+    numbers: Numbers,
+}
+
+/// The numbers of a service's connections. They go on where another service of that name takes its place, so that no two
+/// connections have the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Numbers {
+    /// Of those before.
+    before: u64,
+    last: Arc<AtomicU64>,
+}
+
+impl Numbers {
+    /// Of a service that takes the place of this one, and counts from 1.
+    pub(crate) fn go_on(&self) -> Self {
+        Self { before: self.last.load(Ordering::Relaxed), last: Arc::clone(&self.last) }
+    }
+
+    /// The number that is told of a connection.
+    fn of(&self, id: u64) -> u64 {
+        let number = self.before + id;
+        self.last.fetch_max(number, Ordering::Relaxed);
+        number
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -35,7 +60,7 @@ enum To {
 impl Events {
     pub(crate) fn new(context: &Context, output_is_taken: bool) -> Result<Self, Failure> {
         if !context.json() {
-            return Ok(Self { to: To::Log, service: None });
+            return Ok(Self { to: To::Log, service: None, numbers: Numbers::default() });
         }
         let failed = |error: io::Error| Failure::system("cannot write events", &error);
         // Of its own, since who writes elsewhere to the same must not wait for a lock that is held while nobody reads.
@@ -46,12 +71,12 @@ impl Events {
             let output = stdout().as_fd().try_clone_to_owned().map_err(failed)?;
             To::Output(Queue::new(output).map_err(failed)?)
         };
-        Ok(Self { to, service: None })
+        Ok(Self { to, service: None, numbers: Numbers::default() })
     }
 
     /// The same for one of several services.
-    pub(crate) fn of(&self, service: &str) -> Self {
-        Self { to: self.to.clone(), service: Some(service.into()) }
+    pub(crate) fn of(&self, service: &str, numbers: Numbers) -> Self {
+        Self { to: self.to.clone(), service: Some(service.into()), numbers }
     }
 
     /// Says by which descriptions, or on which addresses, `listener` is reached.
@@ -85,8 +110,8 @@ impl Events {
 
     pub(crate) fn tell(&self, event: &Event<'_>) {
         if matches!(self.to, To::Log) {
-            log(event, self.service.as_deref());
-        } else if let Some(event) = as_json(event) {
+            log(event, self.service.as_deref(), &self.numbers);
+        } else if let Some(event) = as_json(event, &self.numbers) {
             self.write(&event);
         }
     }
@@ -119,9 +144,12 @@ impl Events {
     /// Says what a service that keeps a connection up does.
     pub(crate) fn client(&self, state: &ClientState) {
         match state {
+            // Attempts that fail count too.
+            ClientState::Connecting { attempt, .. } => _ = self.numbers.of(*attempt),
             ClientState::Connected { attempt, info, .. } => {
                 let [peer, local] = peer_and_local_json(info);
-                self.write(&json!({ "event": "connected", "id": attempt, "peer": peer, "local": local }));
+                let id = self.numbers.of(*attempt);
+                self.write(&json!({ "event": "connected", "id": id, "peer": peer, "local": local }));
             }
             ClientState::Waiting { failures, delay, error: Some(error), .. } => self.write(&json!({
                 "event": "error",
@@ -179,51 +207,59 @@ fn peer_and_local_json(info: &ConnectionInfo) -> [Option<Value>; 2] {
     [peer, local].map(|address| address.as_deref().map(bytes_json))
 }
 
-fn as_json(event: &Event<'_>) -> Option<Value> {
+fn as_json(event: &Event<'_>, numbers: &Numbers) -> Option<Value> {
     Some(match event {
         Event::Accepted { id, incoming } => {
             let [peer, local] = peer_and_local_json(&incoming.info());
-            json!({ "event": "accepted", "id": id, "peer": peer, "local": local })
+            json!({ "event": "accepted", "id": numbers.of(*id), "peer": peer, "local": local })
         }
-        Event::Connected { id, accepted: None, .. } => json!({ "event": "connected", "id": id }),
+        Event::Connected { id, accepted: None, .. } => json!({ "event": "connected", "id": numbers.of(*id) }),
         Event::Connected { id, accepted: Some(accepted), .. } => {
             let [peer, local] = peer_and_local_json(&accepted.info());
-            json!({ "event": "connected", "id": id, "peer": peer, "local": local })
+            json!({ "event": "connected", "id": numbers.of(*id), "peer": peer, "local": local })
         }
         Event::Closed { id, bytes_in, bytes_out, duration } => json!({
             "event": "closed",
-            "id": id,
+            "id": numbers.of(*id),
             "bytes_in": bytes_in,
             "bytes_out": bytes_out,
             "seconds": duration.as_secs_f64(),
         }),
-        Event::Error { id, error } => json!({ "event": "error", "id": id, "error": error_json(error) }),
+        Event::Error { id, error } => {
+            let id = id.map(|id| numbers.of(id));
+            json!({ "event": "error", "id": id, "error": error_json(error) })
+        }
         Event::Draining => json!({ "event": "draining" }),
         Event::Stopped => json!({ "event": "stopped" }),
         _ => return None,
     })
 }
 
-fn log(event: &Event<'_>, service: Option<&str>) {
+fn log(event: &Event<'_>, service: Option<&str>, numbers: &Numbers) {
     match event {
         Event::Accepted { id, incoming } => {
             if tracing::enabled!(tracing::Level::DEBUG) {
-                tracing::debug!(service, id, peer = peer(&incoming.info()), "accepted");
+                tracing::debug!(service, id = numbers.of(*id), peer = peer(&incoming.info()), "accepted");
             }
         }
-        Event::Connected { id, accepted: None, .. } => tracing::debug!(service, id, "connected"),
+        Event::Connected { id, accepted: None, .. } => {
+            tracing::debug!(service, id = numbers.of(*id), "connected")
+        }
         Event::Connected { id, accepted: Some(accepted), .. } => {
             if tracing::enabled!(tracing::Level::DEBUG) {
-                tracing::debug!(service, id, peer = peer(&accepted.info()), "connected");
+                tracing::debug!(service, id = numbers.of(*id), peer = peer(&accepted.info()), "connected");
             }
         }
         Event::Closed { id, bytes_in, bytes_out, duration } => {
-            tracing::debug!(service, id, bytes_in, bytes_out, seconds = duration.as_secs_f64(), "closed");
+            let (id, seconds) = (numbers.of(*id), duration.as_secs_f64());
+            tracing::debug!(service, id, bytes_in, bytes_out, seconds, "closed");
         }
         Event::Error { id, error } => {
             let kind = error.kind().name();
             match id {
-                Some(id) => tracing::warn!(service, id, kind, "{}", harmless(error.message())),
+                Some(id) => {
+                    tracing::warn!(service, id = numbers.of(*id), kind, "{}", harmless(error.message()))
+                }
                 None => tracing::warn!(service, kind, "{}", harmless(error.message())),
             }
         }

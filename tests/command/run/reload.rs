@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -38,7 +39,7 @@ echo = true
         running.event("listening");
     }
     assert_eq!(running.reload(), json!({ "event": "reloaded" }), "nothing has changed");
-    let mut open = std::os::unix::net::UnixStream::connect(folder.0.path().join("echo")).expect("it listens");
+    let mut open = UnixStream::connect(folder.0.path().join("echo")).expect("it listens");
     open.write_all(b"a").expect("it reads");
     open.read_exact(&mut [0]).expect("it answers");
     let inode = |name: &str| {
@@ -73,7 +74,7 @@ fn connections_of_a_service_that_is_stopped_may_end() {
     for _ in 0..2 {
         running.event("listening");
     }
-    let mut open = std::os::unix::net::UnixStream::connect(folder.0.path().join("left")).expect("it listens");
+    let mut open = UnixStream::connect(folder.0.path().join("left")).expect("it listens");
     open.write_all(b"a").expect("it reads");
     open.read_exact(&mut [0]).expect("it answers");
     folder.write(ECHO);
@@ -84,6 +85,59 @@ fn connections_of_a_service_that_is_stopped_may_end() {
     assert_eq!(open.read(&mut [0]).expect("the end"), 0);
     let stopped = running.event("stopped");
     assert_eq!(stopped["service"], "left");
+    running.0.stop();
+}
+
+#[test]
+fn numbers_of_connections_go_on_when_a_service_is_started_anew() {
+    let folder = Folder::new(ECHO);
+    let running = folder.run();
+    running.event("listening");
+    let open = || {
+        let mut open = UnixStream::connect(folder.0.path().join("echo")).expect("it listens");
+        open.write_all(b"a").expect("it reads");
+        open.read_exact(&mut [0]).expect("it answers");
+        open
+    };
+    let mut connections = vec![open(), open()];
+    for id in 1..=2 {
+        assert_eq!(running.event("accepted")["id"], id);
+    }
+    for (id, limit) in [(3, "max-connections = 5\n"), (4, "max-connections = 6\n")] {
+        folder.write(&format!("{ECHO}{limit}"));
+        assert_eq!(running.reload()["restarted"], json!(["echo"]));
+        connections.push(open());
+        assert_eq!(running.event("accepted")["id"], id);
+    }
+    // Also where there was none of that name for a while.
+    folder.write(&ECHO.replace("echo\"", "other\""));
+    assert_eq!(running.reload()["stopped"], json!(["echo"]));
+    folder.write(ECHO);
+    assert_eq!(running.reload()["started"], json!(["echo"]));
+    connections.push(open());
+    assert_eq!(running.event("accepted")["id"], 5);
+    let mut closed: Vec<u64> = Vec::new();
+    for connection in connections {
+        drop(connection);
+        closed.push(running.event("closed")["id"].as_u64().expect("a number"));
+    }
+    assert_eq!(closed, [1, 2, 3, 4, 5]);
+    running.0.stop();
+}
+
+#[test]
+fn numbers_of_attempts_go_on_when_a_service_is_started_anew() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("a port").port();
+    let uplink = format!("[[service]]\nname = \"uplink\"\nconnect = \"tcp:127.0.0.1:{port}\"\necho = true\n");
+    let folder = Folder::new(&uplink);
+    let running = folder.run();
+    assert_eq!(running.event("connected")["id"], 1);
+    for id in 2..=3 {
+        folder.write(&format!("{uplink}reset-after = {id}\n"));
+        running.0.signal(Signal::HUP);
+        assert_eq!(running.event("connected")["id"], id);
+    }
     running.0.stop();
 }
 
@@ -169,7 +223,7 @@ fn what_failed_and_was_told_is_over() {
     for _ in 0..2 {
         running.event("listening");
     }
-    let mut open = std::os::unix::net::UnixStream::connect(folder.0.path().join("left")).expect("it listens");
+    let mut open = UnixStream::connect(folder.0.path().join("left")).expect("it listens");
     open.write_all(b"a").expect("it reads");
     open.read_exact(&mut [0]).expect("it answers");
     folder.write(ECHO);

@@ -1,5 +1,6 @@
 //! The services that run, and how they come to be others.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -14,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::file::{self, Full};
 use super::made::{From, Made, To, value};
-use crate::events::Events;
+use crate::events::{Events, Numbers};
 use crate::standard::Failed;
 use crate::work::Work;
 
@@ -23,12 +24,28 @@ pub(super) struct Set {
     running: Vec<Running>,
     /// Services that are no longer of the set, and drain.
     leaving: JoinSet<Result<(), Error>>,
-    events: Events,
+    told: Told,
     workers: usize,
+}
+
+/// Whom each service tells what happens, now and when it comes again.
+struct Told {
+    events: Events,
+    /// By the names of all services that there were.
+    numbers: HashMap<String, Numbers>,
+}
+
+impl Told {
+    /// For a service that takes the place of any before of that name.
+    fn by(&mut self, name: &str) -> Events {
+        let numbers = self.numbers.entry(name.to_owned()).or_default();
+        self.events.of(name, numbers.go_on())
+    }
 }
 
 struct Running {
     written: file::Service,
+    events: Events,
     work: Current,
     kind: Kind,
     /// Whether its listener is closed.
@@ -52,7 +69,9 @@ impl Set {
     pub(super) fn new(made: Vec<Made>, events: &Events, workers: usize) -> Self {
         let mut group = ServiceGroup::new("run").stop_together();
         let mut running = Vec::new();
+        let mut told = Told { events: events.clone(), numbers: HashMap::new() };
         for made in made {
+            let events = told.by(made.name());
             let one = Running::new(made, events, workers);
             group = match one.kind.clone() {
                 Kind::Server(server) => group.with(server),
@@ -60,13 +79,13 @@ impl Set {
             };
             running.push(one);
         }
-        Self { group, running, leaving: JoinSet::new(), events: events.clone(), workers }
+        Self { group, running, leaving: JoinSet::new(), told, workers }
     }
 
     pub(super) async fn start(&mut self) -> Result<(), Error> {
         Service::start(&self.group).await?;
         for one in &self.running {
-            one.say_listening(&self.events);
+            one.say_listening();
         }
         Ok(())
     }
@@ -124,7 +143,7 @@ impl Set {
                     if one.written != made.written {
                         changes.changed.push(made.name().to_owned());
                     }
-                    self.running.push(one.become_it(made, &self.events));
+                    self.running.push(one.become_it(made));
                 }
                 Some(one) => {
                     changes.restarted.push(made.name().to_owned());
@@ -153,7 +172,7 @@ impl Set {
     /// Takes a service out: it drains while the others go on.
     async fn leave(&mut self, one: Running) {
         let name = one.written.name.as_ref().clone();
-        let events = self.events.of(&name);
+        let events = one.events.clone();
         let group = self.group.clone();
         self.leaving.spawn(async move {
             let left = group.remove(&name).await.map(drop);
@@ -166,19 +185,20 @@ impl Set {
     }
 
     async fn begin(&mut self, made: Made) -> bool {
-        let one = Running::new(made, &self.events, self.workers);
+        let events = self.told.by(made.name());
+        let one = Running::new(made, events, self.workers);
         let added = match one.kind.clone() {
             Kind::Server(server) => self.group.add(server).await,
             Kind::Client(client) => self.group.add(client).await,
         };
         match added {
             Ok(()) => {
-                one.say_listening(&self.events);
+                one.say_listening();
                 self.running.push(one);
                 true
             }
             Err(error) => {
-                self.events.of(one.written.name.as_ref()).error(&error);
+                one.events.error(&error);
                 false
             }
         }
@@ -220,8 +240,8 @@ impl Changes {
 }
 
 impl Running {
-    fn new(made: Made, events: &Events, workers: usize) -> Self {
-        let events = events.of(made.name());
+    fn new(made: Made, events: Events, workers: usize) -> Self {
+        let observer = events.clone();
         let work = Arc::new(RwLock::new(Arc::new(work(&made, &events))));
         let (is_closed, closed) = watch::channel(false);
         let kind = match made.from {
@@ -236,7 +256,7 @@ impl Running {
                     if let Event::ListenerClosed = event {
                         is_closed.send_replace(true);
                     }
-                    events.tell(event);
+                    observer.tell(event);
                 });
                 Kind::Server(Arc::new(limited(service, &made.written)))
             }
@@ -245,7 +265,7 @@ impl Running {
                 Kind::Client(kept_up(clients, &made.written, &work, &events))
             }
         };
-        Self { written: made.written, work, kind, closed }
+        Self { written: made.written, events, work, kind, closed }
     }
 
     /// Whether nothing but what is done with its connections changes.
@@ -266,18 +286,18 @@ impl Running {
     }
 
     /// Connections to come are served in the new way.
-    fn become_it(mut self, made: Made, events: &Events) -> Self {
+    fn become_it(mut self, made: Made) -> Self {
         if self.written != made.written {
-            let new = Arc::new(work(&made, &events.of(made.name())));
+            let new = Arc::new(work(&made, &self.events));
             *self.work.write().unwrap_or_else(PoisonError::into_inner) = new;
         }
         self.written = made.written;
         self
     }
 
-    fn say_listening(&self, events: &Events) {
+    fn say_listening(&self) {
         if let Kind::Server(server) = &self.kind {
-            events.of(self.written.name.as_ref()).reached_by(server.listening(), &server.addresses());
+            self.events.reached_by(server.listening(), &server.addresses());
         }
     }
 
