@@ -179,6 +179,36 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
+fn a_connection_that_is_cut_tells_its_end() {
+    let backend = Service::start(["listen", ANY, "--echo"]);
+    let commands: [&[&str]; 4] = [
+        &["listen", "--json", "--drain-timeout", "200ms", ANY, "--echo"],
+        &["listen", "--json", "--drain-timeout", "200ms", ANY, "--exec", "cat"],
+        &["forward", "--json", "--drain-timeout", "200ms", ANY, &backend.description],
+        &["forward", "--json", "--drain-timeout", "1h", ANY, &backend.description],
+    ];
+    for command in commands {
+        let mut service = Service::start(command);
+        let mut stream = service.tcp();
+        echoed(&mut stream);
+        service.signal(Signal::TERM);
+        until(&service, "draining");
+        let twice = command.contains(&"1h");
+        if twice {
+            service.signal(Signal::TERM);
+        }
+        let mut closed = until(&service, "closed");
+        assert!(closed["seconds"].take().is_f64());
+        let expected = json!({ "event": "closed", "id": 1, "bytes_in": 4, "bytes_out": 4, "seconds": null });
+        assert_eq!(closed, expected, "{command:?}");
+        if !twice {
+            until(&service, "stopped");
+        }
+        assert_eq!(service.wait(), Some(if twice { 128 + 15 } else { 1 }));
+    }
+}
+
+#[test]
 fn the_service_manager_is_told() {
     let folder = TempDir::new().expect("a folder");
     let path = folder.path().join("notify");
@@ -208,6 +238,16 @@ fn peers_of_unix_sockets_are_told() {
     let accepted = service.event("accepted");
     assert_eq!(accepted["local"], json!(path.to_str()));
     service.stop();
+}
+
+/// The next event of that name.
+fn until(service: &Service, name: &str) -> serde_json::Value {
+    loop {
+        let event: serde_json::Value = serde_json::from_str(&service.stdout_line()).expect("JSON");
+        if event["event"] == name {
+            return event;
+        }
+    }
 }
 
 fn echoed(stream: &mut std::net::TcpStream) {

@@ -17,7 +17,7 @@ use crate::events::Events;
 use crate::failure::Outcome;
 use crate::options::{Limits, duration, some_time};
 use crate::progress;
-use crate::service::{self, Signals, block_on};
+use crate::service::{self, Stop, serve};
 use crate::standard::{Failed, are_standard_streams};
 use crate::statistics::{self, Statistics};
 
@@ -74,7 +74,8 @@ pub(crate) fn run(context: &Context, mut options: Options) -> Outcome {
     let workers = options
         .workers
         .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    block_on(workers, &events, relay(&server, client, stats.as_ref(), &options, workers, &events))
+    let relay = |stop| relay(&server, client, stats.as_ref(), &options, workers, &events, stop);
+    serve(workers, &events, relay)
 }
 
 async fn relay(
@@ -84,8 +85,9 @@ async fn relay(
     options: &Options,
     workers: usize,
     events: &Events,
+    stop: Stop,
 ) -> Outcome {
-    let mut stop = pin!(Signals::new()?.stop());
+    let mut stop = pin!(stop.wait());
     let listen = async {
         let listener = server.listen().await?;
         let stats = match stats {

@@ -16,9 +16,9 @@ use crate::context::Context;
 use crate::events::Events;
 use crate::failure::{Failure, Outcome};
 use crate::options::{Limits, duration};
-use crate::service::{self, Signals, block_on};
+use crate::service::{self, Stop, serve};
 use crate::standard::{Failed, are_standard_streams, refuse_standard_streams};
-use crate::work::Work;
+use crate::work::{Open, Work};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -48,7 +48,8 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
             refuse_standard_streams(&server.explain(), instead)?;
             let events = Events::new(context, true)?;
             let Limits { handshake_timeout, .. } = options.limits;
-            return block_on(1, &events, one(&server, &events, handshake_timeout, options.drain_timeout));
+            let one = |stop| one(&server, &events, stop, handshake_timeout, options.drain_timeout);
+            return serve(1, &events, one);
         }
     };
     if matches!(work, Work::Echo) {
@@ -56,8 +57,8 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
     }
     let events = Events::new(context, are_standard_streams(&server.explain()))?;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    block_on(workers, &events, async {
-        let mut stop = pin!(Signals::new()?.stop());
+    serve(workers, &events, async |stop| {
+        let mut stop = pin!(stop.wait());
         let listening = service::unless_stopped(server.listen(), stop.as_mut(), &events).await?;
         let Some(listener) = listening else { return Ok(ExitCode::SUCCESS) };
         events.listening(&listener);
@@ -100,10 +101,11 @@ fn refuse_limits_of_many(limits: &Limits) -> Result<(), Error> {
 async fn one(
     server: &ServerEndpoint,
     events: &Events,
+    stop: Stop,
     handshake_timeout: Duration,
     drain_timeout: Duration,
 ) -> Outcome {
-    let mut stop = pin!(Signals::new()?.stop());
+    let mut stop = pin!(stop.wait());
     let listening = service::unless_stopped(server.listen(), stop.as_mut(), events).await?;
     let Some(listener) = listening else { return Ok(ExitCode::SUCCESS) };
     events.listening(&listener);
@@ -119,13 +121,14 @@ async fn one(
         return Ok(ExitCode::SUCCESS);
     };
     events.tell(&Event::Accepted { id: 1, incoming: &incoming });
-    let joined = async { join(incoming.establish(handshake_timeout).await?, events).await };
-    tokio::pin!(joined);
+    let open = Open::new(1, events);
+    let mut joined = Box::pin(async move { join(incoming.establish(handshake_timeout).await?, open).await });
     let outcome = tokio::select! {
         joined = &mut joined => joined,
         () = &mut stop => {
             events.tell(&Event::Draining);
-            let joined = tokio::time::timeout(drain_timeout, &mut joined).await;
+            // It is cut then.
+            let joined = tokio::time::timeout(drain_timeout, joined).await;
             events.tell(&Event::Stopped);
             match joined {
                 Ok(joined) => joined,

@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::events::Events;
 use crate::failure::{Failure, Outcome};
 use crate::output::harmless;
-use crate::service::{self, Signals, block_on};
+use crate::service::{self, Stop, serve};
 
 mod file;
 mod made;
@@ -52,7 +52,7 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
         .workers
         .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     let running = Running { options, registry, events: events.clone(), uses_standard_streams, workers };
-    block_on(workers, &events, running.run(made))
+    serve(workers, &events, |stop| running.run(made, stop))
 }
 
 fn say_checked(context: &Context, options: &Options, made: &[Made]) -> Outcome {
@@ -76,8 +76,8 @@ struct Running {
 }
 
 impl Running {
-    async fn run(self, made: Vec<Made>) -> Outcome {
-        let mut stop = pin!(Signals::new()?.stop());
+    async fn run(self, made: Vec<Made>, stop: Stop) -> Outcome {
+        let mut stop = pin!(stop.wait());
         let failed = |error: std::io::Error| Failure::system("cannot wait for signals", &error);
         let mut hangups = signal(SignalKind::hangup()).map_err(failed)?;
         let mut set = Set::new(made, &self.events, self.workers);

@@ -3,7 +3,9 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::process::ExitCode;
 use std::thread;
+use std::time::Duration;
 
 use endpoints::Error;
 use endpoints::serve::{Event, Outcome as Served};
@@ -12,6 +14,7 @@ use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::events::Events;
 use crate::exec;
@@ -36,47 +39,88 @@ pub(crate) fn block_on(workers: usize, events: &Events, future: impl Future<Outp
     outcome
 }
 
-/// SIGTERM and SIGINT: the first one stops, the second one ends the process at once.
-///
-/// They are awaited on a thread of their own, which nothing else can hold up.
-pub(crate) struct Signals {
-    stopped: watch::Receiver<bool>,
+/// The same with what serves until SIGTERM or SIGINT stops it; a second one ends it at once.
+pub(crate) fn serve<F>(workers: usize, events: &Events, serving: impl FnOnce(Stop) -> F) -> Outcome
+where
+    F: Future<Output = Outcome>,
+{
+    let (stop, end) = signals().map_err(|error| Failure::system("cannot wait for signals", &error))?;
+    let runtime = runtime(workers)?;
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            outcome = serving(stop) => Ok(outcome),
+            number = end.wait() => Err(number),
+        }
+    });
+    let outcome = match ended {
+        Ok(outcome) => {
+            runtime.shutdown_background();
+            outcome
+        }
+        Err(number) => {
+            // Connections that are open tell their end when they are dropped.
+            runtime.shutdown_timeout(TO_CUT);
+            Ok(ExitCode::from(128 + number))
+        }
+    };
+    events.flush();
+    outcome
 }
 
-impl Signals {
-    /// From now on the signals do not end the process by themselves.
-    pub(crate) fn new() -> Result<Self, Failure> {
-        Self::begin().map_err(|error| Failure::system("cannot wait for signals", &error))
-    }
+/// How long all connections may take to be cut at the second signal. What blocks a thread takes all of it.
+const TO_CUT: Duration = Duration::from_millis(200);
 
-    fn begin() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_io().build()?;
-        let mut arriving = {
-            let _within = runtime.enter();
-            Arriving {
-                terminate: signal(SignalKind::terminate())?,
-                interrupt: signal(SignalKind::interrupt())?,
-            }
-        };
-        let (stop, stopped) = watch::channel(false);
-        thread::Builder::new().name("signals".into()).spawn(move || {
-            runtime.block_on(async {
-                arriving.next().await;
-                stop.send_replace(true);
-                let number = arriving.next().await;
-                exec::kill_all();
-                std::process::exit(128 + number);
-            })
-        })?;
-        Ok(Self { stopped })
-    }
+/// When the process ends after the second signal, whatever holds it up.
+const PATIENCE: Duration = Duration::from_secs(1);
 
-    /// Waits for the first signal.
-    pub(crate) async fn stop(mut self) {
+/// The first of SIGTERM and SIGINT.
+#[derive(Clone)]
+pub(crate) struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    pub(crate) async fn wait(mut self) {
         // The thread that sends it does not end before the process.
-        let _ = self.stopped.wait_for(|stopped| *stopped).await;
+        let _ = self.0.wait_for(|stopped| *stopped).await;
         stopping();
     }
+}
+
+/// The second one.
+struct End(watch::Receiver<Option<u8>>);
+
+impl End {
+    /// Its number.
+    async fn wait(mut self) -> u8 {
+        match self.0.wait_for(Option::is_some).await.ok().and_then(|number| *number) {
+            Some(number) => number,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// From now on SIGTERM and SIGINT do not end the process by themselves.
+///
+/// They are awaited on a thread of their own, which nothing else can hold up.
+fn signals() -> io::Result<(Stop, End)> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let mut arriving = {
+        let _within = runtime.enter();
+        Arriving { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? }
+    };
+    let (stop, stopped) = watch::channel(false);
+    let (end, ended) = watch::channel(None);
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            arriving.next().await;
+            stop.send_replace(true);
+            let number = arriving.next().await;
+            exec::kill_all();
+            end.send_replace(Some(number));
+            let _ = timeout(PATIENCE, arriving.next()).await;
+            std::process::exit(128 + i32::from(number));
+        })
+    })?;
+    Ok((Stop(stopped), End(ended)))
 }
 
 struct Arriving {
@@ -85,11 +129,13 @@ struct Arriving {
 }
 
 impl Arriving {
-    async fn next(&mut self) -> i32 {
-        tokio::select! {
-            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
-            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
-        }
+    /// The number of the next one.
+    async fn next(&mut self) -> u8 {
+        let kind = tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+        };
+        kind.as_raw_value() as u8
     }
 }
 

@@ -58,15 +58,34 @@ async fn observed(
     failed: &Failed,
     work: impl AsyncFnOnce(&mut Traffic) -> Result<(), Error>,
 ) {
-    let begun = Instant::now();
-    let mut traffic = Traffic::default();
-    if let Err(error) = work(&mut traffic).await {
+    let mut open = Open::new(id, events);
+    if let Err(error) = work(&mut open.traffic).await {
         let event = Event::Error { id: Some(id), error: &error };
         failed.note(&event);
         events.tell(&event);
     }
-    let Traffic { bytes_in, bytes_out, .. } = traffic;
-    events.tell(&Event::Closed { id, bytes_in, bytes_out, duration: begun.elapsed() });
+}
+
+/// A connection that goes on; tells its end, also where it is cut.
+pub(crate) struct Open<'a> {
+    events: &'a Events,
+    id: u64,
+    begun: Instant,
+    pub(crate) traffic: Traffic,
+}
+
+impl<'a> Open<'a> {
+    pub(crate) fn new(id: u64, events: &'a Events) -> Self {
+        Self { events, id, begun: Instant::now(), traffic: Traffic::default() }
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let Traffic { bytes_in, bytes_out, .. } = self.traffic;
+        let duration = self.begun.elapsed();
+        self.events.tell(&Event::Closed { id: self.id, bytes_in, bytes_out, duration });
+    }
 }
 
 async fn echo(mut connection: Connection, traffic: &mut Traffic) -> Result<(), Error> {

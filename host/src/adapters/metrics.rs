@@ -202,7 +202,7 @@ impl Recorder {
                 metrics::counter!(ERRORS, "service" => service, "kind" => error.kind().name()).increment(1);
             }
             Event::Stopped => {
-                // What was cut is told of no more.
+                // A handler may have been cut without a word.
                 let cut = std::mem::take(&mut *relayed());
                 self.0.closed_all(cut);
             }

@@ -30,7 +30,7 @@ pub enum Event<'a> {
         /// The other side.
         connected: &'a Connection,
     },
-    /// A relayed connection ended, or came to nothing: told by [`Forward`](crate::forward::Forward) and
+    /// A relayed connection ended, was cut, or came to nothing: told by [`Forward`](crate::forward::Forward) and
     /// [`Relay`](crate::forward::Relay), which know when that is, and not where a handler of the program's own has it.
     Closed {
         /// Its number.
