@@ -23,7 +23,7 @@ pub(super) struct Set {
     group: ServiceGroup,
     running: Vec<Running>,
     /// Services that are no longer of the set, and drain.
-    leaving: JoinSet<Result<(), Error>>,
+    leaving: JoinSet<(Events, Result<(), Error>)>,
     told: Told,
     workers: usize,
 }
@@ -97,8 +97,12 @@ impl Set {
         loop {
             tokio::select! {
                 ended = &mut ended => return ended,
-                // What became of those was told when they left.
-                Some(_) = self.leaving.join_next() => {}
+                Some(Ok((events, left))) = self.leaving.join_next() => {
+                    // It is over with that, unless all are stopped meanwhile.
+                    if let Err(error) = left {
+                        events.error(&error);
+                    }
+                }
             }
         }
     }
@@ -107,7 +111,7 @@ impl Set {
     pub(super) async fn stop(&mut self) -> Result<(), Error> {
         let mut stopped = Service::stop(&self.group).await;
         while let Some(left) = self.leaving.join_next().await {
-            stopped = stopped.and(left.unwrap_or(Ok(())));
+            stopped = stopped.and(left.map_or(Ok(()), |(_, left)| left));
         }
         stopped
     }
@@ -174,13 +178,7 @@ impl Set {
         let name = one.written.name.as_ref().clone();
         let events = one.events.clone();
         let group = self.group.clone();
-        self.leaving.spawn(async move {
-            let left = group.remove(&name).await.map(drop);
-            if let Err(error) = &left {
-                events.error(error);
-            }
-            left
-        });
+        self.leaving.spawn(async move { (events, group.remove(&name).await.map(drop)) });
         one.until_closed().await;
     }
 
