@@ -57,10 +57,14 @@ impl Folder {
 struct Running(Service);
 
 impl Running {
+    fn any_event(&self) -> Value {
+        serde_json::from_str(&self.0.stdout_line()).expect("JSON")
+    }
+
     /// The next event of that name.
     fn event(&self, name: &str) -> Value {
         loop {
-            let event: Value = serde_json::from_str(&self.0.stdout_line()).expect("JSON");
+            let event = self.any_event();
             if event["event"] == name {
                 return event;
             }
@@ -164,6 +168,49 @@ fn a_connection_that_is_kept_up_is_closed_when_it_is_stopped() {
         assert_eq!(running.0.wait(), Some(0), "{work}");
         assert_eq!(stream.read(&mut [0]).expect("the end"), 0);
     }
+}
+
+#[test]
+fn a_service_that_keeps_a_connection_up_tells_its_end() {
+    for work in ["echo = true", "exec = [\"cat\"]", "forward = \"unix:@/echo\""] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("a port").port();
+        let folder = Folder::new(&format!(
+            "{ECHO}[[service]]\nname = \"uplink\"\nconnect = \"tcp:127.0.0.1:{port}\"\n{work}\n"
+        ));
+        let mut running = folder.run();
+        let (mut stream, _) = listener.accept().expect("it connects");
+        stream.write_all(b"x").expect("it reads");
+        stream.read_exact(&mut [0]).expect("it answers");
+        running.0.signal(Signal::TERM);
+        running.event("draining");
+        let mut told = Vec::new();
+        while told.len() < 2 {
+            let event = running.any_event();
+            if event["service"] == "uplink" && event["event"] != "draining" {
+                told.push(event);
+            }
+        }
+        assert_eq!((&told[0]["event"], &told[0]["id"]), (&json!("closed"), &json!(1)), "{told:?}");
+        assert_eq!((&told[0]["bytes_in"], &told[0]["bytes_out"]), (&json!(1), &json!(1)), "{told:?}");
+        assert_eq!(told[1], json!({ "event": "stopped", "service": "uplink" }));
+        assert_eq!(running.0.wait(), Some(0), "{work}");
+    }
+}
+
+#[test]
+fn a_service_that_has_no_connection_to_keep_up_tells_its_end() {
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("a port").port();
+    let folder = Folder::new(&format!(
+        "[[service]]\nname = \"uplink\"\nconnect = \"tcp:127.0.0.1:{port}\"\necho = true\n"
+    ));
+    let mut running = folder.run();
+    running.event("error");
+    running.0.signal(Signal::TERM);
+    for name in ["draining", "stopped"] {
+        assert_eq!(running.any_event(), json!({ "event": name, "service": "uplink" }));
+    }
+    assert_eq!(running.0.wait(), Some(0));
 }
 
 #[test]

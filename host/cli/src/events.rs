@@ -158,6 +158,8 @@ impl Events {
                 "failures": failures,
                 "retry_in_seconds": delay.as_secs_f64(),
             })),
+            ClientState::Closing => self.tell(&Event::Draining),
+            ClientState::Stopped => self.tell(&Event::Stopped),
             // The library tells the log itself.
             _ => {}
         }

@@ -19,6 +19,7 @@ use crate::output::harmless;
 use crate::service::{self, Stop, serve};
 
 mod file;
+mod kept_up;
 mod made;
 mod set;
 

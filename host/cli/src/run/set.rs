@@ -1,19 +1,17 @@
 //! The services that run, and how they come to be others.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use endpoints::forward::Relay;
 use endpoints::serve::{Event, WhenFull};
-use endpoints::service::{
-    Backoff, ClientService, ClientState, Order, ServerService, ServerState, Service, ServiceGroup,
-};
+use endpoints::service::{ClientService, ClientState, ServerService, ServerState, Service, ServiceGroup};
 use endpoints::{Error, ErrorKind};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::file::{self, Full};
+use super::kept_up::kept_up;
 use super::made::{From, Made, To, value};
 use crate::events::{Events, Numbers};
 use crate::standard::Failed;
@@ -59,9 +57,9 @@ enum Kind {
 }
 
 /// What is done with the next connection.
-type Current = Arc<RwLock<Arc<Work>>>;
+pub(super) type Current = Arc<RwLock<Arc<Work>>>;
 
-fn now(current: &Current) -> Arc<Work> {
+pub(super) fn now(current: &Current) -> Arc<Work> {
     Arc::clone(&current.read().unwrap_or_else(PoisonError::into_inner))
 }
 
@@ -359,62 +357,4 @@ fn limited(mut service: ServerService, written: &file::Service) -> ServerService
         service = service.drain_timeout(limit.0);
     }
     service
-}
-
-fn kept_up(
-    clients: Vec<endpoints::ClientEndpoint>,
-    written: &file::Service,
-    work: &Current,
-    events: &Events,
-) -> ClientService {
-    let mut clients = clients.into_iter();
-    let first = clients.next().expect("a file with at least one was read");
-    let mut builder = ClientService::builder(first).named(written.name.as_ref());
-    for client in clients {
-        builder = builder.or(client);
-    }
-    if let Some(file::Order::Random) = value(written.order.as_ref()) {
-        builder = builder.order(Order::Random);
-    }
-    if let Some(retry) = value(written.retry.as_ref()) {
-        builder = builder.retry_policy(backoff(&retry));
-    }
-    if let Some(time) = value(written.reset_after.as_ref()) {
-        builder = builder.reset_after(time.0);
-    }
-    if let Some(limit) = value(written.connect_timeout.as_ref()) {
-        builder = builder.connect_timeout(limit.0.0);
-    }
-    let attempt = Arc::new(AtomicU64::new(0));
-    let (told, noted) = (events.clone(), Arc::clone(&attempt));
-    let observe = move |state: &ClientState| {
-        if let ClientState::Preparing { attempt, .. } = state {
-            noted.store(*attempt, Ordering::Relaxed);
-        }
-        told.client(state);
-    };
-    let (current, events) = (Arc::clone(work), events.clone());
-    builder.on_state(observe).handle(move |connection, _stopping| {
-        // The attempt that led to the connection is its number.
-        let (work, events, id) = (now(&current), events.clone(), attempt.load(Ordering::Relaxed));
-        async move { work.serve_established(id, connection, &events).await }
-    })
-}
-
-fn backoff(retry: &file::Retry) -> Backoff {
-    let mut backoff = Backoff::new();
-    if let Some(delay) = retry.initial_delay {
-        backoff = backoff.initial_delay(delay.0);
-    }
-    if let Some(delay) = retry.max_delay {
-        backoff = backoff.max_delay(delay.0);
-    }
-    if let Some(most) = retry.jitter {
-        backoff = backoff.jitter(most.0);
-    }
-    match retry.factor {
-        // It was read as one.
-        Some(factor) => backoff.factor(factor.0).unwrap_or(backoff),
-        None => backoff,
-    }
 }
