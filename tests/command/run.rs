@@ -171,6 +171,30 @@ fn a_connection_that_is_kept_up_is_closed_when_it_is_stopped() {
 }
 
 #[test]
+fn a_connection_whose_program_has_ended_is_made_anew_though_its_peer_does_not_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("a port").port();
+    let folder = Folder::new(&format!(
+        "[[service]]
+name = \"uplink\"
+connect = \"tcp:127.0.0.1:{port}\"
+exec = [\"head\", \"-c\", \"300000\", \"/dev/zero\"]
+retry = {{ initial-delay = 0.01, jitter = 0 }}
+"
+    ));
+    let running = folder.run();
+    let (mut first, _) = listener.accept().expect("it connects");
+    // It reads late, and goes on to send.
+    std::thread::sleep(Duration::from_secs(1));
+    first.write_all(b"still here").expect("it reads");
+    assert_eq!(read_all(&first).len(), 300_000);
+    let begun = std::time::Instant::now();
+    let _second = listener.accept().expect("it connects");
+    assert!(begun.elapsed() < Duration::from_secs(8), "after {:?}", begun.elapsed());
+    assert_eq!(running.event("closed")["bytes_out"], 300_000);
+}
+
+#[test]
 fn a_service_that_keeps_a_connection_up_tells_its_end() {
     for work in ["echo = true", "exec = [\"cat\"]", "forward = \"unix:@/echo\""] {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

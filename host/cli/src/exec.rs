@@ -13,15 +13,19 @@ use std::time::Duration;
 use endpoints::forward::{Traffic, relay};
 use endpoints::{Connection, Error, ErrorKind};
 use rustix::process::{Pid, Signal};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::events::peer_and_local;
 
-/// How long a connection whose command is gone may go on. What the peer sends meanwhile is read and thrown away: closing
-/// with something unread would reset the connection, and what the peer has not read yet would be lost.
-const LINGER: Duration = Duration::from_secs(30);
+/// How long an accepted connection whose command is gone may go on. What the peer sends meanwhile is read and thrown away:
+/// closing with something unread would reset the connection, and what the peer has not read yet would be lost.
+pub(crate) const LINGER: Duration = Duration::from_secs(30);
+
+/// The same for one that is kept up, from when all was sent: the peer may wait for the next connection before it closes this one.
+pub(crate) const SHORT_LINGER: Duration = Duration::from_secs(3);
 
 /// What a service manager tells the process that it starts: it is not meant for that one's children, which would take its sockets
 /// or speak in its name.
@@ -45,11 +49,13 @@ fn kill_group(leader: i32) {
     }
 }
 
-/// Runs a command with its standard input and output joined to a connection; ends with the command. The command is killed,
-/// and what it has started with it, when the connection breaks and when this is dropped.
+/// Runs a command with its standard input and output joined to a connection; ends with the command, and when the peer ends
+/// too or has had so long. The command is killed, and what it has started with it, when the connection breaks and when this
+/// is dropped.
 pub(crate) async fn exec(
     command: &[OsString],
     mut connection: Connection,
+    linger: Duration,
     traffic: &mut Traffic,
 ) -> Result<(), Error> {
     let Some((program, arguments)) = command.split_first() else {
@@ -80,15 +86,18 @@ pub(crate) async fn exec(
         Pipes { input: child.stdin.take(), output: child.stdout.take(), ended: Arc::clone(&ended) };
     let gone = async {
         ended.notified().await;
-        let status = child.wait().await;
-        tokio::time::sleep(LINGER).await;
-        status
+        let _ = child.wait().await;
     };
     let joined = tokio::select! {
-        joined = relay(&mut connection, &mut pipes, None, traffic) => joined,
-        _ = gone => Ok(()),
+        joined = relay(&mut connection, &mut pipes, None, traffic) => Some(joined),
+        () = gone => None,
     };
     drop(pipes);
+    let joined = match joined {
+        Some(joined) => joined,
+        // All of its output is written; a peer that reads nothing has as long as any.
+        None => timeout(LINGER, end(&mut connection, linger, traffic)).await.unwrap_or(Ok(())),
+    };
     drop(connection);
     // Not that a peer reads no more: it need not read all that comes, and the command may have something to finish.
     let broke = joined.err().filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
@@ -102,6 +111,25 @@ pub(crate) async fn exec(
         return Err(Error::new(ErrorKind::Other, format!("{}: {status}", program.to_string_lossy())));
     }
     Ok(())
+}
+
+/// Ends the sending direction, and throws away what still comes, for so long at most.
+async fn end(connection: &mut Connection, linger: Duration, traffic: &mut Traffic) -> io::Result<()> {
+    match connection.shutdown().await {
+        // It is gone already, which is an end too.
+        Err(error) if error.kind() != io::ErrorKind::NotConnected => return Err(error),
+        _ => {}
+    }
+    let rest = async {
+        let mut buf = vec![0; 16 * 1024];
+        loop {
+            match connection.read(&mut buf).await? {
+                0 => return Ok(()),
+                count => traffic.bytes_in += count as u64,
+            }
+        }
+    };
+    timeout(linger, rest).await.unwrap_or(Ok(()))
 }
 
 /// A command in a process group of its own, which is killed when this is dropped.

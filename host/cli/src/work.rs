@@ -1,7 +1,7 @@
 //! What is done with each connection of a service.
 
 use std::ffi::OsString;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use endpoints::forward::{Relay, Traffic};
 use endpoints::serve::Event;
@@ -9,7 +9,7 @@ use endpoints::{Connection, Error, ErrorKind, Incoming};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::events::Events;
-use crate::exec::exec;
+use crate::exec::{LINGER, SHORT_LINGER, exec};
 use crate::standard::Failed;
 
 /// What is done with each connection.
@@ -28,7 +28,10 @@ impl Work {
         match self {
             Self::Relay(relay) => relay.serve(id, incoming).await,
             work => {
-                observed(id, events, failed, async |traffic| work.done(incoming.await?, traffic).await).await;
+                observed(id, events, failed, async |traffic| {
+                    work.done(incoming.await?, LINGER, traffic).await
+                })
+                .await;
             }
         }
     }
@@ -38,15 +41,23 @@ impl Work {
             Self::Relay(relay) => relay.serve_established(id, connection).await,
             work => {
                 let failed = Failed::default();
-                observed(id, events, &failed, async |traffic| work.done(connection, traffic).await).await;
+                observed(id, events, &failed, async |traffic| {
+                    work.done(connection, SHORT_LINGER, traffic).await
+                })
+                .await;
             }
         }
     }
 
-    async fn done(&self, connection: Connection, traffic: &mut Traffic) -> Result<(), Error> {
+    async fn done(
+        &self,
+        connection: Connection,
+        linger: Duration,
+        traffic: &mut Traffic,
+    ) -> Result<(), Error> {
         match self {
             Self::Echo => echo(connection, traffic).await,
-            Self::Exec(command) => exec(command, connection, traffic).await,
+            Self::Exec(command) => exec(command, connection, linger, traffic).await,
             Self::Relay(_) => Ok(()),
         }
     }
