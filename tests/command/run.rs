@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{LIMIT, Service, built, endpoints, read_all, run, wait};
+use crate::harness::{LIMIT, Service, built, endpoints, read_all, run, run_with, wait};
 
 mod reload;
 
@@ -267,6 +267,17 @@ retry = {{ initial-delay = 0.01, max-delay = 0.01, jitter = 0 }}\n"
     });
     assert!(numbers[0].as_u64() > Some(1) && numbers.iter().all(|one| *one == numbers[0]), "{numbers:?}");
     running.0.stop();
+}
+
+#[test]
+fn one_connection_on_standard_streams_that_fails_is_told_by_the_status() {
+    for (work, status) in
+        [("exec = [\"false\"]", 1), ("forward = \"tcp:127.0.0.1:1\"", 1), ("exec = [\"true\"]", 0)]
+    {
+        let folder = Folder::new(&format!("[[service]]\nname = \"one\"\nlisten = \"stdio:\"\n{work}\n"));
+        let ran = run_with(["run", folder.file().to_str().expect("UTF-8")], b"x");
+        assert_eq!(ran.status, Some(status), "{work}: {ran:?}");
+    }
 }
 
 #[test]

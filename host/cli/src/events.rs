@@ -4,7 +4,7 @@ use std::io::{self, Write, stderr, stdout};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use endpoints::serve::Event;
 use endpoints::service::ClientState;
@@ -22,6 +22,8 @@ pub(crate) struct Events {
     to: To,
     service: Option<Arc<str>>,
     numbers: Numbers,
+    /// Whether a connection has failed.
+    failed: Arc<AtomicBool>,
 }
 
 /// The numbers of a service's connections. They go on where another service of that name takes its place, so that no two
@@ -60,7 +62,7 @@ enum To {
 impl Events {
     pub(crate) fn new(context: &Context, output_is_taken: bool) -> Result<Self, Failure> {
         if !context.json() {
-            return Ok(Self { to: To::Log, service: None, numbers: Numbers::default() });
+            return Ok(Self::all(To::Log));
         }
         let failed = |error: io::Error| Failure::system("cannot write events", &error);
         // Of its own, since who writes elsewhere to the same must not wait for a lock that is held while nobody reads.
@@ -71,12 +73,16 @@ impl Events {
             let output = stdout().as_fd().try_clone_to_owned().map_err(failed)?;
             To::Output(Queue::new(output).map_err(failed)?)
         };
-        Ok(Self { to, service: None, numbers: Numbers::default() })
+        Ok(Self::all(to))
+    }
+
+    fn all(to: To) -> Self {
+        Self { to, service: None, numbers: Numbers::default(), failed: Arc::default() }
     }
 
     /// The same for one of several services.
     pub(crate) fn of(&self, service: &str, numbers: Numbers) -> Self {
-        Self { to: self.to.clone(), service: Some(service.into()), numbers }
+        Self { service: Some(service.into()), numbers, ..Self::all(self.to.clone()) }
     }
 
     /// Says by which descriptions, or on which addresses, `listener` is reached.
@@ -109,11 +115,19 @@ impl Events {
     }
 
     pub(crate) fn tell(&self, event: &Event<'_>) {
+        if matches!(event, Event::Error { id: Some(_), .. }) {
+            self.failed.store(true, Ordering::Relaxed);
+        }
         if matches!(self.to, To::Log) {
             log(event, self.service.as_deref(), &self.numbers);
         } else if let Some(event) = as_json(event, &self.numbers) {
             self.write(&event);
         }
+    }
+
+    /// Whether it was told that a connection failed: of interest where there is one alone.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Says that something failed which is about no connection.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use endpoints::forward::Forward;
-use endpoints::serve::{Event, Serve, WhenFull};
+use endpoints::serve::{Serve, WhenFull};
 use endpoints::{ClientEndpoint, Listener, ServerEndpoint};
 
 use crate::context::Context;
@@ -18,7 +18,7 @@ use crate::failure::Outcome;
 use crate::options::{Limits, duration, some_time};
 use crate::progress;
 use crate::service::{self, Stop, serve};
-use crate::standard::{Failed, are_standard_streams};
+use crate::standard::are_standard_streams;
 use crate::statistics::{self, Statistics};
 
 #[derive(Debug, Args)]
@@ -107,13 +107,7 @@ async fn relay(
     service::ready();
     let stats = stats.map(|listener| tokio::spawn(serve_statistics(listener, Arc::clone(&statistics))));
     let progress = options.progress.then(|| tokio::spawn(progress::show(Arc::clone(&statistics))));
-    let failed = Arc::new(Failed::default());
-    let (noted, told) = (Arc::clone(&failed), events.clone());
-    let observe = move |event: &Event<'_>| {
-        noted.note(event);
-        told.tell(event);
-    };
-    let mut forward = set_up(listener, client, options, workers, &statistics, observe);
+    let mut forward = set_up(listener, client, options, workers, &statistics, events.clone());
     if stats.is_some() || progress.is_some() {
         forward = forward.meter(Arc::clone(&statistics.meter));
     }
@@ -123,7 +117,7 @@ async fn relay(
         // Until it has let go of its listener.
         let _ = task.await;
     }
-    service::ended(served, &failed)
+    service::ended(served, events)
 }
 
 fn set_up(
@@ -132,7 +126,7 @@ fn set_up(
     options: &Options,
     workers: usize,
     statistics: &Arc<Statistics>,
-    observe: impl Fn(&Event<'_>) + Send + Sync + 'static,
+    events: Events,
 ) -> Forward {
     let counted = Arc::clone(statistics);
     let mut forward = Forward::new(listener, client)
@@ -141,7 +135,7 @@ fn set_up(
         .handshake_timeout(options.limits.handshake_timeout)
         .on_event(move |event| {
             counted.count(event);
-            observe(event);
+            events.tell(event);
         });
     if let Some(most) = options.max_connections {
         let when_full = match options.when_full {

@@ -17,7 +17,7 @@ use crate::events::Events;
 use crate::failure::{Failure, Outcome};
 use crate::options::{Limits, duration};
 use crate::service::{self, Stop, serve};
-use crate::standard::{Failed, are_standard_streams, refuse_standard_streams};
+use crate::standard::{are_standard_streams, refuse_standard_streams};
 use crate::work::{Open, Work};
 
 #[derive(Debug, Args)]
@@ -64,7 +64,6 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
         events.listening(&listener);
         service::ready();
         let observer = events.clone();
-        let failed = Arc::new(Failed::default());
         let mut serve = Serve::new(listener)
             .drain_timeout(options.drain_timeout)
             .handshake_timeout(options.limits.handshake_timeout)
@@ -75,15 +74,15 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
         if let Some(most) = options.limits.max_handshakes {
             serve = serve.max_handshakes(most as usize);
         }
-        let work = Arc::new((work, events.clone(), Arc::clone(&failed)));
+        let work = Arc::new((work, events.clone()));
         let handle = move |id, incoming| {
             let shared = Arc::clone(&work);
             async move {
-                let (work, events, failed) = &*shared;
-                work.serve(id, incoming, events, failed).await;
+                let (work, events) = &*shared;
+                work.serve(id, incoming, events).await;
             }
         };
-        service::ended(serve.run(handle, stop).await, &failed)
+        service::ended(serve.run(handle, stop).await, &events)
     })
 }
 

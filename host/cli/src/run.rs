@@ -104,9 +104,10 @@ impl Running {
                 },
             }
         };
+        let failed = set.has_failed();
         let stopped = set.stop().await;
         ended.and(stopped)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(ExitCode::from(u8::from(failed)))
     }
 
     /// Reads the file anew. Where it is wrong, nothing changes.

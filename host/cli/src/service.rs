@@ -19,7 +19,6 @@ use tokio::time::timeout;
 use crate::events::Events;
 use crate::exec;
 use crate::failure::{Failure, Outcome};
-use crate::standard::Failed;
 
 /// A runtime with so many threads.
 pub(crate) fn runtime(workers: usize) -> Result<Runtime, Failure> {
@@ -190,10 +189,10 @@ pub(crate) fn raise_descriptor_limit() {
 }
 
 /// The exit status of a service. Where the listener's connections came to an end, that one failed counts too.
-pub(crate) fn ended(served: Served, failed: &Failed) -> Outcome {
+pub(crate) fn ended(served: Served, events: &Events) -> Outcome {
     match served.error {
         Some(error) => Err(error.into()),
-        None if served.exhausted && failed.get() => Ok(1.into()),
+        None if served.exhausted && events.has_failed() => Ok(1.into()),
         None if served.cut > 0 => Ok(1.into()),
         None => Ok(0.into()),
     }

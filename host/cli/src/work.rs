@@ -10,7 +10,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::events::Events;
 use crate::exec::{LINGER, SHORT_LINGER, exec};
-use crate::standard::Failed;
 
 /// What is done with each connection.
 pub(crate) enum Work {
@@ -24,14 +23,11 @@ pub(crate) enum Work {
 
 impl Work {
     /// Does the handshake first.
-    pub(crate) async fn serve(&self, id: u64, incoming: Incoming, events: &Events, failed: &Failed) {
+    pub(crate) async fn serve(&self, id: u64, incoming: Incoming, events: &Events) {
         match self {
             Self::Relay(relay) => relay.serve(id, incoming).await,
             work => {
-                observed(id, events, failed, async |traffic| {
-                    work.done(incoming.await?, LINGER, traffic).await
-                })
-                .await;
+                observed(id, events, async |traffic| work.done(incoming.await?, LINGER, traffic).await).await;
             }
         }
     }
@@ -40,11 +36,8 @@ impl Work {
         match self {
             Self::Relay(relay) => relay.serve_established(id, connection).await,
             work => {
-                let failed = Failed::default();
-                observed(id, events, &failed, async |traffic| {
-                    work.done(connection, SHORT_LINGER, traffic).await
-                })
-                .await;
+                observed(id, events, async |traffic| work.done(connection, SHORT_LINGER, traffic).await)
+                    .await;
             }
         }
     }
@@ -63,17 +56,10 @@ impl Work {
     }
 }
 
-async fn observed(
-    id: u64,
-    events: &Events,
-    failed: &Failed,
-    work: impl AsyncFnOnce(&mut Traffic) -> Result<(), Error>,
-) {
+async fn observed(id: u64, events: &Events, work: impl AsyncFnOnce(&mut Traffic) -> Result<(), Error>) {
     let mut open = Open::new(id, events);
     if let Err(error) = work(&mut open.traffic).await {
-        let event = Event::Error { id: Some(id), error: &error };
-        failed.note(&event);
-        events.tell(&event);
+        events.tell(&Event::Error { id: Some(id), error: &error });
     }
 }
 

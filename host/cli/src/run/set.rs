@@ -14,7 +14,6 @@ use super::file::{self, Full};
 use super::kept_up::kept_up;
 use super::made::{From, Made, To, value};
 use crate::events::{Events, Numbers};
-use crate::standard::Failed;
 use crate::work::Work;
 
 pub(super) struct Set {
@@ -103,6 +102,11 @@ impl Set {
                 }
             }
         }
+    }
+
+    /// Whether a service that had no more connections to give had one that failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.running.iter().any(Running::has_failed)
     }
 
     /// Stops all, and waits for those that left before too.
@@ -245,7 +249,7 @@ impl Running {
                 let (current, told) = (Arc::clone(&work), events.clone());
                 let handle = move |id, incoming| {
                     let (work, events) = (now(&current), told.clone());
-                    async move { work.serve(id, incoming, &events, &Failed::default()).await }
+                    async move { work.serve(id, incoming, &events).await }
                 };
                 let service = ServerService::with_incoming(server, handle).acceptors(workers);
                 let service = service.on_event(move |event| {
@@ -289,6 +293,14 @@ impl Running {
         }
         self.written = made.written;
         self
+    }
+
+    fn has_failed(&self) -> bool {
+        let has_finished = match &self.kind {
+            Kind::Server(server) => *server.state().borrow() == ServerState::Finished,
+            Kind::Client(_) => false,
+        };
+        has_finished && self.events.has_failed()
     }
 
     fn say_listening(&self) {
