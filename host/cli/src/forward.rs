@@ -17,7 +17,7 @@ use crate::events::Events;
 use crate::failure::Outcome;
 use crate::options::{Limits, duration, some_time};
 use crate::progress;
-use crate::service::{self, Stop, serve};
+use crate::service::{self, Stop, runtime, serve};
 use crate::standard::are_standard_streams;
 use crate::statistics::{self, Statistics};
 
@@ -75,7 +75,7 @@ pub(crate) fn run(context: &Context, mut options: Options) -> Outcome {
         .workers
         .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     let relay = |stop| relay(&server, client, stats.as_ref(), &options, workers, &events, stop);
-    serve(workers, &events, relay)
+    serve(runtime(workers)?, &events, relay)
 }
 
 async fn relay(

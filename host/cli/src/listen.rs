@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::events::Events;
 use crate::failure::{Failure, Outcome};
 use crate::options::{Limits, duration};
-use crate::service::{self, Stop, serve};
+use crate::service::{self, Stop, runtime, serve};
 use crate::standard::{are_standard_streams, refuse_standard_streams};
 use crate::work::{Open, Work};
 
@@ -49,7 +49,7 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
             let events = Events::new(context, true)?;
             let Limits { handshake_timeout, .. } = options.limits;
             let one = |stop| one(&server, &events, stop, handshake_timeout, options.drain_timeout);
-            return serve(1, &events, one);
+            return serve(runtime(1)?, &events, one);
         }
     };
     if matches!(work, Work::Echo) {
@@ -57,7 +57,7 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
     }
     let events = Events::new(context, are_standard_streams(&server.explain()))?;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    serve(workers, &events, async |stop| {
+    serve(runtime(workers)?, &events, async |stop| {
         let mut stop = pin!(stop.wait());
         let listening = service::unless_stopped(server.listen(), stop.as_mut(), &events).await?;
         let Some(listener) = listening else { return Ok(ExitCode::SUCCESS) };

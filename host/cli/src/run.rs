@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use endpoints::{Error, ErrorKind, Registry};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::context::Context;
@@ -39,21 +39,25 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(context: &Context, options: Options) -> Outcome {
-    let registry = context.registry()?;
-    let made = made::read(&options.file, &registry)?;
     if options.check {
+        let made = made::read(&options.file, &context.registry()?)?;
         return say_checked(context, &options, &made);
     }
+    let workers = options
+        .workers
+        .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    let runtime = service::runtime(workers)?;
+    // Before all that takes time: whoever has written the file need not know whether it has been read yet.
+    let hangups = service::hangups(&runtime)?;
+    let registry = context.registry()?;
+    let made = made::read(&options.file, &registry)?;
     let uses_standard_streams = made.iter().any(Made::uses_standard_streams);
     let events = Events::new(context, uses_standard_streams)?;
     if !made.iter().any(Made::runs_programs) {
         service::raise_descriptor_limit();
     }
-    let workers = options
-        .workers
-        .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     let running = Running { options, registry, events: events.clone(), uses_standard_streams, workers };
-    serve(workers, &events, |stop| running.run(made, stop))
+    serve(runtime, &events, |stop| running.run(made, stop, hangups))
 }
 
 fn say_checked(context: &Context, options: &Options, made: &[Made]) -> Outcome {
@@ -77,10 +81,8 @@ struct Running {
 }
 
 impl Running {
-    async fn run(self, made: Vec<Made>, stop: Stop) -> Outcome {
+    async fn run(self, made: Vec<Made>, stop: Stop, mut hangups: Signal) -> Outcome {
         let mut stop = pin!(stop.wait());
-        let failed = |error: std::io::Error| Failure::system("cannot wait for signals", &error);
-        let mut hangups = signal(SignalKind::hangup()).map_err(failed)?;
         let mut set = Set::new(made, &self.events, self.workers);
         let Some(()) = service::unless_stopped(set.start(), stop.as_mut(), &self.events).await? else {
             // What had been started is stopped.

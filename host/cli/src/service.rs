@@ -39,12 +39,11 @@ pub(crate) fn block_on(workers: usize, events: &Events, future: impl Future<Outp
 }
 
 /// The same with what serves until SIGTERM or SIGINT stops it; a second one ends it at once.
-pub(crate) fn serve<F>(workers: usize, events: &Events, serving: impl FnOnce(Stop) -> F) -> Outcome
+pub(crate) fn serve<F>(runtime: Runtime, events: &Events, serving: impl FnOnce(Stop) -> F) -> Outcome
 where
     F: Future<Output = Outcome>,
 {
-    let (stop, end) = signals().map_err(|error| Failure::system("cannot wait for signals", &error))?;
-    let runtime = runtime(workers)?;
+    let (stop, end) = signals().map_err(no_signals)?;
     let ended = runtime.block_on(async {
         tokio::select! {
             outcome = serving(stop) => Ok(outcome),
@@ -95,6 +94,16 @@ impl End {
             None => std::future::pending().await,
         }
     }
+}
+
+/// From now on SIGHUP does not end the process: it is heard here, as soon as that is awaited.
+pub(crate) fn hangups(runtime: &Runtime) -> Result<Signal, Failure> {
+    let _within = runtime.enter();
+    signal(SignalKind::hangup()).map_err(no_signals)
+}
+
+fn no_signals(error: io::Error) -> Failure {
+    Failure::system("cannot wait for signals", &error)
 }
 
 /// From now on SIGTERM and SIGINT do not end the process by themselves.

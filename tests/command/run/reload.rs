@@ -11,7 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::{ECHO, Folder, Running};
-use crate::harness::{Service, built, endpoints, read_all};
+use crate::harness::{LIMIT, Service, built, endpoints, read_all};
 
 #[test]
 fn only_what_changed_is_changed() {
@@ -269,6 +269,57 @@ fn a_signal_while_the_file_is_read_anew_ends_it() {
     assert_eq!(folder.ask("echo", "still"), "still");
     running.0.signal(Signal::TERM);
     assert_eq!(running.0.wait(), Some(0));
+}
+
+#[test]
+fn a_signal_to_reload_before_it_has_begun_is_heard_when_it_has() {
+    let folder = Folder::new("");
+    let pipe = |text: &str| {
+        let mut pipe = fs::File::options().write(true).open(folder.file()).expect("it is read");
+        pipe.write_all(text.as_bytes()).expect("it is read");
+        pipe
+    };
+    fs::remove_file(folder.file()).expect("it is there");
+    let made = std::process::Command::new("mkfifo").arg(folder.file()).status().expect("mkfifo");
+    assert!(made.success());
+    let running = folder.run();
+    // It has opened it once this is open.
+    let text = ECHO.replace('@', folder.path());
+    let writing = pipe(&text);
+    for _ in 0..50 {
+        running.0.signal(Signal::HUP);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(writing);
+    running.event("listening");
+    drop(pipe(&format!("{text}max-connections = 5\n")));
+    assert_eq!(running.event("reloaded")["restarted"], json!(["echo"]));
+    running.0.stop();
+}
+
+#[test]
+fn a_signal_to_reload_ends_it_at_no_time_of_its_start() {
+    let folder = Folder::new(ECHO);
+    for _ in 0..10 {
+        let running = folder.run();
+        // Before the process is the command's own it can hear nothing: the bit of the signal tells.
+        let status = format!("/proc/{}/status", running.0.child.id());
+        let hears = || {
+            let status = fs::read_to_string(&status).expect("it is there");
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("the signals");
+            u64::from_str_radix(caught.trim(), 16).expect("a set") & 1 != 0
+        };
+        let begun = std::time::Instant::now();
+        while !hears() {
+            assert!(begun.elapsed() < LIMIT, "it never hears the signal");
+        }
+        for _ in 0..100 {
+            running.0.signal(Signal::HUP);
+        }
+        running.event("listening");
+        assert_eq!(running.event("reloaded"), json!({ "event": "reloaded" }));
+        running.0.stop();
+    }
 }
 
 #[test]
