@@ -382,6 +382,55 @@ fn systemd_is_told() {
 }
 
 #[test]
+fn a_reload_that_is_refused_is_told_in_the_log_and_to_systemd() {
+    let folder = Folder::new(ECHO);
+    let path = folder.0.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(LIMIT)).expect("a limit");
+    let mut command = endpoints(["run", folder.file().to_str().expect("UTF-8")]);
+    command.env("NOTIFY_SOCKET", &path);
+    let service = Service::spawned(command.spawn().expect("it starts"));
+    let told = || {
+        let mut buf = [0; 1000];
+        let count = socket.recv(&mut buf).expect("a message");
+        String::from_utf8_lossy(&buf[..count]).trim().to_owned()
+    };
+    assert_eq!(told(), "READY=1");
+    folder.write("[[service]]\nname = \"a\"\nlisten = \"tcp:80:bakclog=5\"\necho = true\n");
+    let checked = run(["run", "--check", folder.file().to_str().expect("UTF-8")]).stderr;
+    let expected = checked.strip_prefix("error: ").expect("an error").trim_end();
+    assert!(expected.contains("\n         ^^^^^^^\n"), "{expected}");
+    service.signal(Signal::HUP);
+    assert!(told().starts_with("RELOADING=1\n"));
+    let refused = told();
+    let (status, ready) = refused.split_once('\n').expect("two lines");
+    let reason = status.strip_prefix("STATUS=the reload was refused: ").expect(status);
+    let first = expected.lines().next().expect("a line");
+    assert!(
+        reason == first || reason.strip_suffix('…').is_some_and(|cut| first.starts_with(cut)),
+        "{status}"
+    );
+    assert!(status.chars().count() <= "STATUS=".len() + 200, "{status}");
+    assert_eq!(ready, "READY=1");
+    assert!(service.stderr_line().starts_with("echo: listening on "));
+    let line = service.stderr_line();
+    let mut logged = line.split_once("nothing is changed: ").expect("it is said").1.to_owned();
+    for _ in expected.lines().skip(1) {
+        logged += &format!("\n{}", service.stderr_line());
+    }
+    // The log's fields follow.
+    assert!(logged.starts_with(expected), "{logged}");
+    folder.write(ECHO);
+    service.signal(Signal::HUP);
+    assert!(told().starts_with("RELOADING=1\n"));
+    assert_eq!(told(), "STATUS=reloaded\nREADY=1", "the refusal is past");
+    service.signal(Signal::HUP);
+    assert!(told().starts_with("RELOADING=1\n"));
+    assert_eq!(told(), "READY=1");
+    service.stop();
+}
+
+#[test]
 fn the_watchdog_is_served() {
     let folder = Folder::new(ECHO);
     let path = folder.0.path().join("notify");

@@ -12,7 +12,7 @@ use endpoints::{Address, ConnectionInfo, Description, Error, Listener};
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::output::{address_bytes, bytes_json, error_json, harmless};
 use crate::queue::Queue;
 
@@ -133,6 +133,18 @@ impl Events {
     /// Says that something failed which is about no connection.
     pub(crate) fn error(&self, error: &Error) {
         self.tell(&Event::Error { id: None, error });
+    }
+
+    /// Says why a file that was read anew changes nothing.
+    pub(crate) fn refused(&self, error: &Error) {
+        let error = error.clone().context("nothing is changed");
+        if matches!(self.to, To::Log) {
+            // Without colours: a line of the log may have its own.
+            let message = failure::message(&error, false);
+            tracing::warn!(kind = error.kind().name(), "{}", message.trim_end());
+        } else {
+            self.error(&error);
+        }
     }
 
     /// Says what a file that was read anew has changed, in sorts.

@@ -56,7 +56,14 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
     if !made.iter().any(Made::runs_programs) {
         service::raise_descriptor_limit();
     }
-    let running = Running { options, registry, events: events.clone(), uses_standard_streams, workers };
+    let running = Running {
+        options,
+        registry,
+        events: events.clone(),
+        uses_standard_streams,
+        workers,
+        was_refused: false,
+    };
     serve(runtime, &events, |stop| running.run(made, stop, hangups))
 }
 
@@ -78,10 +85,12 @@ struct Running {
     events: Events,
     uses_standard_streams: bool,
     workers: usize,
+    /// Whether systemd was told so of the last reload.
+    was_refused: bool,
 }
 
 impl Running {
-    async fn run(self, made: Vec<Made>, stop: Stop, mut hangups: Signal) -> Outcome {
+    async fn run(mut self, made: Vec<Made>, stop: Stop, mut hangups: Signal) -> Outcome {
         let mut stop = pin!(stop.wait());
         let mut set = Set::new(made, &self.events, self.workers);
         let Some(()) = service::unless_stopped(set.start(), stop.as_mut(), &self.events).await? else {
@@ -113,16 +122,24 @@ impl Running {
     }
 
     /// Reads the file anew. Where it is wrong, nothing changes.
-    async fn reload(&self, set: &mut Set) {
+    async fn reload(&mut self, set: &mut Set) {
         service::reloading();
         match self.read(set).await {
             Ok(made) => {
                 let changes = set.change(made).await;
                 self.events.reloaded(&self.options.file, changes.sorts());
+                if std::mem::take(&mut self.was_refused) {
+                    service::tell_manager(&[NotifyState::Status("reloaded"), NotifyState::Ready]);
+                } else {
+                    service::ready();
+                }
             }
-            Err(error) => self.events.error(&error.context("nothing is changed")),
+            Err(error) => {
+                self.was_refused = true;
+                self.events.refused(&error);
+                service::reload_refused(&error);
+            }
         }
-        service::ready();
     }
 
     async fn read(&self, set: &Set) -> Result<Vec<Made>, Error> {

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use crate::events::Events;
 use crate::exec;
 use crate::failure::{Failure, Outcome};
+use crate::output::harmless;
 
 /// A runtime with so many threads.
 pub(crate) fn runtime(workers: usize) -> Result<Runtime, Failure> {
@@ -178,6 +179,19 @@ pub(crate) fn reloading() {
         Ok(now) => tell_manager(&[NotifyState::Reloading, now]),
         Err(error) => tracing::warn!(%error, "the service manager cannot be told"),
     }
+}
+
+/// The longest status that systemd is told, in characters.
+const LONGEST: usize = 200;
+
+/// Tells systemd that it goes on as before, and why.
+pub(crate) fn reload_refused(error: &Error) {
+    let mut status = format!("the reload was refused: {}", harmless(error.message()));
+    if let Some((end, _)) = status.char_indices().nth(LONGEST) {
+        let (last, _) = status[..end].char_indices().next_back().unwrap_or_default();
+        status.replace_range(last.., "…");
+    }
+    tell_manager(&[NotifyState::Status(&status), NotifyState::Ready]);
 }
 
 pub(crate) fn tell_manager(state: &[NotifyState<'_>]) {
