@@ -82,8 +82,8 @@ pub(super) enum Order {
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Retry {
-    pub(super) initial_delay: Option<Time>,
-    pub(super) max_delay: Option<Time>,
+    pub(super) initial_delay: Option<Pause>,
+    pub(super) max_delay: Option<Pause>,
     pub(super) jitter: Option<Time>,
     pub(super) factor: Option<Factor>,
 }
@@ -92,7 +92,7 @@ pub(super) struct Retry {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Count(pub(super) usize);
 
-/// By how much a delay grows.
+/// By how much a delay grows: 1 or more.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Factor(pub(super) f64);
 
@@ -103,6 +103,13 @@ pub(super) struct Time(pub(super) Duration);
 /// One that is not nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct SomeTime(pub(super) Time);
+
+/// One that is long enough for a server that refuses connections to be left alone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Pause(pub(super) Time);
+
+/// The least pause.
+const LEAST: Duration = Duration::from_millis(10);
 
 impl Several {
     pub(super) fn descriptions(&self) -> &[String] {
@@ -326,6 +333,11 @@ impl<'de> Deserialize<'de> for Count {
 impl<'de> Deserialize<'de> for Factor {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let factor = f64::deserialize(deserializer)?;
+        if factor < 1.0 {
+            let message =
+                format!("with a factor of {factor} it connects again ever sooner: it takes 1 or more");
+            return Err(de::Error::custom(message));
+        }
         Backoff::new().factor(factor).map_err(|error| de::Error::custom(error.message()))?;
         Ok(Self(factor))
     }
@@ -343,6 +355,17 @@ impl<'de> Deserialize<'de> for SomeTime {
             Time(Duration::ZERO) => Err(de::Error::custom("no time at all; leave the setting out")),
             time => Ok(Self(time)),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Pause {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let time = Time::deserialize(deserializer)?;
+        if time.0 < LEAST {
+            let message = format!("that is no pause before connecting again: it takes {LEAST:?} or more");
+            return Err(de::Error::custom(message));
+        }
+        Ok(Self(time))
     }
 }
 

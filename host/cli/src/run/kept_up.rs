@@ -62,10 +62,10 @@ pub(super) fn kept_up(
 fn backoff(retry: &file::Retry) -> Backoff {
     let mut backoff = Backoff::new();
     if let Some(delay) = retry.initial_delay {
-        backoff = backoff.initial_delay(delay.0);
+        backoff = backoff.initial_delay(delay.0.0);
     }
     if let Some(delay) = retry.max_delay {
-        backoff = backoff.max_delay(delay.0);
+        backoff = backoff.max_delay(delay.0.0);
     }
     if let Some(most) = retry.jitter {
         backoff = backoff.jitter(most.0);

@@ -152,6 +152,30 @@ fn values_are_checked() {
 }
 
 #[test]
+fn no_retry_comes_without_a_pause() {
+    let uplink = "[[service]]\nname = \"a\"\nconnect = \"tcp:h:1\"\necho = true\nretry = ";
+    let soon = "that is no pause before connecting again: it takes 10ms or more";
+    let told = [
+        ("{ initial-delay = 0 }", "27", soon),
+        ("{ initial-delay = 0.009 }", "27", soon),
+        ("{ jitter = 5, max-delay = \"0s\" }", "35", soon),
+        ("{ factor = 0 }", "20", "with a factor of 0 it connects again ever sooner: it takes 1 or more"),
+        (
+            "{ factor = 0.99 }",
+            "20",
+            "with a factor of 0.99 it connects again ever sooner: it takes 1 or more",
+        ),
+        ("{ factor = -1 }", "20", "with a factor of -1 it connects again ever sooner: it takes 1 or more"),
+    ];
+    for (retry, column, message) in told {
+        assert_eq!(refused(&format!("{uplink}{retry}\n")), format!("s.toml:5:{column}: {message}"));
+    }
+    assert!(refused(&format!("{uplink}{{ factor = inf }}\n")).contains("is no factor"));
+    let least = "{ initial-delay = 0.01, max-delay = \"10ms\", factor = 1, jitter = 0 }";
+    assert!(services(&format!("{uplink}{least}\n")).is_ok());
+}
+
+#[test]
 fn slips_are_told_in_the_words_of_the_file_and_without_values() {
     let told = [
         (
