@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::pin::Pin;
-use std::process::Stdio;
+use std::process::{ExitCode, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -18,7 +19,9 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::events::peer_and_local;
+use crate::events::{peer_and_local, tell};
+use crate::output::harmless;
+use crate::service;
 
 /// How long an accepted connection whose command is gone may go on. What the peer sends meanwhile is read and thrown away:
 /// closing with something unread would reset the connection, and what the peer has not read yet would be lost.
@@ -31,6 +34,26 @@ pub(crate) const SHORT_LINGER: Duration = Duration::from_secs(3);
 /// or speak in its name.
 const FROM_THE_MANAGER: [&str; 6] =
     ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+
+/// What this program is called with to become a command that has a lower limit of descriptors: the limit and the command
+/// follow. It can be lowered in the command's own process alone.
+pub(crate) const CHILD: &str = "become-command";
+
+/// Becomes the command, unless that fails.
+pub(crate) fn become_command(arguments: &[OsString]) -> ExitCode {
+    let [limit, program, arguments @ ..] = arguments else { return ExitCode::FAILURE };
+    let limited = match limit.to_str().and_then(|limit| limit.parse().ok()) {
+        Some(limit) => service::limit_descriptors(limit),
+        None => Err(io::ErrorKind::InvalidInput.into()),
+    };
+    let error = match limited {
+        Ok(()) => std::process::Command::new(program).args(arguments).exec(),
+        Err(error) => error,
+    };
+    tell(&harmless(&format!("cannot run {}: {error}", program.to_string_lossy())));
+    // As shells have it.
+    ExitCode::from(127)
+}
 
 /// The groups of commands that run.
 static GROUPS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
@@ -63,7 +86,14 @@ pub(crate) async fn exec(
     };
     let info = connection.info();
     let (peer, local) = peer_and_local(&info);
-    let mut command = Command::new(program);
+    let mut command = match service::lower_descriptor_limit() {
+        None => Command::new(program),
+        Some(limit) => {
+            let mut command = Command::new("/proc/self/exe");
+            command.arg(CHILD).arg(limit.to_string()).arg(program);
+            command
+        }
+    };
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     // What it starts itself can be killed with it then.
     command.process_group(0);

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
@@ -200,15 +201,31 @@ pub(crate) fn tell_manager(state: &[NotifyState<'_>]) {
     }
 }
 
-/// Allows the process as many descriptors as it may have. Not where commands are run: what they inherit stays as it was.
+/// The limit of descriptors before it was raised.
+static RAISED_FROM: OnceLock<u64> = OnceLock::new();
+
+/// Allows the process as many descriptors as it may have. Not where commands are run from the start, of which each would have to
+/// be given its limit back.
 pub(crate) fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none() || limit.current == limit.maximum {
+    let Rlimit { current: Some(current), maximum } = getrlimit(Resource::Nofile) else { return };
+    if maximum == Some(current) {
         return;
     }
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        tracing::debug!(%error, "the limit of descriptors stays as it is");
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => _ = RAISED_FROM.set(current),
+        Err(error) => tracing::debug!(%error, "the limit of descriptors stays as it is"),
     }
+}
+
+/// The limit of descriptors that is meant for commands, where this process has raised its own.
+pub(crate) fn lower_descriptor_limit() -> Option<u64> {
+    RAISED_FROM.get().copied()
+}
+
+/// Limits this process to so many descriptors.
+pub(crate) fn limit_descriptors(most: u64) -> io::Result<()> {
+    let limit = Rlimit { current: Some(most), ..getrlimit(Resource::Nofile) };
+    Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
 /// The exit status of a service. Where the listener's connections came to an end, that one failed counts too.

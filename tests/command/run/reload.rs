@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -231,6 +232,41 @@ fn what_failed_and_was_told_is_over() {
     let error = running.event("error");
     assert_eq!((&error["service"], &error["error"]["kind"]), (&json!("left"), &json!("timed-out")));
     assert_eq!(open.read(&mut [0]).expect("the end"), 0);
+    running.0.stop();
+}
+
+#[test]
+fn programs_that_come_with_a_reload_have_the_limit_of_descriptors_that_was_there() {
+    let folder = Folder::new(ECHO);
+    let command = endpoints(["run", "--json", folder.file().to_str().expect("UTF-8")]);
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell
+        .args(["-c", "ulimit -Sn 200; exec \"$0\" \"$@\""])
+        .arg(command.get_program())
+        .args(command.get_args());
+    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let running = Running(Service::spawned(shell.spawn().expect("it starts")));
+    running.event("listening");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", running.0.child.id())).expect("it is there");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("the limit");
+    assert!(!files.contains(" 200 "), "it has raised its own: {files}");
+    let programs = "
+[[service]]
+name = \"limit\"
+listen = \"unix:@/limit\"
+exec = [\"sh\", \"-c\", \"ulimit -Sn; echo $0 $1\", \"a b\", \"\"]
+
+[[service]]
+name = \"none\"
+listen = \"unix:@/none\"
+exec = [\"/nonexistent/program\"]
+";
+    folder.write(&format!("{ECHO}{programs}"));
+    assert_eq!(running.reload()["started"], json!(["limit", "none"]));
+    assert_eq!(folder.ask("limit", ""), "200\na b\n");
+    assert_eq!(folder.ask("none", ""), "");
+    let error = running.event("error");
+    assert_eq!((&error["service"], &error["error"]["kind"]), (&json!("none"), &json!("other")));
     running.0.stop();
 }
 
