@@ -309,6 +309,9 @@ fn check_says_whether_all_is_well_and_opens_nothing() {
         ran.stderr.contains("\n         ^^^^^^^\n") && ran.stderr.contains("did you mean backlog?"),
         "{ran:?}"
     );
+    folder.write("[[service]]\nname = \"a\"\nconnect = [\n  \"tcp:h:1\",\n  \"tpc:h:2\",\n]\necho = true\n");
+    let ran = run(["run", "--check", folder.file().to_str().expect("UTF-8")]);
+    assert!(ran.stderr.contains("services.toml:5:3: service \"a\": connect: no plugin provides"), "{ran:?}");
     let ran = run(["run", "/nonexistent.toml"]);
     assert_eq!(ran.status, Some(1));
     assert!(ran.stderr.contains("cannot read /nonexistent.toml"), "{ran:?}");

@@ -1,3 +1,6 @@
+use std::time::Duration;
+
+use super::values::Factor;
 use super::*;
 
 fn services(text: &str) -> Result<Vec<Service>, String> {
@@ -97,7 +100,11 @@ fn mistakes_are_told_with_their_place() {
         ),
         (
             "[[service]]\nname = \"a\"\nconnect = 5\necho = true\n",
-            "s.toml:3:11: wanted a description, or a list of descriptions",
+            "s.toml:3:11: wanted a description, or a list of descriptions, not a integer",
+        ),
+        (
+            "[[service]]\nname = \"a\"\nconnect = [\"tcp:h:1\", true]\necho = true\n",
+            "s.toml:3:23: wanted a string, not a boolean",
         ),
         (
             "[[service]]\nname = \"\"\nlisten = \"tcp:1\"\necho = true\n",
