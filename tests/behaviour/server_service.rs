@@ -337,7 +337,7 @@ async fn a_connection_that_fails_ends_alone(world: &World) {
     let (told, mut errors) = unbounded_channel();
     let endpoint = world.registry.server(around("faulty:error", LOCAL)).expect("a server");
     let service = ServerService::new(endpoint, serve).on_event(move |event| {
-        if let Event::Error { id, error } = event {
+        if let Event::Error { id, error, .. } = event {
             let _ = told.send((*id, error.kind()));
         }
     });

@@ -39,7 +39,7 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
             attempt = attempt.with_timeout(limit);
         }
         let connection = client.connect_with(attempt).await?;
-        events.tell(&Event::Connected { id: 1, accepted: None, connected: &connection });
+        events.tell(&Event::connected(1, None, &connection));
         join(connection, Open::new(1, &events)).await?;
         Ok(ExitCode::SUCCESS)
     })

@@ -132,7 +132,7 @@ impl Events {
 
     /// Says that something failed which is about no connection.
     pub(crate) fn error(&self, error: &Error) {
-        self.tell(&Event::Error { id: None, error });
+        self.tell(&Event::error(None, error));
     }
 
     /// Says why a file that was read anew changes nothing.
@@ -237,7 +237,7 @@ fn peer_and_local_json(info: &ConnectionInfo) -> [Option<Value>; 2] {
 
 fn as_json(event: &Event<'_>, numbers: &Numbers) -> Option<Value> {
     Some(match event {
-        Event::Accepted { id, incoming } => {
+        Event::Accepted { id, incoming, .. } => {
             let [peer, local] = peer_and_local_json(&incoming.info());
             json!({ "event": "accepted", "id": numbers.of(*id), "peer": peer, "local": local })
         }
@@ -246,14 +246,14 @@ fn as_json(event: &Event<'_>, numbers: &Numbers) -> Option<Value> {
             let [peer, local] = peer_and_local_json(&accepted.info());
             json!({ "event": "connected", "id": numbers.of(*id), "peer": peer, "local": local })
         }
-        Event::Closed { id, bytes_in, bytes_out, duration } => json!({
+        Event::Closed { id, bytes_in, bytes_out, duration, .. } => json!({
             "event": "closed",
             "id": numbers.of(*id),
             "bytes_in": bytes_in,
             "bytes_out": bytes_out,
             "seconds": duration.as_secs_f64(),
         }),
-        Event::Error { id, error } => {
+        Event::Error { id, error, .. } => {
             let id = id.map(|id| numbers.of(id));
             json!({ "event": "error", "id": id, "error": error_json(error) })
         }
@@ -265,7 +265,7 @@ fn as_json(event: &Event<'_>, numbers: &Numbers) -> Option<Value> {
 
 fn log(event: &Event<'_>, service: Option<&str>, numbers: &Numbers) {
     match event {
-        Event::Accepted { id, incoming } => {
+        Event::Accepted { id, incoming, .. } => {
             if tracing::enabled!(tracing::Level::DEBUG) {
                 tracing::debug!(service, id = numbers.of(*id), peer = peer(&incoming.info()), "accepted");
             }
@@ -278,11 +278,11 @@ fn log(event: &Event<'_>, service: Option<&str>, numbers: &Numbers) {
                 tracing::debug!(service, id = numbers.of(*id), peer = peer(&accepted.info()), "connected");
             }
         }
-        Event::Closed { id, bytes_in, bytes_out, duration } => {
+        Event::Closed { id, bytes_in, bytes_out, duration, .. } => {
             let (id, seconds) = (numbers.of(*id), duration.as_secs_f64());
             tracing::debug!(service, id, bytes_in, bytes_out, seconds, "closed");
         }
-        Event::Error { id, error } => {
+        Event::Error { id, error, .. } => {
             let kind = error.kind().name();
             match id {
                 Some(id) => {

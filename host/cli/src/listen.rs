@@ -119,7 +119,7 @@ async fn one(
         events.tell(&Event::Stopped);
         return Ok(ExitCode::SUCCESS);
     };
-    events.tell(&Event::Accepted { id: 1, incoming: &incoming });
+    events.tell(&Event::accepted(1, &incoming));
     let open = Open::new(1, events);
     let mut joined = Box::pin(async move { join(incoming.establish(handshake_timeout).await?, open).await });
     let outcome = tokio::select! {
@@ -144,7 +144,7 @@ async fn first(listener: &Listener, events: &Events) -> Result<Incoming, Failure
         match listener.accept().await {
             Ok(incoming) => return Ok(incoming),
             Err(error) if error.is_retryable() => {
-                events.tell(&Event::Error { id: None, error: &error });
+                events.tell(&Event::error(None, &error));
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Err(error) => return Err(error.into()),

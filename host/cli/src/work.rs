@@ -59,7 +59,7 @@ impl Work {
 async fn observed(id: u64, events: &Events, work: impl AsyncFnOnce(&mut Traffic) -> Result<(), Error>) {
     let mut open = Open::new(id, events);
     if let Err(error) = work(&mut open.traffic).await {
-        events.tell(&Event::Error { id: Some(id), error: &error });
+        events.tell(&Event::error(Some(id), &error));
     }
 }
 
@@ -79,9 +79,7 @@ impl<'a> Open<'a> {
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        let Traffic { bytes_in, bytes_out, .. } = self.traffic;
-        let duration = self.begun.elapsed();
-        self.events.tell(&Event::Closed { id: self.id, bytes_in, bytes_out, duration });
+        self.events.tell(&Event::closed(self.id, self.traffic, self.begun.elapsed()));
     }
 }
 

@@ -162,9 +162,7 @@ struct Open<'a> {
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        let Traffic { bytes_in, bytes_out } = self.traffic;
-        let duration = self.begun.elapsed();
-        self.observer.tell(&Event::Closed { id: self.id, bytes_in, bytes_out, duration });
+        self.observer.tell(&Event::closed(self.id, self.traffic, self.begun.elapsed()));
     }
 }
 
