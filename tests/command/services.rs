@@ -75,6 +75,22 @@ fn exec_runs_a_command_for_each_connection() {
 }
 
 #[test]
+fn a_program_that_runs_is_told() {
+    let service = Service::start(["listen", ANY, "--json", "--exec", "sh", "-c", "echo here; cat"]);
+    service.event("listening");
+    let mut stream = service.tcp();
+    let (peer, local) = (stream.local_addr().expect("an address"), stream.peer_addr().expect("an address"));
+    stream.read_exact(&mut [0; 5]).expect("it runs");
+    service.event("accepted");
+    let expected =
+        json!({ "event": "connected", "id": 1, "peer": peer.to_string(), "local": local.to_string() });
+    assert_eq!(service.event("connected"), expected);
+    drop(stream);
+    service.event("closed");
+    service.stop();
+}
+
+#[test]
 fn a_peer_that_sends_on_and_reads_late_gets_all_of_a_commands_output() {
     const SIZE: usize = 400_000;
     let service = Service::start(["listen", ANY, "--exec", "head", "-c", "400000", "/dev/zero"]);

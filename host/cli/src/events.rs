@@ -125,6 +125,16 @@ impl Events {
         }
     }
 
+    /// Says that the other side of a connection is there, which is no connection itself.
+    pub(crate) fn connected(&self, id: u64, info: &ConnectionInfo) {
+        let id = self.numbers.of(id);
+        if matches!(self.to, To::Log) {
+            tracing::debug!(service = self.service.as_deref(), id, peer = peer(info), "connected");
+        } else {
+            self.write(&connected_json(id, info));
+        }
+    }
+
     /// Whether it was told that a connection failed: of interest where there is one alone.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
@@ -173,9 +183,7 @@ impl Events {
             // Attempts that fail count too.
             ClientState::Connecting { attempt, .. } => _ = self.numbers.of(*attempt),
             ClientState::Connected { attempt, info, .. } => {
-                let [peer, local] = peer_and_local_json(info);
-                let id = self.numbers.of(*attempt);
-                self.write(&json!({ "event": "connected", "id": id, "peer": peer, "local": local }));
+                self.write(&connected_json(self.numbers.of(*attempt), info));
             }
             ClientState::Waiting { failures, delay, error: Some(error), .. } => self.write(&json!({
                 "event": "error",
@@ -235,6 +243,11 @@ fn peer_and_local_json(info: &ConnectionInfo) -> [Option<Value>; 2] {
     [peer, local].map(|address| address.as_deref().map(bytes_json))
 }
 
+fn connected_json(id: u64, info: &ConnectionInfo) -> Value {
+    let [peer, local] = peer_and_local_json(info);
+    json!({ "event": "connected", "id": id, "peer": peer, "local": local })
+}
+
 fn as_json(event: &Event<'_>, numbers: &Numbers) -> Option<Value> {
     Some(match event {
         Event::Accepted { id, incoming, .. } => {
@@ -243,8 +256,7 @@ fn as_json(event: &Event<'_>, numbers: &Numbers) -> Option<Value> {
         }
         Event::Connected { id, accepted: None, .. } => json!({ "event": "connected", "id": numbers.of(*id) }),
         Event::Connected { id, accepted: Some(accepted), .. } => {
-            let [peer, local] = peer_and_local_json(&accepted.info());
-            json!({ "event": "connected", "id": numbers.of(*id), "peer": peer, "local": local })
+            connected_json(numbers.of(*id), &accepted.info())
         }
         Event::Closed { id, bytes_in, bytes_out, duration, .. } => json!({
             "event": "closed",

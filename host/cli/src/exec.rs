@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use crate::events::{peer_and_local, tell};
 use crate::output::harmless;
 use crate::service;
+use crate::work::Open;
 
 /// How long an accepted connection whose command is gone may go on. What the peer sends meanwhile is read and thrown away:
 /// closing with something unread would reset the connection, and what the peer has not read yet would be lost.
@@ -79,7 +80,7 @@ pub(crate) async fn exec(
     command: &[OsString],
     mut connection: Connection,
     linger: Duration,
-    traffic: &mut Traffic,
+    open: &mut Open<'_>,
 ) -> Result<(), Error> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(Error::new(ErrorKind::Internal, "there is no command to run"));
@@ -110,6 +111,8 @@ pub(crate) async fn exec(
         Error::new(ErrorKind::Other, format!("{what} {}: {error}", program.to_string_lossy()))
     };
     let mut group = Group::new(command.spawn().map_err(|error| failed("cannot run", &error))?);
+    open.connected(&info);
+    let traffic = &mut open.traffic;
     let child = &mut group.child;
     let ended = Arc::new(Notify::new());
     let mut pipes =

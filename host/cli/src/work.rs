@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use endpoints::forward::{Relay, Traffic};
 use endpoints::serve::Event;
-use endpoints::{Connection, Error, ErrorKind, Incoming};
+use endpoints::{Connection, ConnectionInfo, Error, ErrorKind, Incoming};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::events::Events;
@@ -27,7 +27,7 @@ impl Work {
         match self {
             Self::Relay(relay) => relay.serve(id, incoming).await,
             work => {
-                observed(id, events, async |traffic| work.done(incoming.await?, LINGER, traffic).await).await;
+                observed(id, events, async |open| work.done(incoming.await?, LINGER, open).await).await;
             }
         }
     }
@@ -36,29 +36,23 @@ impl Work {
         match self {
             Self::Relay(relay) => relay.serve_established(id, connection).await,
             work => {
-                observed(id, events, async |traffic| work.done(connection, SHORT_LINGER, traffic).await)
-                    .await;
+                observed(id, events, async |open| work.done(connection, SHORT_LINGER, open).await).await;
             }
         }
     }
 
-    async fn done(
-        &self,
-        connection: Connection,
-        linger: Duration,
-        traffic: &mut Traffic,
-    ) -> Result<(), Error> {
+    async fn done(&self, connection: Connection, linger: Duration, open: &mut Open<'_>) -> Result<(), Error> {
         match self {
-            Self::Echo => echo(connection, traffic).await,
-            Self::Exec(command) => exec(command, connection, linger, traffic).await,
+            Self::Echo => echo(connection, &mut open.traffic).await,
+            Self::Exec(command) => exec(command, connection, linger, open).await,
             Self::Relay(_) => Ok(()),
         }
     }
 }
 
-async fn observed(id: u64, events: &Events, work: impl AsyncFnOnce(&mut Traffic) -> Result<(), Error>) {
+async fn observed(id: u64, events: &Events, work: impl AsyncFnOnce(&mut Open<'_>) -> Result<(), Error>) {
     let mut open = Open::new(id, events);
-    if let Err(error) = work(&mut open.traffic).await {
+    if let Err(error) = work(&mut open).await {
         events.tell(&Event::error(Some(id), &error));
     }
 }
@@ -74,6 +68,11 @@ pub(crate) struct Open<'a> {
 impl<'a> Open<'a> {
     pub(crate) fn new(id: u64, events: &'a Events) -> Self {
         Self { events, id, begun: Instant::now(), traffic: Traffic::default() }
+    }
+
+    /// What the connection is joined to is there, and is no connection.
+    pub(crate) fn connected(&self, info: &ConnectionInfo) {
+        self.events.connected(self.id, info);
     }
 }
 
