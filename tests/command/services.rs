@@ -225,6 +225,44 @@ fn a_connection_that_is_cut_tells_its_end() {
 }
 
 #[test]
+fn there_are_limits_as_those_of_forward() {
+    let work: [&[&str]; 2] = [&["--echo"], &["--exec", "cat"]];
+    for work in work {
+        let refuse = ["listen", ANY, "--json", "--max-connections", "1", "--when-full", "refuse"];
+        let service = Service::start(refuse.iter().chain(work));
+        let mut first = service.tcp();
+        echoed(&mut first);
+        assert_eq!(service.tcp().read(&mut [0]).unwrap_or(0), 0);
+        let error = until(&service, "error");
+        assert_eq!((&error["id"], &error["error"]["kind"]), (&json!(null), &json!("resource-exhausted")));
+        drop(first);
+        until(&service, "closed");
+        service.stop();
+
+        let idle = ["listen", ANY, "--json", "--idle-timeout", "300ms"];
+        let service = Service::start(idle.iter().chain(work));
+        let mut stream = service.tcp();
+        for _ in 0..6 {
+            echoed(&mut stream);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
+        assert_eq!(until(&service, "error")["error"]["kind"], "timed-out", "{work:?}");
+        assert_eq!(until(&service, "closed")["bytes_in"], 24);
+        service.stop();
+    }
+}
+
+#[test]
+fn one_connection_has_a_limit_on_idling() {
+    let mut service = Service::start(["listen", ANY, "--idle-timeout", "200ms"]);
+    let mut stream = service.tcp();
+    assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
+    assert_eq!(service.wait(), Some(1));
+    assert!(service.stderr_line().contains("the connection broke: "));
+}
+
+#[test]
 fn the_service_manager_is_told() {
     let folder = TempDir::new().expect("a folder");
     let path = folder.path().join("notify");

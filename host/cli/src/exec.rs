@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use crate::events::{peer_and_local, tell};
 use crate::output::harmless;
 use crate::service;
-use crate::work::Open;
+use crate::work::{Open, kind_of};
 
 /// How long an accepted connection whose command is gone may go on. What the peer sends meanwhile is read and thrown away:
 /// closing with something unread would reset the connection, and what the peer has not read yet would be lost.
@@ -137,7 +137,9 @@ pub(crate) async fn exec(
     if let Some(error) = broke {
         group.kill();
         let _ = group.child.wait().await;
-        return Err(failed("the connection broke, which ends", &error));
+        let program = program.to_string_lossy();
+        let message = format!("the connection broke, which ends {program}: {error}");
+        return Err(Error::new(kind_of(&error, ErrorKind::Other), message));
     }
     let status = group.child.wait().await.map_err(|error| failed("cannot wait for", &error))?;
     if !status.success() {
@@ -156,9 +158,12 @@ async fn end(connection: &mut Connection, linger: Duration, traffic: &mut Traffi
     let rest = async {
         let mut buf = vec![0; 16 * 1024];
         loop {
-            match connection.read(&mut buf).await? {
-                0 => return Ok(()),
-                count => traffic.bytes_in += count as u64,
+            match connection.read(&mut buf).await {
+                Ok(0) => return Ok(()),
+                Ok(count) => traffic.bytes_in += count as u64,
+                // It is idle, and nothing is missing.
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(()),
+                Err(error) => return Err(error),
             }
         }
     };

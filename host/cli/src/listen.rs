@@ -47,8 +47,7 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
             let instead = "give --echo or --exec, or use `endpoints forward`";
             refuse_standard_streams(&server.explain(), instead)?;
             let events = Events::new(context, true)?;
-            let Limits { handshake_timeout, .. } = options.limits;
-            let one = |stop| one(&server, &events, stop, handshake_timeout, options.drain_timeout);
+            let one = |stop| one(&server, &events, stop, &options.limits, options.drain_timeout);
             return serve(runtime(1)?, &events, one);
         }
     };
@@ -68,11 +67,17 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
             .drain_timeout(options.drain_timeout)
             .handshake_timeout(options.limits.handshake_timeout)
             .on_event(move |event| observer.tell(event));
+        if let Some(most) = options.limits.max_connections {
+            serve = serve.max_connections(most as usize).when_full(options.limits.when_full.into());
+        }
         if let Some(most) = options.limits.max_per_peer {
             serve = serve.max_per_peer(most as usize);
         }
         if let Some(most) = options.limits.max_handshakes {
             serve = serve.max_handshakes(most as usize);
+        }
+        if let Some(limit) = options.limits.idle_timeout {
+            serve = serve.idle_timeout(limit);
         }
         let work = Arc::new((work, events.clone()));
         let handle = move |id, incoming| {
@@ -88,11 +93,10 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
 
 /// Limits on several connections make no sense where there is one alone.
 fn refuse_limits_of_many(limits: &Limits) -> Result<(), Error> {
-    if limits.max_per_peer.is_none() && limits.max_handshakes.is_none() {
+    if limits.max_connections.or(limits.max_per_peer).or(limits.max_handshakes).is_none() {
         return Ok(());
     }
-    let message =
-        "--max-per-peer and --max-handshakes are for many connections: give --echo or --exec before";
+    let message = "--max-connections, --max-per-peer and --max-handshakes are for many connections: give --echo or --exec before";
     Err(Error::new(ErrorKind::InvalidArgument, message))
 }
 
@@ -101,7 +105,7 @@ async fn one(
     server: &ServerEndpoint,
     events: &Events,
     stop: Stop,
-    handshake_timeout: Duration,
+    limits: &Limits,
     drain_timeout: Duration,
 ) -> Outcome {
     let mut stop = pin!(stop.wait());
@@ -121,7 +125,11 @@ async fn one(
     };
     events.tell(&Event::accepted(1, &incoming));
     let open = Open::new(1, events);
-    let mut joined = Box::pin(async move { join(incoming.establish(handshake_timeout).await?, open).await });
+    let mut joined = Box::pin(async move {
+        let mut connection = incoming.establish(limits.handshake_timeout).await?;
+        connection.set_idle_timeout(limits.idle_timeout);
+        join(connection, open).await
+    });
     let outcome = tokio::select! {
         joined = &mut joined => joined,
         () = &mut stop => {

@@ -1,6 +1,7 @@
 //! What is done with each connection of a service.
 
 use std::ffi::OsString;
+use std::io;
 use std::time::{Duration, Instant};
 
 use endpoints::forward::{Relay, Traffic};
@@ -84,8 +85,9 @@ impl Drop for Open<'_> {
 
 async fn echo(mut connection: Connection, traffic: &mut Traffic) -> Result<(), Error> {
     let mut buf = vec![0; 16 * 1024];
-    let broke = |error: std::io::Error| {
-        Error::new(ErrorKind::ConnectionReset, format!("the connection broke: {error}"))
+    let broke = |error: io::Error| {
+        let kind = kind_of(&error, ErrorKind::ConnectionReset);
+        Error::new(kind, format!("the connection broke: {error}"))
     };
     loop {
         let count = connection.read(&mut buf).await.map_err(broke)?;
@@ -97,4 +99,9 @@ async fn echo(mut connection: Connection, traffic: &mut Traffic) -> Result<(), E
         connection.flush().await.map_err(broke)?;
         traffic.bytes_out += count as u64;
     }
+}
+
+/// The kind of an error of a connection that broke, unless it was idle for too long.
+pub(crate) fn kind_of(error: &io::Error, broken: ErrorKind) -> ErrorKind {
+    if error.kind() == io::ErrorKind::TimedOut { ErrorKind::TimedOut } else { broken }
 }
