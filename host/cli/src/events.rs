@@ -118,9 +118,11 @@ impl Events {
         if matches!(event, Event::Error { id: Some(_), .. }) {
             self.failed.store(true, Ordering::Relaxed);
         }
+        // Also where nobody looks: those to come go on from there.
+        let id = id(event).map(|id| self.numbers.of(id));
         if matches!(self.to, To::Log) {
-            log(event, self.service.as_deref(), &self.numbers);
-        } else if let Some(event) = as_json(event, &self.numbers) {
+            log(event, self.service.as_deref(), id);
+        } else if let Some(event) = as_json(event, id) {
             self.write(&event);
         }
     }
@@ -131,7 +133,7 @@ impl Events {
         if matches!(self.to, To::Log) {
             tracing::debug!(service = self.service.as_deref(), id, peer = peer(info), "connected");
         } else {
-            self.write(&connected_json(id, info));
+            self.write(&connected_json(Some(id), info));
         }
     }
 
@@ -183,7 +185,7 @@ impl Events {
             // Attempts that fail count too.
             ClientState::Connecting { attempt, .. } => _ = self.numbers.of(*attempt),
             ClientState::Connected { attempt, info, .. } => {
-                self.write(&connected_json(self.numbers.of(*attempt), info));
+                self.write(&connected_json(Some(self.numbers.of(*attempt)), info));
             }
             ClientState::Waiting { failures, delay, error: Some(error), .. } => self.write(&json!({
                 "event": "error",
@@ -243,30 +245,36 @@ fn peer_and_local_json(info: &ConnectionInfo) -> [Option<Value>; 2] {
     [peer, local].map(|address| address.as_deref().map(bytes_json))
 }
 
-fn connected_json(id: u64, info: &ConnectionInfo) -> Value {
+/// Of the connection that it is about.
+fn id(event: &Event<'_>) -> Option<u64> {
+    match event {
+        Event::Accepted { id, .. } | Event::Connected { id, .. } | Event::Closed { id, .. } => Some(*id),
+        Event::Error { id, .. } => *id,
+        _ => None,
+    }
+}
+
+fn connected_json(id: Option<u64>, info: &ConnectionInfo) -> Value {
     let [peer, local] = peer_and_local_json(info);
     json!({ "event": "connected", "id": id, "peer": peer, "local": local })
 }
 
-fn as_json(event: &Event<'_>, numbers: &Numbers) -> Option<Value> {
+fn as_json(event: &Event<'_>, id: Option<u64>) -> Option<Value> {
     Some(match event {
-        Event::Accepted { id, incoming, .. } => {
+        Event::Accepted { incoming, .. } => {
             let [peer, local] = peer_and_local_json(&incoming.info());
-            json!({ "event": "accepted", "id": numbers.of(*id), "peer": peer, "local": local })
+            json!({ "event": "accepted", "id": id, "peer": peer, "local": local })
         }
-        Event::Connected { id, accepted: None, .. } => json!({ "event": "connected", "id": numbers.of(*id) }),
-        Event::Connected { id, accepted: Some(accepted), .. } => {
-            connected_json(numbers.of(*id), &accepted.info())
-        }
-        Event::Closed { id, bytes_in, bytes_out, duration, .. } => json!({
+        Event::Connected { accepted: None, .. } => json!({ "event": "connected", "id": id }),
+        Event::Connected { accepted: Some(accepted), .. } => connected_json(id, &accepted.info()),
+        Event::Closed { bytes_in, bytes_out, duration, .. } => json!({
             "event": "closed",
-            "id": numbers.of(*id),
+            "id": id,
             "bytes_in": bytes_in,
             "bytes_out": bytes_out,
             "seconds": duration.as_secs_f64(),
         }),
-        Event::Error { id, error, .. } => {
-            let id = id.map(|id| numbers.of(id));
+        Event::Error { error, .. } => {
             json!({ "event": "error", "id": id, "error": error_json(error) })
         }
         Event::Draining => json!({ "event": "draining" }),
@@ -275,33 +283,28 @@ fn as_json(event: &Event<'_>, numbers: &Numbers) -> Option<Value> {
     })
 }
 
-fn log(event: &Event<'_>, service: Option<&str>, numbers: &Numbers) {
+fn log(event: &Event<'_>, service: Option<&str>, id: Option<u64>) {
     match event {
-        Event::Accepted { id, incoming, .. } => {
+        Event::Accepted { incoming, .. } => {
             if tracing::enabled!(tracing::Level::DEBUG) {
-                tracing::debug!(service, id = numbers.of(*id), peer = peer(&incoming.info()), "accepted");
+                tracing::debug!(service, id, peer = peer(&incoming.info()), "accepted");
             }
         }
-        Event::Connected { id, accepted: None, .. } => {
-            tracing::debug!(service, id = numbers.of(*id), "connected")
+        Event::Connected { accepted: None, .. } => {
+            tracing::debug!(service, id, "connected");
         }
-        Event::Connected { id, accepted: Some(accepted), .. } => {
+        Event::Connected { accepted: Some(accepted), .. } => {
             if tracing::enabled!(tracing::Level::DEBUG) {
-                tracing::debug!(service, id = numbers.of(*id), peer = peer(&accepted.info()), "connected");
+                tracing::debug!(service, id, peer = peer(&accepted.info()), "connected");
             }
         }
-        Event::Closed { id, bytes_in, bytes_out, duration, .. } => {
-            let (id, seconds) = (numbers.of(*id), duration.as_secs_f64());
+        Event::Closed { bytes_in, bytes_out, duration, .. } => {
+            let seconds = duration.as_secs_f64();
             tracing::debug!(service, id, bytes_in, bytes_out, seconds, "closed");
         }
-        Event::Error { id, error, .. } => {
+        Event::Error { error, .. } => {
             let kind = error.kind().name();
-            match id {
-                Some(id) => {
-                    tracing::warn!(service, id = numbers.of(*id), kind, "{}", harmless(error.message()))
-                }
-                None => tracing::warn!(service, kind, "{}", harmless(error.message())),
-            }
+            tracing::warn!(service, id, kind, "{}", harmless(error.message()));
         }
         Event::Draining => tracing::info!(service, "draining"),
         Event::Stopped => tracing::info!(service, "stopped"),

@@ -45,7 +45,7 @@ pub(crate) fn serve<F>(runtime: Runtime, events: &Events, serving: impl FnOnce(S
 where
     F: Future<Output = Outcome>,
 {
-    let (stop, end) = signals().map_err(no_signals)?;
+    let (stop, end) = signals().map_err(|error| no_signals(&error))?;
     let ended = runtime.block_on(async {
         tokio::select! {
             outcome = serving(stop) => Ok(outcome),
@@ -101,11 +101,11 @@ impl End {
 /// From now on SIGHUP does not end the process: it is heard here, as soon as that is awaited.
 pub(crate) fn hangups(runtime: &Runtime) -> Result<Signal, Failure> {
     let _within = runtime.enter();
-    signal(SignalKind::hangup()).map_err(no_signals)
+    signal(SignalKind::hangup()).map_err(|error| no_signals(&error))
 }
 
-fn no_signals(error: io::Error) -> Failure {
-    Failure::system("cannot wait for signals", &error)
+fn no_signals(error: &io::Error) -> Failure {
+    Failure::system("cannot wait for signals", error)
 }
 
 /// From now on SIGTERM and SIGINT do not end the process by themselves.
