@@ -127,6 +127,28 @@ fn numbers_of_connections_go_on_when_a_service_is_started_anew() {
 }
 
 #[test]
+fn numbers_of_connections_go_on_where_the_log_leaves_some_out() {
+    let folder = Folder::new(ECHO);
+    let command = endpoints(["run", folder.file().to_str().expect("UTF-8")]).spawn();
+    let running = Service::spawned(command.expect("it starts"));
+    let told = |part: &str| loop {
+        let line = running.stderr_line();
+        if line.contains(part) {
+            break line;
+        }
+    };
+    told("listening on");
+    assert_eq!(folder.ask("echo", "x"), "x");
+    folder.write(&ECHO.replace("echo = true", "exec = [\"false\"]\nmax-connections = 5"));
+    running.signal(Signal::HUP);
+    told("restarted echo");
+    assert_eq!(folder.ask("echo", ""), "");
+    let failed = told("exit status: 1");
+    assert!(failed.contains(" id=2 "), "{failed}");
+    running.stop();
+}
+
+#[test]
 fn numbers_of_attempts_go_on_when_a_service_is_started_anew() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("a port").port();
