@@ -4,6 +4,7 @@ use std::io::{self, Write, stderr, stdout};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use endpoints::serve::Event;
 use endpoints::service::ClientState;
@@ -11,7 +12,7 @@ use endpoints::{Address, ConnectionInfo, Description, Error, Listener};
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::output::{address_bytes, bytes_json, error_json, harmless};
 use crate::queue::Queue;
 
@@ -20,6 +21,32 @@ use crate::queue::Queue;
 pub(crate) struct Events {
     to: To,
     service: Option<Arc<str>>,
+    numbers: Numbers,
+    /// Whether a connection has failed.
+    failed: Arc<AtomicBool>,
+}
+
+/// The numbers of a service's connections. They go on where another service of that name takes its place, so that no two
+/// connections have the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Numbers {
+    /// Of those before.
+    before: u64,
+    last: Arc<AtomicU64>,
+}
+
+impl Numbers {
+    /// Of a service that takes the place of this one, and counts from 1.
+    pub(crate) fn go_on(&self) -> Self {
+        Self { before: self.last.load(Ordering::Relaxed), last: Arc::clone(&self.last) }
+    }
+
+    /// The number that is told of a connection.
+    fn of(&self, id: u64) -> u64 {
+        let number = self.before + id;
+        self.last.fetch_max(number, Ordering::Relaxed);
+        number
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -35,7 +62,7 @@ enum To {
 impl Events {
     pub(crate) fn new(context: &Context, output_is_taken: bool) -> Result<Self, Failure> {
         if !context.json() {
-            return Ok(Self { to: To::Log, service: None });
+            return Ok(Self::all(To::Log));
         }
         let failed = |error: io::Error| Failure::system("cannot write events", &error);
         // Of its own, since who writes elsewhere to the same must not wait for a lock that is held while nobody reads.
@@ -46,12 +73,16 @@ impl Events {
             let output = stdout().as_fd().try_clone_to_owned().map_err(failed)?;
             To::Output(Queue::new(output).map_err(failed)?)
         };
-        Ok(Self { to, service: None })
+        Ok(Self::all(to))
+    }
+
+    fn all(to: To) -> Self {
+        Self { to, service: None, numbers: Numbers::default(), failed: Arc::default() }
     }
 
     /// The same for one of several services.
-    pub(crate) fn of(&self, service: &str) -> Self {
-        Self { to: self.to.clone(), service: Some(service.into()) }
+    pub(crate) fn of(&self, service: &str, numbers: Numbers) -> Self {
+        Self { service: Some(service.into()), numbers, ..Self::all(self.to.clone()) }
     }
 
     /// Says by which descriptions, or on which addresses, `listener` is reached.
@@ -84,16 +115,48 @@ impl Events {
     }
 
     pub(crate) fn tell(&self, event: &Event<'_>) {
+        if matches!(event, Event::Error { id: Some(_), .. }) {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        // Also where nobody looks: those to come go on from there.
+        let id = id(event).map(|id| self.numbers.of(id));
         if matches!(self.to, To::Log) {
-            log(event, self.service.as_deref());
-        } else if let Some(event) = as_json(event) {
+            log(event, self.service.as_deref(), id);
+        } else if let Some(event) = as_json(event, id) {
             self.write(&event);
         }
     }
 
+    /// Says that the other side of a connection is there, which is no connection itself.
+    pub(crate) fn connected(&self, id: u64, info: &ConnectionInfo) {
+        let id = self.numbers.of(id);
+        if matches!(self.to, To::Log) {
+            tracing::debug!(service = self.service.as_deref(), id, peer = peer(info), "connected");
+        } else {
+            self.write(&connected_json(Some(id), info));
+        }
+    }
+
+    /// Whether it was told that a connection failed: of interest where there is one alone.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
     /// Says that something failed which is about no connection.
     pub(crate) fn error(&self, error: &Error) {
-        self.tell(&Event::Error { id: None, error });
+        self.tell(&Event::error(None, error));
+    }
+
+    /// Says why a file that was read anew changes nothing.
+    pub(crate) fn refused(&self, error: &Error) {
+        let error = error.clone().context("nothing is changed");
+        if matches!(self.to, To::Log) {
+            // Without colours: a line of the log may have its own.
+            let message = failure::message(&error, false);
+            tracing::warn!(kind = error.kind().name(), "{}", message.trim_end());
+        } else {
+            self.error(&error);
+        }
     }
 
     /// Says what a file that was read anew has changed, in sorts.
@@ -119,9 +182,10 @@ impl Events {
     /// Says what a service that keeps a connection up does.
     pub(crate) fn client(&self, state: &ClientState) {
         match state {
+            // Attempts that fail count too.
+            ClientState::Connecting { attempt, .. } => _ = self.numbers.of(*attempt),
             ClientState::Connected { attempt, info, .. } => {
-                let [peer, local] = peer_and_local_json(info);
-                self.write(&json!({ "event": "connected", "id": attempt, "peer": peer, "local": local }));
+                self.write(&connected_json(Some(self.numbers.of(*attempt)), info));
             }
             ClientState::Waiting { failures, delay, error: Some(error), .. } => self.write(&json!({
                 "event": "error",
@@ -130,6 +194,8 @@ impl Events {
                 "failures": failures,
                 "retry_in_seconds": delay.as_secs_f64(),
             })),
+            ClientState::Closing => self.tell(&Event::Draining),
+            ClientState::Stopped => self.tell(&Event::Stopped),
             // The library tells the log itself.
             _ => {}
         }
@@ -179,53 +245,66 @@ fn peer_and_local_json(info: &ConnectionInfo) -> [Option<Value>; 2] {
     [peer, local].map(|address| address.as_deref().map(bytes_json))
 }
 
-fn as_json(event: &Event<'_>) -> Option<Value> {
+/// Of the connection that it is about.
+fn id(event: &Event<'_>) -> Option<u64> {
+    match event {
+        Event::Accepted { id, .. } | Event::Connected { id, .. } | Event::Closed { id, .. } => Some(*id),
+        Event::Error { id, .. } => *id,
+        _ => None,
+    }
+}
+
+fn connected_json(id: Option<u64>, info: &ConnectionInfo) -> Value {
+    let [peer, local] = peer_and_local_json(info);
+    json!({ "event": "connected", "id": id, "peer": peer, "local": local })
+}
+
+fn as_json(event: &Event<'_>, id: Option<u64>) -> Option<Value> {
     Some(match event {
-        Event::Accepted { id, incoming } => {
+        Event::Accepted { incoming, .. } => {
             let [peer, local] = peer_and_local_json(&incoming.info());
             json!({ "event": "accepted", "id": id, "peer": peer, "local": local })
         }
-        Event::Connected { id, accepted: None, .. } => json!({ "event": "connected", "id": id }),
-        Event::Connected { id, accepted: Some(accepted), .. } => {
-            let [peer, local] = peer_and_local_json(&accepted.info());
-            json!({ "event": "connected", "id": id, "peer": peer, "local": local })
-        }
-        Event::Closed { id, bytes_in, bytes_out, duration } => json!({
+        Event::Connected { accepted: None, .. } => json!({ "event": "connected", "id": id }),
+        Event::Connected { accepted: Some(accepted), .. } => connected_json(id, &accepted.info()),
+        Event::Closed { bytes_in, bytes_out, duration, .. } => json!({
             "event": "closed",
             "id": id,
             "bytes_in": bytes_in,
             "bytes_out": bytes_out,
             "seconds": duration.as_secs_f64(),
         }),
-        Event::Error { id, error } => json!({ "event": "error", "id": id, "error": error_json(error) }),
+        Event::Error { error, .. } => {
+            json!({ "event": "error", "id": id, "error": error_json(error) })
+        }
         Event::Draining => json!({ "event": "draining" }),
         Event::Stopped => json!({ "event": "stopped" }),
         _ => return None,
     })
 }
 
-fn log(event: &Event<'_>, service: Option<&str>) {
+fn log(event: &Event<'_>, service: Option<&str>, id: Option<u64>) {
     match event {
-        Event::Accepted { id, incoming } => {
+        Event::Accepted { incoming, .. } => {
             if tracing::enabled!(tracing::Level::DEBUG) {
                 tracing::debug!(service, id, peer = peer(&incoming.info()), "accepted");
             }
         }
-        Event::Connected { id, accepted: None, .. } => tracing::debug!(service, id, "connected"),
-        Event::Connected { id, accepted: Some(accepted), .. } => {
+        Event::Connected { accepted: None, .. } => {
+            tracing::debug!(service, id, "connected");
+        }
+        Event::Connected { accepted: Some(accepted), .. } => {
             if tracing::enabled!(tracing::Level::DEBUG) {
                 tracing::debug!(service, id, peer = peer(&accepted.info()), "connected");
             }
         }
-        Event::Closed { id, bytes_in, bytes_out, duration } => {
-            tracing::debug!(service, id, bytes_in, bytes_out, seconds = duration.as_secs_f64(), "closed");
+        Event::Closed { bytes_in, bytes_out, duration, .. } => {
+            let seconds = duration.as_secs_f64();
+            tracing::debug!(service, id, bytes_in, bytes_out, seconds, "closed");
         }
-        Event::Error { id, error } => {
+        Event::Error { error, .. } => {
             let kind = error.kind().name();
-            match id {
-                Some(id) => tracing::warn!(service, id, kind, "{}", harmless(error.message())),
-                None => tracing::warn!(service, kind, "{}", harmless(error.message())),
-            }
+            tracing::warn!(service, id, kind, "{}", harmless(error.message()));
         }
         Event::Draining => tracing::info!(service, "draining"),
         Event::Stopped => tracing::info!(service, "stopped"),

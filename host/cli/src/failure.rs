@@ -61,9 +61,13 @@ const GREEN: &str = "\x1b[32m";
 const PLAIN: &str = "\x1b[0m";
 
 fn text(error: &Error, color: bool) -> String {
-    let paint =
-        |style: &str, text: &str| if color { format!("{style}{text}{PLAIN}") } else { text.to_owned() };
-    let mut out = format!("{} {}\n", paint(RED, "error:"), harmless(error.message()));
+    format!("{} {}", painted(RED, "error:", color), message(error, color))
+}
+
+/// The message, and below it what is at fault and what may have been meant.
+pub(crate) fn message(error: &Error, color: bool) -> String {
+    let paint = |style: &str, text: &str| painted(style, text, color);
+    let mut out = format!("{}\n", harmless(error.message()));
     if let (Some(description), Some(span)) = (error.description(), error.span()) {
         let (line, carets) = caret::under(description, span);
         let indent = &carets[..carets.len() - carets.trim_start().len()];
@@ -78,4 +82,8 @@ fn text(error: &Error, color: bool) -> String {
         out.push_str(&format!("  did you mean {}?\n", paint(GREEN, &harmless(suggestion))));
     }
     out
+}
+
+fn painted(style: &str, text: &str, color: bool) -> String {
+    if color { format!("{style}{text}{PLAIN}") } else { text.to_owned() }
 }

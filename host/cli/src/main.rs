@@ -39,9 +39,11 @@ use crate::options::{Cli, Command, Global, With};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    // What check-plugin runs is no command for users, and none is suggested that clap does not know.
-    if arguments.get(1).is_some_and(|command| command == check_plugin::CHILD) {
-        return endpoints_check::serve();
+    // What the command runs of itself is no command for users, and none is suggested that clap does not know.
+    match arguments.get(1).and_then(|command| command.to_str()) {
+        Some(check_plugin::CHILD) => return endpoints_check::serve(),
+        Some(exec::CHILD) => return exec::become_command(&arguments[2..]),
+        _ => {}
     }
     let Cli { global, command } = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,

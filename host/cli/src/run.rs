@@ -9,16 +9,17 @@ use std::time::Duration;
 use clap::Args;
 use endpoints::{Error, ErrorKind, Registry};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::context::Context;
 use crate::events::Events;
 use crate::failure::{Failure, Outcome};
 use crate::output::harmless;
-use crate::service::{self, Signals, block_on};
+use crate::service::{self, Stop, serve};
 
 mod file;
+mod kept_up;
 mod made;
 mod set;
 
@@ -38,21 +39,32 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(context: &Context, options: Options) -> Outcome {
-    let registry = context.registry()?;
-    let made = made::read(&options.file, &registry)?;
     if options.check {
+        let made = made::read(&options.file, &context.registry()?)?;
         return say_checked(context, &options, &made);
     }
+    let workers = options
+        .workers
+        .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    let runtime = service::runtime(workers)?;
+    // Before all that takes time: whoever has written the file need not know whether it has been read yet.
+    let hangups = service::hangups(&runtime)?;
+    let registry = context.registry()?;
+    let made = made::read(&options.file, &registry)?;
     let uses_standard_streams = made.iter().any(Made::uses_standard_streams);
     let events = Events::new(context, uses_standard_streams)?;
     if !made.iter().any(Made::runs_programs) {
         service::raise_descriptor_limit();
     }
-    let workers = options
-        .workers
-        .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    let running = Running { options, registry, events: events.clone(), uses_standard_streams, workers };
-    block_on(workers, &events, running.run(made))
+    let running = Running {
+        options,
+        registry,
+        events: events.clone(),
+        uses_standard_streams,
+        workers,
+        was_refused: false,
+    };
+    serve(runtime, &events, |stop| running.run(made, stop, hangups))
 }
 
 fn say_checked(context: &Context, options: &Options, made: &[Made]) -> Outcome {
@@ -73,13 +85,13 @@ struct Running {
     events: Events,
     uses_standard_streams: bool,
     workers: usize,
+    /// Whether systemd was told so of the last reload.
+    was_refused: bool,
 }
 
 impl Running {
-    async fn run(self, made: Vec<Made>) -> Outcome {
-        let mut stop = pin!(Signals::new()?.stop());
-        let failed = |error: std::io::Error| Failure::system("cannot wait for signals", &error);
-        let mut hangups = signal(SignalKind::hangup()).map_err(failed)?;
+    async fn run(mut self, made: Vec<Made>, stop: Stop, mut hangups: Signal) -> Outcome {
+        let mut stop = pin!(stop.wait());
         let mut set = Set::new(made, &self.events, self.workers);
         let Some(()) = service::unless_stopped(set.start(), stop.as_mut(), &self.events).await? else {
             // What had been started is stopped.
@@ -103,22 +115,31 @@ impl Running {
                 },
             }
         };
+        let failed = set.has_failed();
         let stopped = set.stop().await;
         ended.and(stopped)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(ExitCode::from(u8::from(failed)))
     }
 
     /// Reads the file anew. Where it is wrong, nothing changes.
-    async fn reload(&self, set: &mut Set) {
+    async fn reload(&mut self, set: &mut Set) {
         service::reloading();
         match self.read(set).await {
             Ok(made) => {
                 let changes = set.change(made).await;
                 self.events.reloaded(&self.options.file, changes.sorts());
+                if std::mem::take(&mut self.was_refused) {
+                    service::tell_manager(&[NotifyState::Status("reloaded"), NotifyState::Ready]);
+                } else {
+                    service::ready();
+                }
             }
-            Err(error) => self.events.error(&error.context("nothing is changed")),
+            Err(error) => {
+                self.was_refused = true;
+                self.events.refused(&error);
+                service::reload_refused(&error);
+            }
         }
-        service::ready();
     }
 
     async fn read(&self, set: &Set) -> Result<Vec<Made>, Error> {
