@@ -55,7 +55,7 @@ async fn reach(world: &World, service: &ServerService) -> Connection {
 }
 
 fn reached_by(service: &ServerService) -> String {
-    text(service.listening().first().expect("a way to reach it"))
+    text(service.reachable().first().expect("a way to reach it"))
 }
 
 async fn ping(connection: &mut Connection) {
@@ -92,7 +92,7 @@ async fn it_is_started_and_stopped_any_number_of_times(world: &World) {
             let address = reached_by(&service);
             service.stop().await.expect("stop");
             assert_eq!(now(&service), ServerState::Stopped);
-            assert!(service.listening().is_empty() && service.addresses().is_empty());
+            assert!(service.reachable().is_empty() && service.addresses().is_empty());
             world.connect_error(&address).await;
             assert!(!path.exists(), "{description}, round {round}");
         }
@@ -185,7 +185,7 @@ async fn a_start_waits_for_the_end_of_a_drain(world: &World) {
         async move { service.stop().await }
     });
     until(&service, ServerState::Draining).await;
-    assert!(service.listening().is_empty());
+    assert!(service.reachable().is_empty());
     ping(&mut client).await;
     let starting = tokio::spawn({
         let service = service.clone();
@@ -485,4 +485,28 @@ async fn inside() {
 fn it_can_be_shared() {
     fn shared<T: Send + Sync + 'static>() {}
     shared::<ServerService>();
+}
+
+#[test]
+fn where_it_listens_can_be_asked_while_its_state_is_looked_at() {
+    let world = World::built_in();
+    let service = service(&world, LOCAL);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(service.start()).expect("start");
+    let state = service.state();
+    let look = state.borrow();
+    // It cannot tell its state meanwhile, and so waits in the middle of that.
+    let stopping = runtime.spawn({
+        let service = service.clone();
+        async move { service.stop().await }
+    });
+    std::thread::sleep(Duration::from_millis(50));
+    let (answer, asked) = std::sync::mpsc::channel();
+    std::thread::spawn({
+        let service = service.clone();
+        move || answer.send(service.reachable().len())
+    });
+    asked.recv_timeout(Duration::from_secs(20)).expect("an answer");
+    drop(look);
+    runtime.block_on(stopping).expect("no panic").expect("stop");
 }

@@ -141,6 +141,7 @@ where
             Ok(None) => {}
             Ok(Some((places, incoming))) => {
                 failures = Failures::default();
+                shared.reserve.restore();
                 let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
                 shared.observer.tell(&Event::Accepted { id, incoming: &incoming });
                 let handled = handle_one(Arc::clone(&handle), id, incoming, shared.observer.clone());

@@ -306,7 +306,7 @@ impl Running {
 
     fn say_listening(&self) {
         if let Kind::Server(server) = &self.kind {
-            self.events.reached_by(server.listening(), &server.addresses());
+            self.events.reached_by(server.reachable(), &server.addresses());
         }
     }
 
