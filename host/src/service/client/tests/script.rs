@@ -128,6 +128,12 @@ impl Connect for OnStage {
     }
 }
 
+/// What a program does with a connection that it keeps for ever.
+pub(super) async fn hold(connection: crate::Connection) {
+    std::future::pending::<()>().await;
+    drop(connection);
+}
+
 /// Lets all tasks go on until each waits for something; no time passes.
 pub(super) async fn settle() {
     for _ in 0..50 {

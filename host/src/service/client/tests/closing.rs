@@ -1,0 +1,119 @@
+//! How its connections end: it is stopped, or nobody has it any more.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+use super::SECOND;
+use super::script::{Stage, hold, settle};
+use crate::error::ErrorKind;
+use crate::service::{ClientService, ClientState};
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_does_not_keep_the_token_is_cut_at_once() {
+    let mut stage = Stage::new();
+    let service =
+        ClientService::builder(stage.endpoint.clone()).handle(|connection, _stopping| hold(connection));
+    service.start().unwrap();
+    let mut server = stage.attempt().await.succeed();
+    service.when_connected().await.unwrap();
+    let begun = Instant::now();
+    service.stop().await.unwrap();
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_keeps_the_token_has_time_to_say_goodbye() {
+    let mut stage = Stage::new();
+    let service =
+        ClientService::builder(stage.endpoint.clone()).handle(|mut connection, stopping| async move {
+            assert!(!stopping.is_stopping());
+            stopping.wait().await;
+            assert!(stopping.is_stopping());
+            tokio::time::sleep(3 * SECOND).await;
+            connection.write_all(b"bye").await.unwrap();
+        });
+    service.start().unwrap();
+    let mut server = stage.attempt().await.succeed();
+    service.when_connected().await.unwrap();
+    let begun = Instant::now();
+    service.stop().await.unwrap();
+    assert_eq!(begun.elapsed(), 3 * SECOND);
+    let mut said = String::new();
+    server.read_to_string(&mut said).await.unwrap();
+    assert_eq!(said, "bye");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_takes_too_long_is_cut() {
+    let mut stage = Stage::new();
+    let service = ClientService::builder(stage.endpoint.clone()).close_timeout(4 * SECOND).handle(
+        |connection, stopping| async move {
+            std::future::pending::<()>().await;
+            drop((connection, stopping));
+        },
+    );
+    service.start().unwrap();
+    let mut server = stage.attempt().await.succeed();
+    service.when_connected().await.unwrap();
+    let begun = Instant::now();
+    let error = service.stop().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert_eq!(error.message(), "the connection was still open after 4s, and cut");
+    assert_eq!(begun.elapsed(), 4 * SECOND);
+    assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+    service.stop().await.expect("it has stopped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_last_handle_closes_the_connection() {
+    let mut stage = Stage::new();
+    let service =
+        ClientService::builder(stage.endpoint.clone()).handle(|connection, _stopping| hold(connection));
+    service.start().unwrap();
+    let mut server = stage.attempt().await.succeed();
+    service.when_connected().await.unwrap();
+    let other = service.clone();
+    drop(service);
+    settle().await;
+    server.write_all(b"x").await.expect("one handle is left");
+    drop(other);
+    assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_is_not_waited_for_stops_all_the_same() {
+    let mut stage = Stage::new();
+    let service =
+        ClientService::builder(stage.endpoint.clone()).handle(|connection, _stopping| hold(connection));
+    service.start().unwrap();
+    let attempt = stage.attempt().await;
+    tokio::select! {
+        biased;
+        stopped = service.stop() => panic!("so soon: {stopped:?}"),
+        () = std::future::ready(()) => {}
+    }
+    settle().await;
+    assert!(attempt.is_cancelled());
+    assert!(matches!(*service.state().borrow(), ClientState::Stopped));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_watches_hears_of_the_end_of_one_that_is_dropped() {
+    let mut stage = Stage::new();
+    let last = Arc::new(Mutex::new(String::new()));
+    let told = Arc::clone(&last);
+    let service = ClientService::builder(stage.endpoint.clone())
+        .on_state(move |state| *told.lock().unwrap() = format!("{state:?}"))
+        .handle(|connection, _stopping| hold(connection));
+    let mut state = service.state();
+    service.start().unwrap();
+    stage.attempt().await.succeed();
+    service.when_connected().await.unwrap();
+    drop(service);
+    state.wait_for(|state| matches!(state, ClientState::Stopped)).await.unwrap();
+    assert_eq!(*last.lock().unwrap(), "Stopped");
+}
