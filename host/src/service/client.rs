@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use endpoints_plugin_api as api;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -433,7 +434,12 @@ fn rejected(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
         Ok(error) => *error,
         Err(error) => {
             let message = format!("the connection could not be made ready for use: {error}");
-            Error::new(ErrorKind::HandshakeFailed, message).retryable(true)
+            of_program(api::ErrorKind::HandshakeFailed, message)
         }
     }
+}
+
+/// An error that may not come again; what the program wrote is made one line, as what plugins write is.
+fn of_program(kind: api::ErrorKind, message: String) -> Error {
+    api::Error::new(kind, message).with_retryable(true).into()
 }

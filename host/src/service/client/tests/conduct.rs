@@ -104,6 +104,30 @@ async fn the_error_of_a_preparation_is_told() {
     assert!(error.is_retryable());
 }
 
+/// What a program writes may have line breaks, and sequences for a terminal.
+#[tokio::test(start_paused = true)]
+async fn errors_about_what_the_program_did_are_one_line() {
+    const LINES: &str = "one\ntwo\r\x1b[31m";
+    for how in ["prepare panics", "prepare fails", "run panics"] {
+        let mut stage = Stage::new();
+        let service = ClientService::builder(stage.endpoint.clone()).prepare(move |_, _| async move {
+            match how {
+                "prepare panics" => panic!("{LINES}"),
+                "prepare fails" => Err(LINES),
+                _ => Ok(((), async { panic!("{LINES}") })),
+            }
+        });
+        service.start().unwrap();
+        let mut state = service.state();
+        stage.attempt().await.succeed();
+        let waiting = state.wait_for(|state| matches!(state, ClientState::Waiting { .. })).await.unwrap();
+        let ClientState::Waiting { error: Some(error), .. } = waiting.clone() else { panic!("{how}") };
+        let message = error.message();
+        assert!(message.contains("one\\ntwo") && !message.contains(char::is_control), "{how}: {message}");
+        assert!(error.is_retryable(), "{how}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn connecting_has_a_time_limit_of_its_own() {
     let mut stage = Stage::new();
