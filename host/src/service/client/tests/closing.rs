@@ -8,7 +8,9 @@ use tokio::time::Instant;
 
 use super::SECOND;
 use super::script::{Stage, hold, settle};
+use crate::connection::Connection;
 use crate::error::ErrorKind;
+use crate::serve::Stopping;
 use crate::service::{ClientService, ClientState};
 
 #[tokio::test(start_paused = true)]
@@ -66,6 +68,39 @@ async fn a_handler_that_takes_too_long_is_cut() {
     assert_eq!(begun.elapsed(), 4 * SECOND);
     assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
     service.stop().await.expect("it has stopped");
+}
+
+/// Keeps its token, as every parameter of an `async fn`.
+async fn with_all(connection: Connection, _stopping: Stopping) {
+    hold(connection).await;
+}
+
+async fn without_token(connection: Connection, stopping: Stopping) {
+    drop(stopping);
+    hold(connection).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_keeps_the_token_is_as_documented() {
+    let limit = 4 * SECOND;
+    for (what, wanted) in
+        [("fn", limit), ("closure", limit), ("block", Duration::ZERO), ("drop", Duration::ZERO)]
+    {
+        let mut stage = Stage::new();
+        let builder = ClientService::builder(stage.endpoint.clone()).close_timeout(limit);
+        let service = match what {
+            "fn" => builder.handle(with_all),
+            "closure" => builder.handle(async |connection, _stopping| hold(connection).await),
+            "block" => builder.handle(|connection, _stopping| async move { hold(connection).await }),
+            _ => builder.handle(without_token),
+        };
+        service.start().unwrap();
+        let _server = stage.attempt().await.succeed();
+        service.when_connected().await.unwrap();
+        let begun = Instant::now();
+        assert_eq!(service.stop().await.is_err(), wanted == limit, "{what}");
+        assert_eq!(begun.elapsed(), wanted, "{what}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
