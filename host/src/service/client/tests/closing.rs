@@ -152,3 +152,23 @@ async fn whoever_watches_hears_of_the_end_of_one_that_is_dropped() {
     state.wait_for(|state| matches!(state, ClientState::Stopped)).await.unwrap();
     assert_eq!(*last.lock().unwrap(), "Stopped");
 }
+
+/// Nobody listens, and nothing is waited for.
+#[test]
+fn attempts_without_a_delay_do_not_keep_a_stop_from_being_heard() {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let (heard, is_heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            let endpoint = Stage::new().endpoint;
+            let service =
+                ClientService::builder(endpoint).retry_policy(|_| Duration::ZERO).handle(|_, _| async {});
+            service.start().unwrap();
+            let failed = service.when_connected_within(1000).await.unwrap_err();
+            assert_eq!(failed.message(), "the stage is closed");
+            heard.send(service.stop().await).unwrap();
+        });
+    });
+    is_heard.recv_timeout(10 * SECOND).expect("it is heard").unwrap();
+}
