@@ -5,6 +5,8 @@ use tokio::time::{Instant, sleep};
 
 use super::*;
 
+mod signals;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What happened, in order.
