@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::SECOND;
 use super::script::{Stage, hold, settle};
 use crate::connection::Connection;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::serve::Stopping;
 use crate::service::{ClientService, ClientState};
 
@@ -104,6 +104,23 @@ async fn who_keeps_the_token_is_as_documented() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_preparation_is_given_up_at_once_also_one_that_keeps_the_token() {
+    let mut stage = Stage::new();
+    let service = ClientService::builder(stage.endpoint.clone()).prepare(async |connection, _stopping| {
+        hold(connection).await;
+        Ok::<_, Error>(((), async {}))
+    });
+    service.start().unwrap();
+    let mut server = stage.attempt().await.succeed();
+    settle().await;
+    assert!(matches!(*service.state().borrow(), ClientState::Preparing { .. }));
+    let begun = Instant::now();
+    service.stop().await.unwrap();
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropping_the_last_handle_closes_the_connection() {
     let mut stage = Stage::new();
     let service =
@@ -153,22 +170,44 @@ async fn whoever_watches_hears_of_the_end_of_one_that_is_dropped() {
     assert_eq!(*last.lock().unwrap(), "Stopped");
 }
 
+/// Runs with a clock that only passes while nothing else is to be done, and fails if there always is something.
+fn without_spinning(test: impl AsyncFnOnce() + Send + 'static) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        runtime.block_on(test());
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(10 * SECOND).expect("it ends");
+}
+
 /// Nobody listens, and nothing is waited for.
 #[test]
 fn attempts_without_a_delay_do_not_keep_a_stop_from_being_heard() {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let (heard, is_heard) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            let endpoint = Stage::new().endpoint;
-            let service =
-                ClientService::builder(endpoint).retry_policy(|_| Duration::ZERO).handle(|_, _| async {});
-            service.start().unwrap();
-            let failed = service.when_connected_within(1000).await.unwrap_err();
-            assert_eq!(failed.message(), "the stage is closed");
-            heard.send(service.stop().await).unwrap();
-        });
+    without_spinning(async || {
+        let endpoint = Stage::new().endpoint;
+        let service =
+            ClientService::builder(endpoint).retry_policy(|_| Duration::ZERO).handle(|_, _| async {});
+        service.start().unwrap();
+        let failed = service.when_connected_within(1000).await.unwrap_err();
+        assert_eq!(failed.message(), "the stage is closed");
+        service.stop().await.unwrap();
     });
-    is_heard.recv_timeout(10 * SECOND).expect("it is heard").unwrap();
+}
+
+#[test]
+fn one_that_was_stopped_while_it_waited_does_nothing() {
+    without_spinning(async || {
+        let mut stage = Stage::new();
+        let service =
+            ClientService::builder(stage.endpoint.clone()).retry_policy(|_| SECOND).handle(|_, _| async {});
+        service.start().unwrap();
+        stage.attempt().await.fail();
+        tokio::time::sleep(SECOND / 2).await;
+        assert!(matches!(*service.state().borrow(), ClientState::Waiting { .. }));
+        service.stop().await.unwrap();
+        tokio::time::sleep(10 * SECOND).await;
+        assert!(stage.attempted().is_none());
+    });
 }

@@ -352,6 +352,36 @@ async fn panics_in_a_policy_and_an_observer_end_no_service() {
     service.stop().await.unwrap();
 }
 
+/// Cannot be cloned as long as that is forbidden.
+struct Fragile(Arc<AtomicBool>);
+
+impl Clone for Fragile {
+    fn clone(&self) -> Self {
+        assert!(!self.0.load(Ordering::Relaxed), "as the test wants it");
+        Self(Arc::clone(&self.0))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_cloning_ends_no_service() {
+    let mut stage = Stage::new();
+    let forbidden = Arc::new(AtomicBool::new(true));
+    let fragile = Fragile(Arc::clone(&forbidden));
+    let fragile = Mutex::new(Some(fragile));
+    let service = ClientService::builder(stage.endpoint.clone()).prepare(move |connection, _stopping| {
+        let fragile = fragile.lock().unwrap().take().unwrap();
+        async move { Ok::<_, Error>((fragile, hold(connection))) }
+    });
+    service.start().unwrap();
+    let _server = stage.attempt().await.succeed();
+    for _ in 0..2 {
+        let Err(error) = service.when_connected().await else { panic!() };
+        assert_eq!(error.kind(), ErrorKind::Internal);
+    }
+    forbidden.store(false, Ordering::Relaxed);
+    assert!(service.when_connected().await.is_ok(), "it goes on");
+}
+
 /// Each of them asks again as soon as it has got what is there.
 #[test]
 fn many_who_ask_over_and_over_do_not_hide_its_end() {
