@@ -4,6 +4,7 @@ mod closing;
 mod conduct;
 mod recorded;
 mod script;
+mod settings;
 
 use std::time::Duration;
 

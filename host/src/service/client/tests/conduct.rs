@@ -5,23 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
-use tokio::time::Instant;
 
 use super::SECOND;
-use super::script::{Stage, hold, settle};
+use super::script::{Stage, hold, plain, settle, until_next_attempt};
 use crate::error::{Error, ErrorKind};
 use crate::service::{ClientService, ClientState, Service};
-
-/// The time that passes until the next attempt.
-async fn until_next_attempt(stage: &mut Stage) -> (Duration, super::script::Attempt) {
-    let begun = Instant::now();
-    let attempt = stage.attempt().await;
-    (begun.elapsed(), attempt)
-}
-
-fn plain(failures: u64) -> Duration {
-    SECOND * failures as u32
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_panics_ends_its_connection_alone() {
@@ -74,24 +62,6 @@ async fn a_preparation_that_panics_has_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn preparing_has_a_time_limit() {
-    let mut stage = Stage::new();
-    let service = ClientService::builder(stage.endpoint.clone())
-        .retry_policy(plain)
-        .prepare_timeout(5 * SECOND)
-        .prepare(|mut connection, _stopping| async move {
-            connection.read_u8().await?;
-            Ok::<_, std::io::Error>(((), async {}))
-        });
-    service.start().unwrap();
-    let mut server = stage.attempt().await.succeed();
-    let begun = Instant::now();
-    let error = service.when_connected_within(1).await.unwrap_err();
-    assert_eq!((error.kind(), begun.elapsed()), (ErrorKind::TimedOut, 5 * SECOND));
-    assert_eq!(server.read(&mut [0]).await.unwrap(), 0, "the connection is closed");
-}
-
-#[tokio::test(start_paused = true)]
 async fn the_error_of_a_preparation_is_told() {
     let mut stage = Stage::new();
     let service = ClientService::builder(stage.endpoint.clone())
@@ -126,97 +96,6 @@ async fn errors_about_what_the_program_did_are_one_line() {
         assert!(message.contains("one\\ntwo") && !message.contains(char::is_control), "{how}: {message}");
         assert!(error.is_retryable(), "{how}");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn connecting_has_a_time_limit_of_its_own() {
-    let mut stage = Stage::new();
-    let service = ClientService::builder(stage.endpoint.clone())
-        .connect_timeout(7 * SECOND)
-        .handle(|_connection, _stopping| async {});
-    service.start().unwrap();
-    let _attempt = stage.attempt().await;
-    let begun = Instant::now();
-    let error = service.when_connected_within(1).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::TimedOut);
-    // Deadlines are of the system's clock, which goes on here.
-    assert!((7 * SECOND..8 * SECOND).contains(&begun.elapsed()));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_attempt_goes_through_all_endpoints() {
-    let [mut first, mut second] = [Stage::new(), Stage::new()];
-    let service = ClientService::builder(first.endpoint.clone())
-        .or(second.endpoint.clone())
-        .retry_policy(plain)
-        .handle(|connection, _stopping| hold(connection));
-    service.start().unwrap();
-    first.attempt().await.fail();
-    second.attempt().await.fail();
-    let waiting = tokio::spawn({
-        let service = service.clone();
-        async move { service.when_connected_within(1).await.unwrap_err() }
-    });
-    let (waited, attempt) = until_next_attempt(&mut first).await;
-    assert_eq!(waited, SECOND, "one wait for both");
-    attempt.fail();
-    second.attempt().await.fail();
-    let error = waiting.await.unwrap();
-    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-    let names = [first.endpoint.to_string(), second.endpoint.to_string()];
-    assert!(names.iter().all(|name| error.message().contains(name)), "{error}");
-    first.attempt().await.fail();
-    second.attempt().await.succeed();
-    service.when_connected().await.unwrap();
-    let ClientState::Connected { endpoint, .. } = service.state().borrow().clone() else { panic!() };
-    assert_eq!(endpoint.to_string(), second.endpoint.to_string());
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_endpoint_that_could_not_be_prepared_comes_last_next_time() {
-    let [mut first, mut second] = [Stage::new(), Stage::new()];
-    let good = Arc::new(AtomicBool::new(false));
-    let is_good = Arc::clone(&good);
-    let service = ClientService::builder(first.endpoint.clone()).or(second.endpoint.clone()).prepare(
-        move |mut connection, _stopping| {
-            let good = is_good.swap(true, Ordering::Relaxed);
-            async move {
-                let run = async move { drop(connection.read_u8().await) };
-                if good { Ok(((), run)) } else { Err("a replica that only reads") }
-            }
-        },
-    );
-    service.start().unwrap();
-    first.attempt().await.succeed();
-    let server = second.attempt().await.succeed();
-    service.when_connected().await.unwrap();
-    assert!(first.attempted().is_none());
-    drop(server);
-    let _server = first.attempt().await.succeed();
-    service.when_connected().await.unwrap();
-    assert!(second.attempted().is_none(), "the order is as before once one was good");
-}
-
-#[tokio::test(start_paused = true)]
-async fn failures_are_forgotten_once_a_connection_has_lasted() {
-    let mut stage = Stage::new();
-    let service = ClientService::builder(stage.endpoint.clone())
-        .retry_policy(plain)
-        .reset_after(10 * SECOND)
-        .handle(|mut connection, _stopping| async move { drop(connection.read_u8().await) });
-    service.start().unwrap();
-    let mut waits = Vec::new();
-    let mut attempt = stage.attempt().await;
-    for lasts in [1, 9, 11, 2] {
-        let server = attempt.succeed();
-        service.when_connected().await.unwrap();
-        tokio::time::sleep(lasts * SECOND).await;
-        drop(server);
-        let (waited, next) = until_next_attempt(&mut stage).await;
-        waits.push(waited.as_secs());
-        attempt = next;
-    }
-    assert_eq!(waits, [1, 2, 1, 2]);
 }
 
 #[tokio::test(start_paused = true)]
