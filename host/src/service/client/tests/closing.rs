@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::SECOND;
-use super::script::{Stage, hold, settle};
+use super::script::{Attempt, Stage, hold, settle};
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
 use crate::serve::Stopping;
@@ -168,6 +168,32 @@ async fn whoever_watches_hears_of_the_end_of_one_that_is_dropped() {
     drop(service);
     state.wait_for(|state| matches!(state, ClientState::Stopped)).await.unwrap();
     assert_eq!(*last.lock().unwrap(), "Stopped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_is_given_up_before_that_is_told() {
+    for how in ["stop", "drop"] {
+        let mut stage = Stage::new();
+        let attempt = Arc::new(Mutex::new(None));
+        let given_up = Arc::new(Mutex::new(None));
+        let (seen, told) = (Arc::clone(&attempt), Arc::clone(&given_up));
+        let service = ClientService::builder(stage.endpoint.clone())
+            .on_state(move |state| {
+                if let ClientState::Stopped = state {
+                    *told.lock().unwrap() = seen.lock().unwrap().as_ref().map(Attempt::is_cancelled);
+                }
+            })
+            .handle(|_connection, _stopping| async {});
+        service.start().unwrap();
+        let begun = stage.attempt().await;
+        *attempt.lock().unwrap() = Some(begun);
+        if how == "stop" {
+            service.stop().await.unwrap();
+        }
+        drop(service);
+        settle().await;
+        assert_eq!(*given_up.lock().unwrap(), Some(true), "{how}");
+    }
 }
 
 /// Runs with a clock that only passes while nothing else is to be done, and fails if there always is something.

@@ -144,6 +144,9 @@ async fn every_state_is_told() {
         "stopped",
     ];
     assert_eq!(*states.lock().unwrap(), wanted);
+    drop(service);
+    settle().await;
+    assert_eq!(*states.lock().unwrap(), wanted, "that it has stopped is told once");
 }
 
 #[test]
