@@ -233,6 +233,41 @@ async fn one_that_was_added_later_can_end_all_too() {
     assert_eq!(running.await.unwrap().unwrap_err().to_string(), "late: cannot go on");
 }
 
+#[tokio::test]
+async fn binding_does_nothing_where_it_runs_and_is_given_up_by_a_stop() {
+    let log = Log::default();
+    let group = ServiceGroup::new("all").with(Told::new("a", &log));
+    group.start().await.unwrap();
+    log.take();
+    group.bind().await.unwrap();
+    assert_eq!(log.take(), "");
+
+    let group = ServiceGroup::new("all").with(Told::new("b", &log).that_hangs("bind"));
+    let mut binding = group.bind();
+    tokio::select! {
+        biased;
+        bound = &mut binding => panic!("so soon: {bound:?}"),
+        () = std::future::ready(()) => {}
+    }
+    let (bound, stopped) = tokio::join!(binding, group.stop());
+    assert_eq!(bound.unwrap_err().kind(), ErrorKind::Cancelled);
+    stopped.unwrap();
+    assert_eq!(log.take(), "bind b, stop b");
+}
+
+#[tokio::test]
+async fn why_it_ended_comes_before_what_went_wrong_in_stopping() {
+    let log = Log::default();
+    let bad = |cannot| Told::new(cannot, &log).that_cannot(cannot);
+    let group = ServiceGroup::new("all").with(bad("stop"));
+    let error = group.run(std::future::ready(())).await.unwrap_err();
+    assert_eq!(error.to_string(), "stop: cannot stop");
+    let ends = bad("go on");
+    ends.end.add_permits(1);
+    let error = group.with(ends).run(std::future::pending()).await.unwrap_err();
+    assert_eq!(error.to_string(), "go on: cannot go on");
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_can_be_stopped_while_it_starts() {
     let log = Log::default();

@@ -102,3 +102,71 @@ async fn what_was_being_added_is_stopped_with_the_others_where_nobody_waits_for_
     group.stop().await.unwrap();
     assert_eq!(log.take(), "start a, stop a");
 }
+
+#[tokio::test]
+async fn one_that_was_removed_is_not_waited_for() {
+    let log = Log::default();
+    let (a, b) = (Told::new("a", &log), Told::new("b", &log));
+    let group = ServiceGroup::new("all").with(a.clone()).with(b);
+    let running = tokio::spawn({
+        let group = group.clone();
+        async move { group.run(std::future::pending()).await }
+    });
+    tokio::task::yield_now().await;
+    assert!(group.remove("b").await.unwrap());
+    a.end.add_permits(1);
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_without_services_goes_on() {
+    let group = ServiceGroup::new("all");
+    tokio::select! {
+        ended = group.run(std::future::pending()) => panic!("why? {ended:?}"),
+        () = sleep(SECOND) => {}
+    }
+}
+
+#[tokio::test]
+async fn the_first_with_a_name_is_removed_and_why_it_did_not_stop_is_told() {
+    let log = Log::default();
+    let group = ServiceGroup::new("all")
+        .with(Told::new("a", &log).that_cannot("stop"))
+        .with(Told::new("b", &log))
+        .with(Told::new("a", &log));
+    let error = group.remove("a").await.unwrap_err();
+    assert_eq!(error.to_string(), "a: cannot stop");
+    assert_eq!(group.names(), ["b", "a"], "it is out all the same");
+    assert!(group.remove("a").await.unwrap());
+    assert_eq!(group.names(), ["b"]);
+}
+
+#[tokio::test]
+async fn of_two_with_a_name_only_the_one_that_cannot_start_is_not_added() {
+    let log = Log::default();
+    let group = ServiceGroup::new("all").with(Told::new("a", &log));
+    group.start().await.unwrap();
+    group.add(Told::new("a", &log).that_cannot("start")).await.unwrap_err();
+    assert_eq!(group.names(), ["a"]);
+}
+
+#[tokio::test]
+async fn what_is_added_after_a_start_that_failed_is_not_started() {
+    let log = Log::default();
+    let group = ServiceGroup::new("all").with(Told::new("a", &log).that_cannot("start"));
+    group.start().await.unwrap_err();
+    log.take();
+    group.add(Told::new("b", &log)).await.unwrap();
+    assert_eq!(log.take(), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_added_while_others_start_is_started_after_them() {
+    let log = Log::default();
+    let group = ServiceGroup::new("all").with(Told::new("a", &log).that_takes(10 * SECOND));
+    let starting = starting(&group).await;
+    let (added, started) = tokio::join!(group.add(Told::new("b", &log)), starting);
+    added.unwrap();
+    started.unwrap().unwrap();
+    assert_eq!(log.take(), "bind a, start a, start b");
+}
