@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -169,6 +170,28 @@ fn it_needs_a_runtime_and_says_when_that_is_gone() {
     assert_eq!(error.kind(), ErrorKind::Closed);
     assert_eq!(runtime.block_on(service.when_connected()).unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(runtime.block_on(service.stop()).unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn stopping_needs_no_runtime_only_where_it_never_ran() {
+    let mut stage = Stage::new();
+    let service = ClientService::builder(stage.endpoint.clone()).handle(|connection, _| hold(connection));
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(matches!(Service::stop(&service).as_mut().poll(&mut cx), Poll::Ready(Ok(()))));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _server = runtime.block_on(async {
+        // Of one that was stopped nobody waits for a connection.
+        service.stop().await.unwrap();
+        assert_eq!(service.when_connected().await.unwrap_err().kind(), ErrorKind::Cancelled);
+        service.start().unwrap();
+        let server = stage.attempt().await.succeed();
+        service.when_connected().await.unwrap();
+        server
+    });
+    let mut stopping = Service::stop(&service);
+    assert!(stopping.as_mut().poll(&mut cx).is_pending(), "it runs");
+    runtime.block_on(stopping).unwrap();
+    assert!(matches!(*service.state().borrow(), ClientState::Stopped));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use endpoints_plugin_api as api;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
@@ -12,7 +13,7 @@ use super::script::{Stage, hold, plain, until_next_attempt};
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
 use crate::serve::Stopping;
-use crate::service::{ClientService, ClientState, Service};
+use crate::service::{ClientService, ClientState, Order, Service};
 
 #[tokio::test(start_paused = true)]
 async fn preparing_has_a_time_limit() {
@@ -95,6 +96,8 @@ async fn an_endpoint_that_could_not_be_prepared_comes_last_next_time() {
     let server = second.attempt().await.succeed();
     service.when_connected().await.unwrap();
     assert!(first.attempted().is_none());
+    let ClientState::Connected { endpoint, .. } = service.state().borrow().clone() else { panic!() };
+    assert_eq!(endpoint.to_string(), second.endpoint.to_string());
     drop(server);
     let _server = first.attempt().await.succeed();
     service.when_connected().await.unwrap();
@@ -121,6 +124,71 @@ async fn failures_are_forgotten_once_a_connection_has_lasted() {
         attempt = next;
     }
     assert_eq!(waits, [1, 2, 1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_error_of_one_endpoint_is_its_own_and_that_of_several_is_of_the_firsts_kind() {
+    let [mut first, mut second] = [Stage::new(), Stage::new()];
+    for several in [false, true] {
+        let mut builder = ClientService::builder(first.endpoint.clone());
+        if several {
+            builder = builder.or(second.endpoint.clone());
+        }
+        let service = builder.handle(|_, _| async {});
+        service.start().unwrap();
+        first.attempt().await.fail();
+        if several {
+            second.attempt().await.fail_with(api::Error::new(api::ErrorKind::NotFound, "no such socket"));
+        }
+        let waiting = |state: &ClientState| matches!(state, ClientState::Waiting { .. });
+        let waiting = service.state().wait_for(waiting).await.unwrap().clone();
+        let ClientState::Waiting { error: Some(error), .. } = waiting else { panic!() };
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::ConnectionRefused, true));
+        assert_eq!(error.message() == "nobody listens there", !several, "{error}");
+    }
+}
+
+/// The limit is of the system's clock, and shorter than anybody would set it.
+#[tokio::test]
+async fn each_endpoint_has_the_time_limit_for_itself() {
+    let [mut first, mut second] = [Stage::new(), Stage::new()];
+    let limit = Duration::from_millis(100);
+    let service = ClientService::builder(first.endpoint.clone())
+        .or(second.endpoint.clone())
+        .connect_timeout(limit)
+        .handle(|_, _| async {});
+    let begun = std::time::Instant::now();
+    service.start().unwrap();
+    let _attempts = (first.attempt().await, second.attempt().await);
+    service.when_connected_within(1).await.unwrap_err();
+    assert!(begun.elapsed() >= 2 * limit, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_are_tried_in_a_random_order_if_wanted() {
+    let [mut first, mut second] = [Stage::new(), Stage::new()];
+    let service = ClientService::builder(first.endpoint.clone())
+        .or(second.endpoint.clone())
+        .order(Order::Random)
+        .retry_policy(plain)
+        .handle(|_, _| async {});
+    service.start().unwrap();
+    let mut firsts = [0, 0];
+    for _ in 0..64 {
+        tokio::select! {
+            attempt = first.attempt() => {
+                firsts[0] += 1;
+                attempt.fail();
+                second.attempt().await.fail();
+            }
+            attempt = second.attempt() => {
+                firsts[1] += 1;
+                attempt.fail();
+                first.attempt().await.fail();
+            }
+        }
+    }
+    assert!(firsts.iter().all(|times| *times > 0), "{firsts:?}");
 }
 
 #[tokio::test(start_paused = true)]
