@@ -6,7 +6,6 @@ use tokio::time::{Instant, sleep};
 use super::*;
 
 mod changing;
-mod signals;
 
 const SECOND: Duration = Duration::from_secs(1);
 
