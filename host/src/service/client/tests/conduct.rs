@@ -36,6 +36,20 @@ async fn a_handler_that_panics_ends_its_connection_alone() {
     assert!(error.message().contains("as the test wants it"), "{error}");
 }
 
+/// In the function itself, and not in the future that it gives.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_panics_at_once_ends_its_connection_alone() {
+    let mut stage = Stage::new();
+    let service = ClientService::builder(stage.endpoint.clone())
+        .retry_policy(plain)
+        .handle(|_, _| -> std::future::Ready<()> { panic!("as the test wants it") });
+    service.start().unwrap();
+    stage.attempt().await.succeed();
+    let error = service.when_connected_within(1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    stage.attempt().await.succeed();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_preparation_that_panics_has_failed() {
     let mut stage = Stage::new();
