@@ -167,8 +167,27 @@ async fn what_is_added_while_others_start_is_started_after_them() {
     let log = Log::default();
     let group = ServiceGroup::new("all").with(Told::new("a", &log).that_takes(10 * SECOND));
     let starting = starting(&group).await;
+    // It is bound by then.
+    sleep(10 * SECOND).await;
+    let begun = Instant::now();
     let (added, started) = tokio::join!(group.add(Told::new("b", &log)), starting);
     added.unwrap();
+    assert_eq!(begun.elapsed(), 9 * SECOND);
     started.unwrap().unwrap();
     assert_eq!(log.take(), "bind a, start a, start b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_started_while_it_stops_is_started_after_that() {
+    let log = Log::default();
+    let group = ServiceGroup::new("all").with(Told::new("a", &log).that_takes(10 * SECOND));
+    let stopping = tokio::spawn({
+        let group = group.clone();
+        async move { group.stop().await }
+    });
+    sleep(SECOND).await;
+    let begun = Instant::now();
+    group.start().await.unwrap();
+    assert_eq!(begun.elapsed(), (9 + 10 + 10) * SECOND, "after stopping, it is bound and started");
+    stopping.await.unwrap().unwrap();
 }
