@@ -60,12 +60,22 @@ impl Told {
             sleep(self.takes).await;
         }
         if self.hangs == what {
+            let _hanging = Hanging(self);
             std::future::pending::<()>().await;
         }
         if self.cannot == what {
             return Err(Error::new(ErrorKind::Other, format!("cannot {what}")));
         }
         Ok(())
+    }
+}
+
+/// Logs when it is given up.
+struct Hanging<'a>(&'a Told);
+
+impl Drop for Hanging<'_> {
+    fn drop(&mut self) {
+        self.0.log.push("give up", self.0.name);
     }
 }
 
@@ -251,7 +261,7 @@ async fn binding_does_nothing_where_it_runs_and_is_given_up_by_a_stop() {
     let (bound, stopped) = tokio::join!(binding, group.stop());
     assert_eq!(bound.unwrap_err().kind(), ErrorKind::Cancelled);
     stopped.unwrap();
-    assert_eq!(log.take(), "bind b, stop b");
+    assert_eq!(log.take(), "bind b, give up b, stop b");
 }
 
 #[tokio::test]
