@@ -171,6 +171,15 @@ mod tests {
     }
 
     #[test]
+    fn each_number_can_be_set() {
+        let plain = Backoff::new().jitter(Duration::ZERO);
+        assert_eq!(plain.initial_delay(Duration::from_secs(2)).delay(1), Duration::from_secs(3));
+        assert_eq!(plain.max_delay(Duration::from_secs(2)).delay(5), Duration::from_secs(2));
+        assert_eq!(plain.factor(3.0).unwrap().delay(2), Duration::from_secs(9));
+        assert_ne!(Backoff::new().max_delay(Duration::ZERO).delay(1), Duration::ZERO, "jitter comes on top");
+    }
+
+    #[test]
     fn jitter_is_added_and_differs() {
         let delays: Vec<Duration> = (0..100).map(|_| Backoff::new().delay(1)).collect();
         let range = Duration::from_millis(1500)..Duration::from_millis(2500);

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use endpoints_plugin_api as api;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -320,7 +321,11 @@ impl ClientServiceBuilder {
     }
 
     /// How long a function that has kept its [`Stopping`] may go on when the service is stopped; 10 s unless said
-    /// otherwise. It is cut then.
+    /// otherwise. It is cut then; one that has not kept it is cut at once.
+    ///
+    /// It is kept for as long as the future that has it goes on. An `async fn` or `async` closure has all its parameters to
+    /// its end, also one named `_stopping`; a closure around an `async move` block, what the block uses. A function that
+    /// needs no time to end drops it first: `drop(stopping)`.
     pub fn close_timeout(mut self, limit: Duration) -> Self {
         self.close_timeout = limit;
         self
@@ -333,7 +338,8 @@ impl ClientServiceBuilder {
     }
 
     /// Makes a service that hands every connection to `handler`. The connection counts as up at once, and as ended when the
-    /// handler's future ends; a panic in it ends that connection alone.
+    /// handler's future ends; a panic in it ends that connection alone. Whether it is given time to end when the service is
+    /// stopped depends on whether it [keeps its `Stopping`](Self::close_timeout).
     pub fn handle<H, F>(self, handler: H) -> ClientService
     where
         H: Fn(Connection, Stopping) -> F + Send + Sync + 'static,
@@ -349,7 +355,8 @@ impl ClientServiceBuilder {
     ///
     /// `prepare` gives a pair: what others are to use, which [`when_connected`](ClientService::when_connected) clones for
     /// them, and a future that runs the connection, which counts as ended when that future ends. An error, a panic, or more
-    /// time than the [limit](Self::prepare_timeout) is a failed attempt.
+    /// time than the [limit](Self::prepare_timeout) is a failed attempt. Whether the second one is given time to end when the
+    /// service is stopped depends on whether it [keeps the `Stopping`](Self::close_timeout).
     ///
     /// # Examples
     ///
@@ -433,7 +440,12 @@ fn rejected(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
         Ok(error) => *error,
         Err(error) => {
             let message = format!("the connection could not be made ready for use: {error}");
-            Error::new(ErrorKind::HandshakeFailed, message).retryable(true)
+            of_program(api::ErrorKind::HandshakeFailed, message)
         }
     }
+}
+
+/// An error that may not come again; what the program wrote is made one line, as what plugins write is.
+fn of_program(kind: api::ErrorKind, message: String) -> Error {
+    api::Error::new(kind, message).with_retryable(true).into()
 }

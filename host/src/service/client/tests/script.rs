@@ -128,6 +128,24 @@ impl Connect for OnStage {
     }
 }
 
+/// The time that passes until the next attempt.
+pub(super) async fn until_next_attempt(stage: &mut Stage) -> (Duration, Attempt) {
+    let begun = tokio::time::Instant::now();
+    let attempt = stage.attempt().await;
+    (begun.elapsed(), attempt)
+}
+
+/// A second for each failure in a row.
+pub(super) fn plain(failures: u64) -> Duration {
+    super::SECOND * failures as u32
+}
+
+/// What a program does with a connection that it keeps for ever.
+pub(super) async fn hold(connection: crate::Connection) {
+    std::future::pending::<()>().await;
+    drop(connection);
+}
+
 /// Lets all tasks go on until each waits for something; no time passes.
 pub(super) async fn settle() {
     for _ in 0..50 {
