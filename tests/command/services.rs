@@ -239,12 +239,12 @@ fn there_are_limits_as_those_of_forward() {
         until(&service, "closed");
         service.stop();
 
-        let idle = ["listen", ANY, "--json", "--idle-timeout", "300ms"];
+        let idle = ["listen", ANY, "--json", "--idle-timeout", "1"];
         let service = Service::start(idle.iter().chain(work));
         let mut stream = service.tcp();
         for _ in 0..6 {
             echoed(&mut stream);
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(200));
         }
         assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
         assert_eq!(until(&service, "error")["error"]["kind"], "timed-out", "{work:?}");

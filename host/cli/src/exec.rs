@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::pin::Pin;
-use std::process::{ExitCode, Stdio};
+use std::process::{ExitCode, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -87,7 +87,9 @@ pub(crate) async fn exec(
     };
     let info = connection.info();
     let (peer, local) = peer_and_local(&info);
-    let mut command = match service::lower_descriptor_limit() {
+    let lower = service::lower_descriptor_limit();
+    let is_limited = lower.is_some();
+    let mut command = match lower {
         None => Command::new(program),
         Some(limit) => {
             let mut command = Command::new("/proc/self/exe");
@@ -110,16 +112,23 @@ pub(crate) async fn exec(
     let failed = |what: &str, error: &io::Error| {
         Error::new(ErrorKind::Other, format!("{what} {}: {error}", program.to_string_lossy()))
     };
-    let mut group = Group::new(command.spawn().map_err(|error| failed("cannot run", &error))?);
+    let cannot = if is_limited {
+        "cannot run /proc/self/exe, which lowers the limit of descriptors, for"
+    } else {
+        "cannot run"
+    };
+    let mut group = Group::new(command.spawn().map_err(|error| failed(cannot, &error))?);
     open.connected(&info);
     let traffic = &mut open.traffic;
-    let child = &mut group.child;
     let ended = Arc::new(Notify::new());
-    let mut pipes =
-        Pipes { input: child.stdin.take(), output: child.stdout.take(), ended: Arc::clone(&ended) };
+    let mut pipes = Pipes {
+        input: group.child.stdin.take(),
+        output: group.child.stdout.take(),
+        ended: Arc::clone(&ended),
+    };
     let gone = async {
         ended.notified().await;
-        let _ = child.wait().await;
+        let _ = group.wait().await;
     };
     let joined = tokio::select! {
         joined = relay(&mut connection, &mut pipes, None, traffic) => Some(joined),
@@ -136,12 +145,12 @@ pub(crate) async fn exec(
     let broke = joined.err().filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
     if let Some(error) = broke {
         group.kill();
-        let _ = group.child.wait().await;
+        let _ = group.wait().await;
         let program = program.to_string_lossy();
         let message = format!("the connection broke, which ends {program}: {error}");
         return Err(Error::new(kind_of(&error, ErrorKind::Other), message));
     }
-    let status = group.child.wait().await.map_err(|error| failed("cannot wait for", &error))?;
+    let status = group.wait().await.map_err(|error| failed("cannot wait for", &error))?;
     if !status.success() {
         return Err(Error::new(ErrorKind::Other, format!("{}: {status}", program.to_string_lossy())));
     }
@@ -173,6 +182,7 @@ async fn end(connection: &mut Connection, linger: Duration, traffic: &mut Traffi
 /// A command in a process group of its own, which is killed when this is dropped.
 struct Group {
     child: Child,
+    /// Until its status has been read.
     leader: Option<i32>,
 }
 
@@ -185,12 +195,23 @@ impl Group {
         Self { child, leader }
     }
 
+    /// Waits for the end of the command.
+    async fn wait(&mut self) -> io::Result<ExitStatus> {
+        let status = self.child.wait().await?;
+        self.forget();
+        Ok(status)
+    }
+
     fn kill(&self) {
-        // Known until its status has been read; until then the number is not given to another group.
-        if self.child.id().is_some()
-            && let Some(leader) = self.leader
-        {
+        if let Some(leader) = self.leader {
             kill_group(leader);
+        }
+    }
+
+    /// Once its status has been read, the number may be given to another group.
+    fn forget(&mut self) {
+        if let Some(leader) = self.leader.take() {
+            GROUPS.lock().unwrap_or_else(PoisonError::into_inner).remove(&leader);
         }
     }
 }
@@ -198,9 +219,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.kill();
-        if let Some(leader) = self.leader {
-            GROUPS.lock().unwrap_or_else(PoisonError::into_inner).remove(&leader);
-        }
+        self.forget();
     }
 }
 

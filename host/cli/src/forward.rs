@@ -81,7 +81,7 @@ async fn relay(
         };
         Ok((listener, stats))
     };
-    let Some((listener, stats)) = service::unless_stopped(listen, stop.as_mut(), events).await? else {
+    let Some((listener, stats)) = service::listen_unless_stopped(listen, stop.as_mut(), events).await? else {
         return Ok(ExitCode::SUCCESS);
     };
     let statistics = Arc::new(Statistics::default());

@@ -58,7 +58,7 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     serve(runtime(workers)?, &events, async |stop| {
         let mut stop = pin!(stop.wait());
-        let listening = service::unless_stopped(server.listen(), stop.as_mut(), &events).await?;
+        let listening = service::listen_unless_stopped(server.listen(), stop.as_mut(), &events).await?;
         let Some(listener) = listening else { return Ok(ExitCode::SUCCESS) };
         events.listening(&listener);
         service::ready();
@@ -109,7 +109,7 @@ async fn one(
     drain_timeout: Duration,
 ) -> Outcome {
     let mut stop = pin!(stop.wait());
-    let listening = service::unless_stopped(server.listen(), stop.as_mut(), events).await?;
+    let listening = service::listen_unless_stopped(server.listen(), stop.as_mut(), events).await?;
     let Some(listener) = listening else { return Ok(ExitCode::SUCCESS) };
     events.listening(&listener);
     service::ready();

@@ -153,7 +153,7 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_handshakes: Option<u32>,
     /// Give the handshake of an accepted connection at most so much time
-    #[arg(long, value_name = "S", value_parser = some_time, default_value = "30")]
+    #[arg(long, value_name = "S", value_parser = time_for_a_handshake, default_value = "30")]
     pub(crate) handshake_timeout: Duration,
     /// End a connection on which nothing has moved for so long
     #[arg(long, value_name = "S", value_parser = some_time)]
@@ -185,6 +185,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("no time at all; leave the option out for no limit".to_owned()),
+        time => Ok(time),
+    }
+}
+
+/// The same of the option that is a limit also where it is left out.
+fn time_for_a_handshake(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("no time at all; no handshake would succeed".to_owned()),
         time => Ok(time),
     }
 }

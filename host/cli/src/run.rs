@@ -93,7 +93,7 @@ impl Running {
     async fn run(mut self, made: Vec<Made>, stop: Stop, mut hangups: Signal) -> Outcome {
         let mut stop = pin!(stop.wait());
         let mut set = Set::new(made, &self.events, self.workers);
-        let Some(()) = service::unless_stopped(set.start(), stop.as_mut(), &self.events).await? else {
+        let Some(()) = service::unless_stopped(set.start(), stop.as_mut()).await? else {
             // What had been started is stopped.
             set.stop().await?;
             return Ok(ExitCode::SUCCESS);
@@ -116,7 +116,11 @@ impl Running {
             }
         };
         let failed = set.has_failed();
-        let stopped = set.stop().await;
+        // Draining may take longer than systemd waits for a word.
+        let stopped = tokio::select! {
+            stopped = set.stop() => stopped,
+            () = watchdog.serve() => Ok(()),
+        };
         ended.and(stopped)?;
         Ok(ExitCode::from(u8::from(failed)))
     }

@@ -153,15 +153,24 @@ impl Arriving {
 pub(crate) async fn unless_stopped<T>(
     begin: impl Future<Output = Result<T, Error>>,
     stop: Pin<&mut impl Future<Output = ()>>,
-    events: &Events,
 ) -> Result<Option<T>, Error> {
     tokio::select! {
         begun = begin => begun.map(Some),
-        () = stop => {
-            events.tell(&Event::Stopped);
-            Ok(None)
-        }
+        () = stop => Ok(None),
     }
+}
+
+/// The same for the one thing that the command does, whose end is told.
+pub(crate) async fn listen_unless_stopped<T>(
+    listen: impl Future<Output = Result<T, Error>>,
+    stop: Pin<&mut impl Future<Output = ()>>,
+    events: &Events,
+) -> Result<Option<T>, Error> {
+    let listening = unless_stopped(listen, stop).await?;
+    if listening.is_none() {
+        events.tell(&Event::Stopped);
+    }
+    Ok(listening)
 }
 
 /// Tells systemd, where it started the process, that connections are accepted.

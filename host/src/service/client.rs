@@ -183,6 +183,24 @@ impl<C: Clone + Send + 'static> ClientService<C> {
         self.when(Some(attempts.max(1))).await
     }
 
+    /// Waits until it can do nothing more, for ever where that does not happen.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] when the runtime that it ran in has ended.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn ended(&self) -> Result<(), Error> {
+        self.shared.commands.closed().await;
+        Err(self.gone())
+    }
+
+    /// What logs and errors call it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
     /// What it is doing, now and from now on. A state that lasts very shortly may be missed;
     /// [`on_state`](ClientServiceBuilder::on_state) misses none.
     #[must_use]
@@ -236,10 +254,7 @@ impl<C: Clone + Send + 'static> Service for ClientService<C> {
     }
 
     fn ended(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async {
-            self.shared.commands.closed().await;
-            Err(self.gone())
-        })
+        Box::pin(self.ended())
     }
 }
 

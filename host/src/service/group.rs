@@ -26,7 +26,8 @@ use member::{Begin, Member};
 ///
 /// It is a service itself, so groups nest. A service that is added to a group that runs is started at once.
 ///
-/// Cheap to clone; all clones are the same group.
+/// Cheap to clone; all clones are the same group. It stops nothing when the last one is dropped, but its services are dropped
+/// then, and what nobody else has a handle of ends, without a drain: stop it before.
 ///
 /// # Examples
 ///
@@ -138,23 +139,28 @@ impl ServiceGroup {
     /// # Cancel safety
     /// As [`Service::stop`]; it is out when the future is first polled.
     pub async fn remove(&self, name: &str) -> Result<bool, Error> {
-        let removed = {
-            let mut members = self.members();
-            let place = members.services.iter().position(|member| member.service.name() == name);
-            place.map(|place| members.services.remove(place))
+        let members = self.members().services.clone();
+        let Some(member) = members.into_iter().find(|member| member.service.name() == name) else {
+            return Ok(false);
         };
-        let Some(member) = removed else { return Ok(false) };
+        self.forget(&member);
         // First, so that nothing starts it after it has stopped.
         member.remove();
         self.shared.changed.notify_waiters();
-        member.service.stop().await.map_err(|error| about(&*member.service, error))?;
+        stop(&member.service).await.map_err(|error| about(&*member.service, error))?;
         Ok(true)
+    }
+
+    /// What logs and errors call it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
     }
 
     /// The names of the services, in order.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        self.members().services.iter().map(|member| member.service.name()).collect()
+        self.services().iter().map(Service::name).collect()
     }
 
     /// Starts all, waits until `stop` ends or one of them [cannot go on](Service::ended), and stops all. Also when `stop`
@@ -286,6 +292,10 @@ impl Service for ServiceGroup {
     }
 
     /// Binds each in order. If one cannot be bound, those before are stopped. Does nothing where the group runs.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the one that is being bound, and leaves those before it bound; stopping the group stops
+    /// them.
     fn bind(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(self.unless_stopped(async {
             let _turn = self.shared.turn.lock().await;
@@ -294,6 +304,10 @@ impl Service for ServiceGroup {
     }
 
     /// Binds each in order, then starts each in order. If one cannot be started, those before are stopped.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the one that is being started, and leaves those before it running; stopping the group
+    /// stops them.
     fn start(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(self.unless_stopped(async {
             let _turn = self.shared.turn.lock().await;

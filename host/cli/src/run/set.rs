@@ -115,7 +115,16 @@ impl Set {
     pub(super) async fn stop(&mut self) -> Result<(), Error> {
         let mut stopped = Service::stop(&self.group).await;
         while let Some(left) = self.leaving.join_next().await {
-            stopped = stopped.and(left.map_or(Ok(()), |(_, left)| left));
+            match left {
+                // One is the command's own error, and told as such.
+                Ok((_, Err(error))) if stopped.is_ok() => stopped = Err(error),
+                Ok((events, Err(error))) => events.error(&error),
+                Ok((_, Ok(()))) => {}
+                Err(panic) => {
+                    let message = format!("stopping a service failed: {panic}");
+                    stopped = stopped.and(Err(Error::new(ErrorKind::Internal, message)));
+                }
+            }
         }
         stopped
     }

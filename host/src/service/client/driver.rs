@@ -268,8 +268,10 @@ impl<C: Clone + Send + 'static> Driver<C> {
             Action::Stopped(whom) => {
                 if self.machine.is_stopped() {
                     self.work = Work::Nothing;
-                    tracing::debug!(service = self.settings.name, "stopped");
-                    self.enter(ClientState::Stopped);
+                    if !matches!(*self.state.borrow(), ClientState::Stopped) {
+                        tracing::debug!(service = self.settings.name, "stopped");
+                        self.enter(ClientState::Stopped);
+                    }
                 }
                 let outcome = match std::mem::take(&mut self.cut) {
                     true => Err(self.was_cut()),

@@ -85,6 +85,11 @@ impl Attempt {
         far
     }
 
+    /// It fails, unless it was given up.
+    pub(super) fn fail_if_wanted(self) {
+        let _ = self.0.send(Err(Error::new(ErrorKind::ConnectionRefused, "nobody listens there")));
+    }
+
     /// It fails.
     pub(super) fn fail(self) {
         self.fail_with(Error::new(ErrorKind::ConnectionRefused, "nobody listens there").with_retryable(true));
