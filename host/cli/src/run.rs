@@ -10,6 +10,7 @@ use clap::Args;
 use endpoints::{Error, ErrorKind, Registry};
 use sd_notify::NotifyState;
 use tokio::signal::unix::Signal;
+use tokio::time::timeout;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::context::Context;
@@ -53,9 +54,8 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
     let made = made::read(&options.file, &registry)?;
     let uses_standard_streams = made.iter().any(Made::uses_standard_streams);
     let events = Events::new(context, uses_standard_streams)?;
-    if !made.iter().any(Made::runs_programs) {
-        service::raise_descriptor_limit();
-    }
+    // Programs are given the limit that was there.
+    service::raise_descriptor_limit();
     let running = Running {
         options,
         registry,
@@ -78,6 +78,9 @@ fn say_checked(context: &Context, options: &Options, made: &[Made]) -> Outcome {
     std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::output(&error))?;
     Ok(ExitCode::SUCCESS)
 }
+
+/// How long a reload waits for the file.
+const TO_READ: Duration = Duration::from_secs(10);
 
 struct Running {
     options: Options,
@@ -149,8 +152,14 @@ impl Running {
     async fn read(&self, set: &Set) -> Result<Vec<Made>, Error> {
         // A file may be on a disk that does not answer, or be a pipe.
         let (path, registry) = (self.options.file.clone(), self.registry.clone());
-        let reading = tokio::task::spawn_blocking(move || made::read(&path, &registry)).await;
-        let made = reading
+        let reading = tokio::task::spawn_blocking(move || made::read(&path, &registry));
+        let made = timeout(TO_READ, reading)
+            .await
+            .map_err(|_| {
+                let path = self.options.file.display();
+                let message = format!("{path}: it cannot be read within {TO_READ:?}");
+                Error::new(ErrorKind::TimedOut, message)
+            })?
             .map_err(|error| Error::new(ErrorKind::Internal, format!("reading failed: {error}")))??;
         set.check(&made)?;
         // Where events go, and who reads them, was decided at the start.

@@ -213,8 +213,8 @@ pub(crate) fn tell_manager(state: &[NotifyState<'_>]) {
 /// The limit of descriptors before it was raised.
 static RAISED_FROM: OnceLock<u64> = OnceLock::new();
 
-/// Allows the process as many descriptors as it may have. Not where commands are run from the start, of which each would have to
-/// be given its limit back.
+/// Allows the process as many descriptors as it may have. Commands are given the limit back that was there, which takes each of
+/// them another exec(2).
 pub(crate) fn raise_descriptor_limit() {
     let Rlimit { current: Some(current), maximum } = getrlimit(Resource::Nofile) else { return };
     if maximum == Some(current) {

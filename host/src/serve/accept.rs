@@ -151,7 +151,7 @@ where
                 });
             }
             Err(error) if error.kind() == ErrorKind::Closed => return (open, None),
-            Err(error) if error.kind() == ErrorKind::PluginPanicked => {
+            Err(error) if error.kind() == ErrorKind::PluginPanicked || shared.listener.is_dead() => {
                 shared.observer.tell(&Event::Error { id: None, error: &error });
                 return (open, Some(error));
             }

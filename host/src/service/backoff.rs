@@ -125,7 +125,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "thousands of steps of one task alone, which race with nothing")]
     fn delays_are_twisteds() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/conformance/backoff.jsonl");
         let (mut compared, mut refused) = (0, 0);

@@ -292,6 +292,61 @@ exec = [\"/nonexistent/program\"]
     running.0.stop();
 }
 
+/// A socket that was handed down is taken once: under another name it would be lost.
+#[test]
+fn a_socket_that_was_handed_down_stays_with_its_service() {
+    let service =
+        |name: &str, work: &str| format!("[[service]]\nname = \"{name}\"\nlisten = \"fd:3\"\n{work}\n");
+    let folder = Folder::new(&service("one", "echo = true"));
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let command = endpoints(["run", "--json", folder.file().to_str().expect("UTF-8")]);
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell
+        .args(["-c", "exec \"$0\" \"$@\" 3<&0 </dev/null"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    shell.stdin(std::os::fd::OwnedFd::from(listener)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let running = Running(Service::spawned(shell.spawn().expect("it starts")));
+    running.event("listening");
+    for refused in [service("uno", "echo = true"), service("one", "echo = true\nmax-connections = 5")] {
+        folder.write(&refused);
+        running.0.signal(Signal::HUP);
+        let error = running.event("error");
+        let message = error["error"]["message"].as_str().expect("a message");
+        assert!(message.contains("can be taken once"), "{message}");
+    }
+    let mut stream = TcpStream::connect(address).expect("it listens still");
+    stream.write_all(b"a").expect("it reads");
+    stream.read_exact(&mut [0]).expect("it answers");
+    drop(stream);
+    // What went is not there again.
+    folder.write(ECHO);
+    assert_eq!(running.reload()["stopped"], json!(["one"]));
+    folder.write(&format!("{ECHO}{}", service("one", "echo = true")));
+    running.0.signal(Signal::HUP);
+    let error = running.event("error");
+    assert!(error["error"]["message"].as_str().is_some_and(|message| message.contains("can be taken once")));
+    running.0.stop();
+}
+
+/// Also a file that is none: nothing waits for whoever might write into it.
+#[test]
+fn a_file_that_cannot_be_read_in_time_is_refused() {
+    let folder = Folder::new(ECHO);
+    let running = folder.run();
+    running.event("listening");
+    fs::remove_file(folder.file()).expect("it is there");
+    rustix::fs::mkfifoat(rustix::fs::CWD, folder.file(), rustix::fs::Mode::RUSR).expect("a pipe");
+    running.0.signal(Signal::HUP);
+    let error = running.event("error");
+    assert_eq!(error["error"]["kind"], "timed-out", "{error}");
+    fs::remove_file(folder.file()).expect("it is there");
+    folder.write(ECHO);
+    assert_eq!(running.reload(), json!({ "event": "reloaded" }));
+    running.0.stop();
+}
+
 #[test]
 fn standard_streams_are_there_from_the_start_or_not_at_all() {
     let folder = Folder::new(ECHO);

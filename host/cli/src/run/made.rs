@@ -85,17 +85,16 @@ impl Made {
         from || matches!(&self.to, To::Forward(client) if are_standard_streams(&client.explain()))
     }
 
-    /// Whether it listens on a socket that the process was handed.
-    pub(super) fn is_inherited(&self) -> bool {
+    /// What it listens on, where that is a socket that the process was handed.
+    pub(super) fn inherited(&self) -> Option<String> {
         fn inherited(endpoint: &Explanation) -> bool {
             matches!(&*endpoint.scheme, "systemd" | "fd" | "stdio")
                 || endpoint.inner.iter().any(|(_, inner)| inherited(inner))
         }
-        matches!(&self.from, From::Listen(server) if inherited(&server.explain()))
-    }
-
-    pub(super) fn runs_programs(&self) -> bool {
-        matches!(self.to, To::Exec(_))
+        match &self.from {
+            From::Listen(server) if inherited(&server.explain()) => Some(server.to_string()),
+            _ => None,
+        }
     }
 }
 

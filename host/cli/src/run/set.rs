@@ -1,6 +1,6 @@
 //! The services that run, and how they come to be others.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use endpoints::forward::Relay;
@@ -25,6 +25,8 @@ pub(super) struct Set {
     leaving: JoinSet<(Events, Result<(), Error>)>,
     told: Told,
     workers: usize,
+    /// The listeners' descriptions, canonical, for which sockets were taken that this process was handed.
+    inherited: HashSet<String>,
 }
 
 /// Whom each service tells what happens, now and when it comes again.
@@ -69,6 +71,7 @@ impl Set {
         let mut group = ServiceGroup::new("run").stop_together();
         let mut running = Vec::new();
         let mut told = Told { events: events.clone(), numbers: HashMap::new() };
+        let inherited = made.iter().filter_map(Made::inherited).collect();
         for made in made {
             let events = told.by(made.name());
             let one = Running::new(made, events, workers);
@@ -78,7 +81,7 @@ impl Set {
             };
             running.push(one);
         }
-        Self { group, running, leaving: JoinSet::new(), told, workers }
+        Self { group, running, leaving: JoinSet::new(), told, workers, inherited }
     }
 
     pub(super) async fn start(&mut self) -> Result<(), Error> {
@@ -132,14 +135,16 @@ impl Set {
     /// Refuses what cannot be done while the process runs: a socket that it was handed is taken once.
     pub(super) fn check(&self, made: &[Made]) -> Result<(), Error> {
         for made in made {
+            let Some(inherited) = made.inherited() else { continue };
             let before = self.running.iter().find(|one| one.written.name == made.written.name);
-            if let Some(one) = before
-                && made.is_inherited()
-                && !one.can_become(made)
-            {
+            let refused = match before {
+                Some(one) => !one.can_become(made),
+                None => self.inherited.contains(&inherited),
+            };
+            if refused {
                 let message = format!(
                     "service {:?} listens on a socket that this process was handed, which can be taken once: what is done with its \
-                     connections can change, but for all else start the process anew",
+                     connections can change, but for all else, such as another name, start the process anew",
                     made.name()
                 );
                 return Err(Error::new(ErrorKind::InvalidSetting, message));
@@ -197,6 +202,7 @@ impl Set {
 
     async fn begin(&mut self, made: Made) -> bool {
         let events = self.told.by(made.name());
+        self.inherited.extend(made.inherited());
         let one = Running::new(made, events, self.workers);
         let added = match one.kind.clone() {
             Kind::Server(server) => self.group.add(server).await,

@@ -45,7 +45,10 @@ pub(super) async fn connect(
         }
         match endpoint.connect_with(context).await {
             Ok(connection) => return Ok((*number, connection)),
-            Err(error) => failed.push(error),
+            Err(error) => {
+                tracing::debug!(%endpoint, %error, "an endpoint cannot be connected");
+                failed.push(error);
+            }
         }
     }
     Err(all_failed(&endpoints, failed))
