@@ -15,7 +15,7 @@ use endpoints::{ClientEndpoint, Listener, ServerEndpoint};
 use crate::context::Context;
 use crate::events::Events;
 use crate::failure::Outcome;
-use crate::options::{Limits, duration};
+use crate::options::{Limits, duration, some_time};
 use crate::progress;
 use crate::service::{self, Stop, runtime, serve};
 use crate::standard::are_standard_streams;
@@ -30,7 +30,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     limits: Limits,
     /// Give connecting at most so much time, beside the description's own limit
-    #[arg(long, value_name = "S", value_parser = duration)]
+    #[arg(long, value_name = "S", value_parser = some_time)]
     connect_timeout: Option<Duration>,
     /// How long open connections may go on after SIGTERM or SIGINT
     #[arg(long, value_name = "S", value_parser = duration, default_value = "30")]
