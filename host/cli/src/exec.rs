@@ -16,6 +16,7 @@ use endpoints::{Connection, Error, ErrorKind};
 use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -117,15 +118,13 @@ pub(crate) async fn exec(
     } else {
         "cannot run"
     };
-    let mut group = Group::new(command.spawn().map_err(|error| failed(cannot, &error))?);
+    let mut child = command.spawn().map_err(|error| failed(cannot, &error))?;
+    let (input, output) = (child.stdin.take(), child.stdout.take());
+    let mut group = Group::new(child);
     open.connected(&info);
     let traffic = &mut open.traffic;
     let ended = Arc::new(Notify::new());
-    let mut pipes = Pipes {
-        input: group.child.stdin.take(),
-        output: group.child.stdout.take(),
-        ended: Arc::clone(&ended),
-    };
+    let mut pipes = Pipes { input, output, ended: Arc::clone(&ended) };
     let gone = async {
         ended.notified().await;
         let _ = group.wait().await;
@@ -181,7 +180,8 @@ async fn end(connection: &mut Connection, linger: Duration, traffic: &mut Traffi
 
 /// A command in a process group of its own, which is killed when this is dropped.
 struct Group {
-    child: Child,
+    /// Until this is dropped.
+    child: Option<Child>,
     /// Until its status has been read.
     leader: Option<i32>,
 }
@@ -192,12 +192,13 @@ impl Group {
         if let Some(leader) = leader {
             GROUPS.lock().unwrap_or_else(PoisonError::into_inner).insert(leader);
         }
-        Self { child, leader }
+        Self { child: Some(child), leader }
     }
 
     /// Waits for the end of the command.
     async fn wait(&mut self) -> io::Result<ExitStatus> {
-        let status = self.child.wait().await?;
+        let Some(child) = &mut self.child else { return Err(io::ErrorKind::NotFound.into()) };
+        let status = child.wait().await?;
         self.forget();
         Ok(status)
     }
@@ -218,8 +219,13 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
+        let goes_on = self.leader.is_some();
         self.kill();
         self.forget();
+        // Whoever only drops it leaves it to chance when it is waited for: it would stay a zombie until the next one ends.
+        if let (true, Some(mut child), Ok(runtime)) = (goes_on, self.child.take(), Handle::try_current()) {
+            runtime.spawn(async move { child.wait().await });
+        }
     }
 }
 

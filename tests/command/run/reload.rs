@@ -292,6 +292,36 @@ exec = [\"/nonexistent/program\"]
     running.0.stop();
 }
 
+/// Of a program that is killed as its time to drain is over, nothing is left that waits to be waited for.
+#[test]
+fn a_program_that_is_cut_leaves_no_zombie() {
+    let program =
+        "[[service]]\nname = \"p\"\nlisten = \"unix:@/p\"\nexec = [\"sleep\", \"1000\"]\ndrain-timeout = 0\n";
+    let folder = Folder::new(&format!("{ECHO}{program}"));
+    let running = folder.run();
+    for _ in 0..2 {
+        running.event("listening");
+    }
+    let _open = UnixStream::connect(folder.0.path().join("p")).expect("it listens");
+    running.event("connected");
+    folder.write(ECHO);
+    running.reload();
+    let begun = std::time::Instant::now();
+    // Each thread has children of its own.
+    let threads = format!("/proc/{}/task", running.0.child.id());
+    let left = || {
+        let threads = fs::read_dir(&threads).expect("it runs").flatten();
+        threads
+            .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
+            .collect::<String>()
+    };
+    while !left().is_empty() {
+        assert!(begun.elapsed() < LIMIT, "{}", left());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    running.0.stop();
+}
+
 /// A socket that was handed down is taken once: under another name it would be lost.
 #[test]
 fn a_socket_that_was_handed_down_stays_with_its_service() {
