@@ -47,6 +47,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(context: &Context, mut options: Options) -> Outcome {
+    context.queue_standard_error()?;
     let registry = context.registry()?;
     let server = registry.server(std::mem::take(&mut options.server).into_vec())?;
     let client = registry.client(std::mem::take(&mut options.client).into_vec())?;

@@ -38,6 +38,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(context: &Context, options: Options) -> Outcome {
+    context.queue_standard_error()?;
     let server = context.registry()?.server(options.server.into_vec())?;
     let work = match (options.echo, options.exec) {
         (true, _) => Work::Echo,

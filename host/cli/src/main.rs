@@ -22,6 +22,7 @@ mod quote;
 mod run;
 mod service;
 mod standard;
+mod standard_error;
 mod statistics;
 mod stdio;
 mod usage;
@@ -67,5 +68,7 @@ fn main() -> ExitCode {
 fn run<T: Args>(outer: Global, with: With<T>, command: fn(&Context, T) -> Outcome) -> ExitCode {
     let context = Context::new(outer.and(with.global));
     context.set_up_log();
-    command(&context, with.own).unwrap_or_else(|failure| failure.report(&context))
+    let status = command(&context, with.own).unwrap_or_else(|failure| failure.report(&context));
+    standard_error::flush();
+    status
 }

@@ -43,6 +43,7 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
         let made = made::read(&options.file, &context.registry()?)?;
         return say_checked(context, &options, &made);
     }
+    context.queue_standard_error()?;
     let workers = options
         .workers
         .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
