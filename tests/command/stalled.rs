@@ -1,8 +1,8 @@
 //! Readers of events and of the log that take nothing for a while, or never.
 
 use std::io::{BufRead, BufReader, ErrorKind, PipeReader, PipeWriter, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::process::{Child, ChildStderr, ChildStdout, Command};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{LIMIT, Service, endpoints, port, tcp, wait};
+use crate::harness::{LIMIT, Service, built, endpoints, port, tcp, wait};
 
 const ANY: &str = "tcp:0:interface=127.0.0.1";
 
@@ -224,4 +224,50 @@ fn a_second_signal_ends_it_though_its_threads_are_stuck() {
     assert_eq!(service.child.try_wait().expect("a child"), None);
     service.signal(Signal::INT);
     assert_eq!(wait(&mut service.child), Some(128 + 2));
+}
+
+#[test]
+fn a_service_manager_that_reads_nothing_stops_neither_serving_nor_stopping() {
+    let folder = TempDir::new().expect("a folder");
+    let (file, path) = (folder.path().join("services.toml"), folder.path().join("notify"));
+    std::fs::write(&file, format!("[[service]]\nname = \"echo\"\nlisten = \"{ANY}\"\necho = true\n"))
+        .expect("it is written");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(LIMIT)).expect("a limit");
+    // The process's own number is known to the shell that becomes it alone.
+    let mut command = Command::new("sh");
+    command.args(["-c", "WATCHDOG_PID=$$ exec \"$0\" run --json \"$1\""]);
+    command.args([built("endpoints").as_os_str(), file.as_os_str()]);
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", Duration::from_millis(20).as_micros().to_string());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut service = Service::spawned(command.spawn().expect("it starts"));
+    service.event("listening");
+    // More than the system keeps for it.
+    let reload = || {
+        for _ in 0..10 {
+            service.signal(Signal::HUP);
+            service.event("reloaded");
+        }
+    };
+    reload();
+    let told = || loop {
+        let mut buf = [0; 200];
+        let count = socket.recv(&mut buf).expect("a message");
+        let text = String::from_utf8_lossy(&buf[..count]).trim().to_owned();
+        if text != "WATCHDOG=1" {
+            return text;
+        }
+    };
+    assert_eq!(told(), "READY=1");
+    for _ in 0..10 {
+        assert!(told().starts_with("RELOADING=1\n"));
+        assert_eq!(told(), "READY=1");
+    }
+    reload();
+    let begun = Instant::now();
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), Some(0));
+    assert!(begun.elapsed() < SOON, "after {:?}", begun.elapsed());
 }

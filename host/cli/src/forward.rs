@@ -15,6 +15,7 @@ use endpoints::{ClientEndpoint, Listener, ServerEndpoint};
 use crate::context::Context;
 use crate::events::Events;
 use crate::failure::Outcome;
+use crate::manager;
 use crate::options::{Limits, duration};
 use crate::progress;
 use crate::service::{self, Stop, runtime, serve};
@@ -90,7 +91,7 @@ async fn relay(
     if let Some(stats) = &stats {
         events.statistics(stats);
     }
-    service::ready();
+    manager::ready();
     let stats = stats.map(|listener| tokio::spawn(serve_statistics(listener, Arc::clone(&statistics))));
     let progress = options.progress.then(|| tokio::spawn(progress::show(Arc::clone(&statistics))));
     let mut forward = set_up(listener, client, options, workers, &statistics, events.clone());

@@ -12,6 +12,7 @@ mod forward;
 mod inspect;
 mod list_plugins;
 mod listen;
+mod manager;
 mod new_plugin;
 mod options;
 mod output;
@@ -69,6 +70,7 @@ fn run<T: Args>(outer: Global, with: With<T>, command: fn(&Context, T) -> Outcom
     let context = Context::new(outer.and(with.global));
     context.set_up_log();
     let status = command(&context, with.own).unwrap_or_else(|failure| failure.report(&context));
+    manager::flush();
     standard_error::flush();
     status
 }

@@ -93,6 +93,13 @@ impl Queue {
         }
     }
 
+    /// The same, unless such a line waits already.
+    pub(crate) fn push_once(&self, line: String) {
+        if !self.state().lines.contains(&line) {
+            self.push(line);
+        }
+    }
+
     /// Waits until all is written, but not for a reader that has stalled.
     pub(crate) fn flush(&self) {
         let begun = Instant::now();

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use clap::Args;
 use endpoints::{Error, ErrorKind, Registry};
-use sd_notify::NotifyState;
 use tokio::signal::unix::Signal;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::context::Context;
 use crate::events::Events;
 use crate::failure::{Failure, Outcome};
+use crate::manager;
 use crate::output::harmless;
 use crate::service::{self, Stop, serve};
 
@@ -99,13 +99,13 @@ impl Running {
             set.stop().await?;
             return Ok(ExitCode::SUCCESS);
         };
-        service::ready();
+        manager::ready();
         let mut watchdog = Watchdog::new();
         let ended = loop {
             tokio::select! {
                 () = &mut stop => break Ok(()),
                 ended = set.ended() => {
-                    service::stopping();
+                    manager::stopping();
                     break ended;
                 }
                 () = watchdog.serve() => {}
@@ -128,21 +128,21 @@ impl Running {
 
     /// Reads the file anew. Where it is wrong, nothing changes.
     async fn reload(&mut self, set: &mut Set) {
-        service::reloading();
+        manager::reloading();
         match self.read(set).await {
             Ok(made) => {
                 let changes = set.change(made).await;
                 self.events.reloaded(&self.options.file, changes.sorts());
                 if std::mem::take(&mut self.was_refused) {
-                    service::tell_manager(&[NotifyState::Status("reloaded"), NotifyState::Ready]);
+                    manager::ready_with("reloaded");
                 } else {
-                    service::ready();
+                    manager::ready();
                 }
             }
             Err(error) => {
                 self.was_refused = true;
                 self.events.refused(&error);
-                service::reload_refused(&error);
+                manager::reload_refused(&error);
             }
         }
     }
@@ -184,7 +184,7 @@ impl Watchdog {
         match &mut self.0 {
             Some(ticks) => loop {
                 ticks.tick().await;
-                service::tell_manager(&[NotifyState::Watchdog]);
+                manager::alive();
             },
             None => std::future::pending().await,
         }
