@@ -63,7 +63,7 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
         events: events.clone(),
         uses_standard_streams,
         workers,
-        was_refused: false,
+        had_trouble: false,
     };
     serve(runtime, &events, |stop| running.run(made, stop, hangups))
 }
@@ -86,8 +86,8 @@ struct Running {
     events: Events,
     uses_standard_streams: bool,
     workers: usize,
-    /// Whether systemd was told so of the last reload.
-    was_refused: bool,
+    /// Whether systemd was told of any with the last reload: it keeps the status until it is told another.
+    had_trouble: bool,
 }
 
 impl Running {
@@ -133,14 +133,17 @@ impl Running {
             Ok(made) => {
                 let changes = set.change(made).await;
                 self.events.reloaded(&self.options.file, changes.sorts());
-                if std::mem::take(&mut self.was_refused) {
+                let had_trouble = std::mem::replace(&mut self.had_trouble, !changes.failures.is_empty());
+                if self.had_trouble {
+                    manager::ready_with(&format!("reloaded; failed: {}", changes.failures.join("; ")));
+                } else if had_trouble {
                     manager::ready_with("reloaded");
                 } else {
                     manager::ready();
                 }
             }
             Err(error) => {
-                self.was_refused = true;
+                self.had_trouble = true;
                 self.events.refused(&error);
                 manager::reload_refused(&error);
             }
