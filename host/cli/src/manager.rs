@@ -1,5 +1,10 @@
 //! The service manager, systemd, where it started the process and wants to hear from it.
 
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -74,8 +79,8 @@ fn tell(states: &[NotifyState<'_>]) {
 
 fn queue() -> Option<&'static Queue> {
     let begin = || {
-        std::env::var_os("NOTIFY_SOCKET")?;
-        Queue::new(MESSAGES, send).inspect_err(failed).ok()
+        let path = std::env::var_os("NOTIFY_SOCKET")?;
+        Queue::new(MESSAGES, move |message| send(&path, message)).inspect_err(failed).ok()
     };
     QUEUE.get_or_init(begin).as_deref()
 }
@@ -85,14 +90,25 @@ fn text(states: &[NotifyState<'_>]) -> String {
     states.iter().map(|state| format!("{state}\n")).collect()
 }
 
-fn send(message: &str) {
-    let result = if message.is_empty() { Ok(()) } else { sd_notify::notify(&[NotifyState::Custom(message)]) };
-    if let Err(error) = result {
+fn send(path: &OsStr, message: &str) {
+    let sent = || {
+        let socket = UnixDatagram::unbound()?;
+        // An abstract name, as in sd_notify(3), which `sd_notify::notify` takes for a path.
+        let address = match path.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            _ => SocketAddr::from_pathname(path)?,
+        };
+        // It is sent as a whole or not at all.
+        socket.send_to_addr(message.as_bytes(), &address).map(drop)
+    };
+    if !message.is_empty()
+        && let Err(error) = sent()
+    {
         failed(&error);
     }
 }
 
-fn failed(error: &std::io::Error) {
+fn failed(error: &io::Error) {
     tracing::warn!(%error, "the service manager cannot be told");
 }
 

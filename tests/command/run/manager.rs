@@ -1,11 +1,28 @@
 //! What systemd is told.
 
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use rustix::process::Signal;
 
 use super::{ECHO, Folder};
 use crate::harness::{LIMIT, Service, endpoints};
+
+#[test]
+fn systemd_may_have_a_socket_with_an_abstract_name() {
+    let folder = Folder::new(ECHO);
+    let name = folder.path().to_owned();
+    let address = SocketAddr::from_abstract_name(&name).expect("a name");
+    let socket = UnixDatagram::bind_addr(&address).expect("a socket");
+    socket.set_read_timeout(Some(LIMIT)).expect("a limit");
+    let mut command = endpoints(["run", folder.file().to_str().expect("UTF-8")]);
+    command.env("NOTIFY_SOCKET", format!("@{name}"));
+    let service = Service::spawned(command.spawn().expect("it starts"));
+    let mut buf = [0; 100];
+    let count = socket.recv(&mut buf).expect("a message");
+    assert_eq!(&buf[..count], b"READY=1\n");
+    service.stop();
+}
 
 #[test]
 fn systemd_is_told_which_services_a_reload_could_not_start() {
