@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::harness::{LIMIT, Service, built, endpoints, read_all, run, run_with, wait};
 
+mod manager;
 mod reload;
 
 /// A file of services, and the sockets that they listen on.

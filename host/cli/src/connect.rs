@@ -30,6 +30,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(context: &Context, options: Options) -> Outcome {
+    context.queue_standard_error()?;
     let client = context.registry()?.client(options.client.into_vec())?;
     refuse_standard_streams(&client.explain(), "`endpoints forward` joins two endpoints to each other")?;
     let events = Events::new(context, true)?;

@@ -1,10 +1,12 @@
 //! What happens while serving, told as JSON or in the log.
 
-use std::io::{self, Write, stderr, stdout};
+use std::fs::File;
+use std::io::{self, Write, stdout};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use endpoints::serve::Event;
 use endpoints::service::ClientState;
@@ -14,7 +16,8 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::failure::{self, Failure};
 use crate::output::{address_bytes, bytes_json, error_json, harmless};
-use crate::queue::Queue;
+use crate::queue::{Purpose, Queue};
+use crate::standard_error;
 
 /// Where events go, and which of several services they are about.
 #[derive(Clone, Debug)]
@@ -56,22 +59,30 @@ enum To {
     /// As JSON to standard output.
     Output(Arc<Queue>),
     /// As JSON to standard error, since standard output carries a connection's bytes.
-    Error(Arc<Queue>),
+    Error,
+}
+
+const EVENTS: Purpose =
+    Purpose { name: "events", most: 4096, patience: Duration::from_secs(1), note: dropped };
+
+/// Says that so many events, or other lines beside them, were lost.
+pub(crate) fn dropped(count: u64) -> String {
+    format!("{}\n", json!({ "event": "dropped", "count": count }))
 }
 
 impl Events {
     pub(crate) fn new(context: &Context, output_is_taken: bool) -> Result<Self, Failure> {
-        if !context.json() {
-            return Ok(Self::all(To::Log));
-        }
-        let failed = |error: io::Error| Failure::system("cannot write events", &error);
-        // Of its own, since who writes elsewhere to the same must not wait for a lock that is held while nobody reads.
-        let to = if output_is_taken {
-            let output = stderr().as_fd().try_clone_to_owned().map_err(failed)?;
-            To::Error(Queue::new(output).map_err(failed)?)
+        let to = if !context.json() {
+            To::Log
+        } else if output_is_taken {
+            To::Error
         } else {
-            let output = stdout().as_fd().try_clone_to_owned().map_err(failed)?;
-            To::Output(Queue::new(output).map_err(failed)?)
+            let failed = |error: io::Error| Failure::system("cannot write events", &error);
+            // Of its own, since who writes elsewhere to the same must not wait for a lock that is held while nobody reads.
+            let mut output = File::from(stdout().as_fd().try_clone_to_owned().map_err(failed)?);
+            // A service goes on also when nobody reads its events.
+            let queue = Queue::new(EVENTS, move |event| _ = output.write_all(event.as_bytes()));
+            To::Output(queue.map_err(failed)?)
         };
         Ok(Self::all(to))
     }
@@ -93,7 +104,7 @@ impl Events {
     /// Says by which descriptions, or on which addresses, what listens is reached.
     pub(crate) fn reached_by(&self, descriptions: Vec<Description>, addresses: &[Address]) {
         for (description, port) in reached(descriptions, addresses) {
-            if !matches!(self.to, To::Error(_)) {
+            if !matches!(self.to, To::Error) {
                 let whose = self.service.as_deref().map(|service| format!("{}: ", harmless(service)));
                 let description = String::from_utf8_lossy(&description);
                 tell(&format!("{}listening on {}", whose.unwrap_or_default(), harmless(&description)));
@@ -166,7 +177,7 @@ impl Events {
         changes: impl Iterator<Item = (&'static str, &'a [String])>,
     ) {
         let changes: Vec<(&str, &[String])> = changes.collect();
-        if !matches!(self.to, To::Error(_)) {
+        if !matches!(self.to, To::Error) {
             let each: Vec<String> =
                 changes.iter().map(|(sort, names)| format!("{sort} {}", names.join(", "))).collect();
             let what = if each.is_empty() { "nothing has changed".to_owned() } else { each.join("; ") };
@@ -201,27 +212,33 @@ impl Events {
         }
     }
 
-    /// Waits until the reader has all that was told, but not for a reader that has stalled.
+    /// Waits until the reader of standard output has all that was told, but not for one that has stalled.
     pub(crate) fn flush(&self) {
-        match &self.to {
-            To::Log => {}
-            To::Output(queue) | To::Error(queue) => queue.flush(),
+        // With standard error that is done at the end of every command.
+        if let To::Output(queue) = &self.to {
+            queue.flush();
         }
     }
 
     fn write(&self, event: &Value) {
-        let (To::Output(queue) | To::Error(queue)) = &self.to else { return };
+        if matches!(self.to, To::Log) {
+            return;
+        }
         let mut event = event.clone();
         if let (Some(service), Value::Object(event)) = (&self.service, &mut event) {
             event.insert("service".to_owned(), Value::from(&**service));
         }
-        queue.push(format!("{event}\n"));
+        let line = format!("{event}\n");
+        match &self.to {
+            To::Output(queue) => queue.push(line),
+            _ => standard_error::write(line),
+        }
     }
 }
 
 /// Writes a line to standard error, if that is possible.
 pub(crate) fn tell(line: &str) {
-    let _ = stderr().lock().write_all(format!("{line}\n").as_bytes());
+    standard_error::write(format!("{line}\n"));
 }
 
 /// The client descriptions by which a listener is reached, else its addresses; each with its port.

@@ -1,6 +1,6 @@
 //! How a command fails: what is shown, and the exit status.
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use endpoints::{Error, ErrorKind};
@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::caret;
 use crate::context::Context;
 use crate::output::{error_json, harmless};
+use crate::standard_error;
 
 /// What commands give back.
 pub(crate) type Outcome = Result<ExitCode, Failure>;
@@ -47,7 +48,7 @@ impl Failure {
             text(&error, context.color)
         };
         // Where standard error is closed, the exit status has to do.
-        let _ = io::stderr().write_all(text.as_bytes());
+        standard_error::write(text);
         status(&error)
     }
 }

@@ -15,6 +15,7 @@ use endpoints::{ClientEndpoint, Listener, ServerEndpoint};
 use crate::context::Context;
 use crate::events::Events;
 use crate::failure::Outcome;
+use crate::manager;
 use crate::options::{Limits, duration, some_time};
 use crate::progress;
 use crate::service::{self, Stop, runtime, serve};
@@ -47,6 +48,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(context: &Context, mut options: Options) -> Outcome {
+    context.queue_standard_error()?;
     let registry = context.registry()?;
     let server = registry.server(std::mem::take(&mut options.server).into_vec())?;
     let client = registry.client(std::mem::take(&mut options.client).into_vec())?;
@@ -89,7 +91,7 @@ async fn relay(
     if let Some(stats) = &stats {
         events.statistics(stats);
     }
-    service::ready();
+    manager::ready();
     let stats = stats.map(|listener| tokio::spawn(serve_statistics(listener, Arc::clone(&statistics))));
     let progress = options.progress.then(|| tokio::spawn(progress::show(Arc::clone(&statistics))));
     let mut forward = set_up(listener, client, options, workers, &statistics, events.clone());

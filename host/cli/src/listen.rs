@@ -15,6 +15,7 @@ use crate::connect::join;
 use crate::context::Context;
 use crate::events::Events;
 use crate::failure::{Failure, Outcome};
+use crate::manager;
 use crate::options::{Limits, duration};
 use crate::service::{self, Stop, runtime, serve};
 use crate::standard::{are_standard_streams, refuse_standard_streams};
@@ -38,6 +39,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(context: &Context, options: Options) -> Outcome {
+    context.queue_standard_error()?;
     let server = context.registry()?.server(options.server.into_vec())?;
     let work = match (options.echo, options.exec) {
         (true, _) => Work::Echo,
@@ -61,7 +63,7 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
         let listening = service::listen_unless_stopped(server.listen(), stop.as_mut(), &events).await?;
         let Some(listener) = listening else { return Ok(ExitCode::SUCCESS) };
         events.listening(&listener);
-        service::ready();
+        manager::ready();
         let observer = events.clone();
         let mut serve = Serve::new(listener)
             .drain_timeout(options.drain_timeout)
@@ -112,7 +114,7 @@ async fn one(
     let listening = service::listen_unless_stopped(server.listen(), stop.as_mut(), events).await?;
     let Some(listener) = listening else { return Ok(ExitCode::SUCCESS) };
     events.listening(&listener);
-    service::ready();
+    manager::ready();
     let incoming = tokio::select! {
         incoming = first(&listener, events) => Some(incoming?),
         () = &mut stop => None,

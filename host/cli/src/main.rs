@@ -12,6 +12,7 @@ mod forward;
 mod inspect;
 mod list_plugins;
 mod listen;
+mod manager;
 mod new_plugin;
 mod options;
 mod output;
@@ -22,6 +23,7 @@ mod quote;
 mod run;
 mod service;
 mod standard;
+mod standard_error;
 mod statistics;
 mod stdio;
 mod usage;
@@ -67,5 +69,8 @@ fn main() -> ExitCode {
 fn run<T: Args>(outer: Global, with: With<T>, command: fn(&Context, T) -> Outcome) -> ExitCode {
     let context = Context::new(outer.and(with.global));
     context.set_up_log();
-    command(&context, with.own).unwrap_or_else(|failure| failure.report(&context))
+    let status = command(&context, with.own).unwrap_or_else(|failure| failure.report(&context));
+    manager::flush();
+    standard_error::flush();
+    status
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use clap::Args;
 use endpoints::{Error, ErrorKind, Registry};
-use sd_notify::NotifyState;
 use tokio::signal::unix::Signal;
 use tokio::time::timeout;
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -16,6 +15,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::context::Context;
 use crate::events::Events;
 use crate::failure::{Failure, Outcome};
+use crate::manager;
 use crate::output::harmless;
 use crate::service::{self, Stop, serve};
 
@@ -44,6 +44,7 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
         let made = made::read(&options.file, &context.registry()?)?;
         return say_checked(context, &options, &made);
     }
+    context.queue_standard_error()?;
     let workers = options
         .workers
         .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
@@ -62,7 +63,7 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
         events: events.clone(),
         uses_standard_streams,
         workers,
-        was_refused: false,
+        had_trouble: false,
     };
     serve(runtime, &events, |stop| running.run(made, stop, hangups))
 }
@@ -88,8 +89,8 @@ struct Running {
     events: Events,
     uses_standard_streams: bool,
     workers: usize,
-    /// Whether systemd was told so of the last reload.
-    was_refused: bool,
+    /// Whether systemd was told of any with the last reload: it keeps the status until it is told another.
+    had_trouble: bool,
 }
 
 impl Running {
@@ -101,13 +102,13 @@ impl Running {
             set.stop().await?;
             return Ok(ExitCode::SUCCESS);
         };
-        service::ready();
+        manager::ready();
         let mut watchdog = Watchdog::new();
         let ended = loop {
             tokio::select! {
                 () = &mut stop => break Ok(()),
                 ended = set.ended() => {
-                    service::stopping();
+                    manager::stopping();
                     break ended;
                 }
                 () = watchdog.serve() => {}
@@ -130,21 +131,24 @@ impl Running {
 
     /// Reads the file anew. Where it is wrong, nothing changes.
     async fn reload(&mut self, set: &mut Set) {
-        service::reloading();
+        manager::reloading();
         match self.read(set).await {
             Ok(made) => {
                 let changes = set.change(made).await;
                 self.events.reloaded(&self.options.file, changes.sorts());
-                if std::mem::take(&mut self.was_refused) {
-                    service::tell_manager(&[NotifyState::Status("reloaded"), NotifyState::Ready]);
+                let had_trouble = std::mem::replace(&mut self.had_trouble, !changes.failures.is_empty());
+                if self.had_trouble {
+                    manager::ready_with(&format!("reloaded; failed: {}", changes.failures.join("; ")));
+                } else if had_trouble {
+                    manager::ready_with("reloaded");
                 } else {
-                    service::ready();
+                    manager::ready();
                 }
             }
             Err(error) => {
-                self.was_refused = true;
+                self.had_trouble = true;
                 self.events.refused(&error);
-                service::reload_refused(&error);
+                manager::reload_refused(&error);
             }
         }
     }
@@ -192,7 +196,7 @@ impl Watchdog {
         match &mut self.0 {
             Some(ticks) => loop {
                 ticks.tick().await;
-                service::tell_manager(&[NotifyState::Watchdog]);
+                manager::alive();
             },
             None => std::future::pending().await,
         }

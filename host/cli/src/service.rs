@@ -1,4 +1,4 @@
-//! What commands that run for long have in common: a runtime, signals, the service manager.
+//! What commands that run for long have in common: a runtime, signals, a limit of descriptors.
 
 use std::future::Future;
 use std::io;
@@ -11,7 +11,6 @@ use std::time::Duration;
 use endpoints::Error;
 use endpoints::serve::{Event, Outcome as Served};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -20,7 +19,7 @@ use tokio::time::timeout;
 use crate::events::Events;
 use crate::exec;
 use crate::failure::{Failure, Outcome};
-use crate::output::harmless;
+use crate::manager;
 
 /// A runtime with so many threads.
 pub(crate) fn runtime(workers: usize) -> Result<Runtime, Failure> {
@@ -81,7 +80,7 @@ impl Stop {
     pub(crate) async fn wait(mut self) {
         // The thread that sends it does not end before the process.
         let _ = self.0.wait_for(|stopped| *stopped).await;
-        stopping();
+        manager::stopping();
     }
 }
 
@@ -171,43 +170,6 @@ pub(crate) async fn listen_unless_stopped<T>(
         events.tell(&Event::Stopped);
     }
     Ok(listening)
-}
-
-/// Tells systemd, where it started the process, that connections are accepted.
-pub(crate) fn ready() {
-    tell_manager(&[NotifyState::Ready]);
-}
-
-/// Tells systemd that the process stops, where no signal has made it do so.
-pub(crate) fn stopping() {
-    tell_manager(&[NotifyState::Stopping]);
-}
-
-/// Tells systemd that the configuration is being read anew; [`ready`] says when that is done.
-pub(crate) fn reloading() {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell_manager(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "the service manager cannot be told"),
-    }
-}
-
-/// The longest status that systemd is told, in characters.
-const LONGEST: usize = 200;
-
-/// Tells systemd that it goes on as before, and why.
-pub(crate) fn reload_refused(error: &Error) {
-    let mut status = format!("the reload was refused: {}", harmless(error.message()));
-    if let Some((end, _)) = status.char_indices().nth(LONGEST) {
-        let (last, _) = status[..end].char_indices().next_back().unwrap_or_default();
-        status.replace_range(last.., "…");
-    }
-    tell_manager(&[NotifyState::Status(&status), NotifyState::Ready]);
-}
-
-pub(crate) fn tell_manager(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "the service manager cannot be told");
-    }
 }
 
 /// The limit of descriptors before it was raised.

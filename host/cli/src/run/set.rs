@@ -184,8 +184,8 @@ impl Set {
         }
         for made in to_start {
             let name = made.name().to_owned();
-            if !self.begin(made).await {
-                changes.failed(name);
+            if let Err(error) = self.begin(made).await {
+                changes.failed(name, &error);
             }
         }
         changes
@@ -200,7 +200,7 @@ impl Set {
         one.until_closed().await;
     }
 
-    async fn begin(&mut self, made: Made) -> bool {
+    async fn begin(&mut self, made: Made) -> Result<(), Error> {
         let events = self.told.by(made.name());
         self.inherited.extend(made.inherited());
         let one = Running::new(made, events, self.workers);
@@ -212,11 +212,11 @@ impl Set {
             Ok(()) => {
                 one.say_listening();
                 self.running.push(one);
-                true
+                Ok(())
             }
             Err(error) => {
                 one.events.error(&error);
-                false
+                Err(error)
             }
         }
     }
@@ -233,10 +233,15 @@ pub(super) struct Changes {
     pub(super) stopped: Vec<String>,
     /// Those that could not be started.
     pub(super) failed: Vec<String>,
+    /// Each of these, and why.
+    pub(super) failures: Vec<String>,
 }
 
 impl Changes {
-    fn failed(&mut self, name: String) {
+    fn failed(&mut self, name: String, error: &Error) {
+        let why = error.message();
+        let why = why.strip_prefix(&format!("{name}: ")).unwrap_or(why);
+        self.failures.push(format!("{name}: {why}"));
         self.started.retain(|other| *other != name);
         self.restarted.retain(|other| *other != name);
         self.failed.push(name);
@@ -244,7 +249,7 @@ impl Changes {
 
     /// Each sort that there is any of.
     pub(super) fn sorts(&self) -> impl Iterator<Item = (&'static str, &[String])> {
-        let Self { started, restarted, changed, stopped, failed } = self;
+        let Self { started, restarted, changed, stopped, failed, .. } = self;
         let sorts = [
             ("started", started),
             ("restarted", restarted),
