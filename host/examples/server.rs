@@ -32,7 +32,7 @@ async fn main() -> Result<(), Error> {
     service.bind().await?; // needs the right to the port, or to the folder of a Unix socket
     drop_privileges();
     service.start().await?; // needs none
-    for description in service.listening() {
+    for description in service.reachable() {
         println!("listening on {description}");
     }
     tokio::select! {

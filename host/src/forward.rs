@@ -97,7 +97,7 @@ impl Forward {
         self
     }
 
-    /// How many tasks accept at the same time: from 1 to 1024.
+    /// How many tasks accept at the same time: from 1 to 1024; 1 unless said otherwise.
     pub fn acceptors(mut self, count: usize) -> Self {
         self.serve = self.serve.acceptors(count);
         self

@@ -12,6 +12,7 @@ use endpoints_plugin_api::abi::conn::{Body, Taken};
 use endpoints_plugin_api::abi::future::{Foreign as ForeignFuture, RUnit};
 use endpoints_plugin_api::abi::listener::{Export, Foreign};
 use endpoints_plugin_api::{Facts, Reachable};
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Mutex;
 
@@ -157,6 +158,16 @@ impl Listener {
         self.peers_are_told
     }
 
+    /// Whether its socket listens no more, as when others have it too, and one of them has shut it down.
+    pub(crate) fn is_dead(&self) -> bool {
+        let listens = match &self.acceptor {
+            Acceptor::Tcp(listener) => sockopt::socket_acceptconn(listener),
+            Acceptor::Unix(listener) => sockopt::socket_acceptconn(listener),
+            Acceptor::Plugin(_) => return false,
+        };
+        listens == Ok(false)
+    }
+
     fn accept_error(&self, error: &io::Error) -> Error {
         let error = api::Error::from_io("cannot accept a connection", error).with_retryable(true);
         Error::from(error).with_scheme(self.endpoint.scheme())
@@ -228,10 +239,10 @@ fn listening(socket: OwnedFd) -> Result<(Acceptor, Address), Error> {
     };
     prepare_socket(&socket)?;
     // Accepting from one that is connected, or nothing yet, would fail for ever.
-    if !rustix::net::sockopt::socket_acceptconn(&socket).map_err(|error| io(error.into()))? {
+    if !sockopt::socket_acceptconn(&socket).map_err(|error| io(error.into()))? {
         return Err(Error::new(ErrorKind::Internal, "a plugin handed over a socket that does not listen"));
     }
-    let domain = rustix::net::sockopt::socket_domain(&socket).map_err(|error| io(error.into()))?;
+    let domain = sockopt::socket_domain(&socket).map_err(|error| io(error.into()))?;
     if domain == rustix::net::AddressFamily::UNIX {
         let listener = UnixListener::from_std(socket.into()).map_err(io)?;
         let address = listener.local_addr().map_err(io)?;

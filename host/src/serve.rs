@@ -35,8 +35,7 @@ pub use stopping::Stopping;
 ///
 /// An error on one connection, or of one `accept`, never ends it, and neither does a panic while one is handled. Where
 /// descriptors run out, what waits to be accepted is accepted and closed, so that its clients hear of it, and accepting
-/// pauses for a time that grows to a second; for that a descriptor is kept in reserve where the socket is the host's own,
-/// with no wrapper around.
+/// pauses for a time that grows to a second; for that a descriptor is kept in reserve.
 ///
 /// # Examples
 ///
@@ -124,7 +123,7 @@ impl Serve {
         self
     }
 
-    /// How many tasks accept at the same time: from 1 to 1024.
+    /// How many tasks accept at the same time: from 1 to 1024; 1 unless said otherwise.
     pub fn acceptors(mut self, count: usize) -> Self {
         self.settings.acceptors = count;
         self
@@ -195,6 +194,7 @@ impl Serve {
         }
         let mut open = Vec::new();
         let mut error = None;
+        let mut cut_already = 0;
         let exhausted = async {
             // An acceptor ends by itself only when the listener is of no more use.
             while let Some(ended) = acceptors.join_next().await {
@@ -204,7 +204,7 @@ impl Serve {
                 }
             }
             // There was nothing wrong with it: it had no more connections to give. Those that it gave end by themselves.
-            drain(&mut open, None, cut).await;
+            cut_already = drain(&mut open, None, cut).await;
         };
         let ended_by_itself = tokio::select! {
             () = stop => false,
@@ -230,7 +230,7 @@ impl Serve {
         };
         let (_, cut) = tokio::join!(until(deadline, cut, closing), drain(&mut open, deadline, cut));
         observer.tell(&Event::Stopped);
-        Outcome { cut, error, exhausted }
+        Outcome { cut: cut_already + cut, error, exhausted }
     }
 }
 

@@ -33,6 +33,9 @@ pub trait Service: Send + Sync {
     ///
     /// # Errors
     /// Why it cannot.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives it up.
     fn bind(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async { Ok(()) })
     }
@@ -41,6 +44,9 @@ pub trait Service: Send + Sync {
     ///
     /// # Errors
     /// Why it cannot; it is stopped then.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives it up, unless it has started.
     fn start(&self) -> BoxFuture<'_, Result<(), Error>>;
 
     /// Stops it, and waits until it has stopped. Does nothing where it does not run.
@@ -53,10 +59,13 @@ pub trait Service: Send + Sync {
     fn stop(&self) -> BoxFuture<'_, Result<(), Error>>;
 
     /// Waits until it ends without having been told to, for ever where that does not happen: `Ok` if it had nothing more to
-    /// do.
+    /// do. Tells so to all who wait, and to those who ask afterwards, until it is started or stopped again.
     ///
     /// # Errors
     /// Why it could not go on.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
     fn ended(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(std::future::pending())
     }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use endpoints::Registry;
 use endpoints::adapters::metrics::{Recorder, record, record_client};
-use endpoints::forward::{Forward, Relay};
-use endpoints::serve::Serve;
+use endpoints::forward::{Forward, Relay, Traffic};
+use endpoints::serve::{Event, Serve};
 use endpoints::service::{ClientService, ServerService};
+use endpoints::{Error, ErrorKind, Registry};
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, SharedString, Unit,
 };
@@ -123,7 +124,7 @@ async fn relayed_connections_are_counted() {
     let (listener, address) = listen().await;
     let (stop, stopped) = oneshot::channel::<()>();
     let forward = Forward::new(listener, client)
-        .drain_timeout(std::time::Duration::ZERO)
+        .drain_timeout(Duration::ZERO)
         .on_event(record("web"))
         .run(async { drop(stopped.await) });
     let drive = async {
@@ -198,7 +199,7 @@ async fn a_connection_that_is_kept_up_is_recorded() {
     let port = server.local_addr().expect("its address").port();
     let service =
         ClientService::builder(endpoints::client(format!("tcp:127.0.0.1:{port}")).expect("a description"))
-            .retry_policy(|_| std::time::Duration::from_millis(1))
+            .retry_policy(|_| Duration::from_millis(1))
             .on_state(record_client("uplink"))
             .handle(|mut connection, _stopping| async move { drop(connection.read(&mut [0]).await) });
     service.start().expect("a runtime");
@@ -241,7 +242,7 @@ async fn what_is_dropped_while_it_relays_is_open_no_more() {
     };
     let server = endpoints::server("tcp:0:interface=127.0.0.1").expect("a description");
     let service = ServerService::builder(server)
-        .drain_timeout(std::time::Duration::ZERO)
+        .drain_timeout(Duration::ZERO)
         .on_event(move |event| service.observe(event))
         .handle_incoming(handle);
     for runs in [1.0, 2.0] {
@@ -274,4 +275,32 @@ async fn a_connection_whose_service_is_dropped_is_down() {
     exporter.wait("client_connected", "service=uplink", 1.0).await;
     drop(service);
     exporter.wait("client_connected", "service=uplink", 0.0).await;
+}
+
+#[tokio::test]
+async fn what_a_handler_of_the_program_tells_is_counted() {
+    let exporter = Exporter::default();
+    let _installed = metrics::set_default_local_recorder(&exporter);
+    let recorder = Recorder::new("own");
+    let (listener, address) = listen().await;
+    let _near = TcpStream::connect(address).await.expect("a connection");
+    let incoming = listener.accept().await.expect("a connection");
+    recorder.observe(&Event::accepted(7, &incoming));
+    let connection = incoming.await.expect("a handshake");
+    recorder.observe(&Event::connected(7, None, &connection));
+    exporter.wait("connections_open", "service=own", 1.0).await;
+    let error = Error::new(ErrorKind::TimedOut, "nobody answers");
+    recorder.observe(&Event::error(Some(7), &error));
+    let mut traffic = Traffic::default();
+    (traffic.bytes_in, traffic.bytes_out) = (5, 3);
+    recorder.observe(&Event::closed(7, traffic, Duration::from_secs(1)));
+    for (name, labels, value) in [
+        ("connections_accepted_total", "service=own", 1.0),
+        ("connections_open", "service=own", 0.0),
+        ("errors_total", "service=own,kind=timed-out", 1.0),
+        ("received_bytes_total", "service=own", 5.0),
+        ("sent_bytes_total", "service=own", 3.0),
+    ] {
+        exporter.wait(name, labels, value).await;
+    }
 }

@@ -191,3 +191,30 @@ async fn a_client_that_vanishes_holds_nothing(world: &World) {
     }
     relay.end().await;
 }
+
+#[tokio::test]
+async fn a_relay_that_is_dropped_tells_the_end() {
+    let registry = endpoints::Registry::builder().default_plugin_path(false).build().expect("a registry");
+    let server = registry.server("tcp:0:interface=127.0.0.1").expect("a description");
+    let listener = server.listen().await.expect("a listener");
+    let target = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let description = format!("tcp:127.0.0.1:{}", target.local_addr().expect("its address").port());
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let closed = Arc::clone(&told);
+    let relay = endpoints::forward::Relay::new(registry.client(&description).expect("a description"));
+    let relay = relay.on_event(move |event| {
+        if let Event::Closed { id, bytes_in, bytes_out, .. } = event {
+            closed.lock().unwrap().push((*id, *bytes_in, *bytes_out));
+        }
+    });
+    let mut near = TcpStream::connect(("127.0.0.1", port(&listener))).await.expect("it listens");
+    let incoming = listener.accept().await.expect("a connection");
+    let relaying = tokio::spawn(async move { relay.serve(7, incoming).await });
+    let (mut far, _) = in_time(target.accept()).await.expect("the other side");
+    near.write_all(b"hello").await.expect("it reads");
+    in_time(far.read_exact(&mut [0; 5])).await.expect("it is passed on");
+    assert!(told.lock().unwrap().is_empty());
+    relaying.abort();
+    assert!(in_time(relaying).await.is_err());
+    assert_eq!(*told.lock().unwrap(), [(7, 5, 0)]);
+}

@@ -1,8 +1,6 @@
 //! The service that listens and serves: started, stopped, and everything between.
 
-use std::env;
 use std::os::fd::AsRawFd;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -12,7 +10,9 @@ use endpoints::{Connection, ErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::support::{World, around, assert_kind, both_forms, echo, in_a_namespace, in_time, text};
+use crate::support::{World, around, assert_kind, both_forms, echo, in_time, text};
+
+mod alone;
 
 both_forms!(
     it_is_started_and_stopped_any_number_of_times,
@@ -27,6 +27,7 @@ both_forms!(
     what_cannot_listen_is_stopped,
     the_end_by_itself_is_told,
     a_listener_that_breaks_is_told,
+    a_socket_that_others_have_shut_down_is_an_end,
     nobody_serves_when_it_is_dropped,
     one_that_is_dropped_is_told_to_have_stopped,
     a_connection_that_fails_ends_alone,
@@ -55,7 +56,7 @@ async fn reach(world: &World, service: &ServerService) -> Connection {
 }
 
 fn reached_by(service: &ServerService) -> String {
-    text(service.listening().first().expect("a way to reach it"))
+    text(service.reachable().first().expect("a way to reach it"))
 }
 
 async fn ping(connection: &mut Connection) {
@@ -92,7 +93,7 @@ async fn it_is_started_and_stopped_any_number_of_times(world: &World) {
             let address = reached_by(&service);
             service.stop().await.expect("stop");
             assert_eq!(now(&service), ServerState::Stopped);
-            assert!(service.listening().is_empty() && service.addresses().is_empty());
+            assert!(service.reachable().is_empty() && service.addresses().is_empty());
             world.connect_error(&address).await;
             assert!(!path.exists(), "{description}, round {round}");
         }
@@ -185,7 +186,7 @@ async fn a_start_waits_for_the_end_of_a_drain(world: &World) {
         async move { service.stop().await }
     });
     until(&service, ServerState::Draining).await;
-    assert!(service.listening().is_empty());
+    assert!(service.reachable().is_empty());
     ping(&mut client).await;
     let starting = tokio::spawn({
         let service = service.clone();
@@ -298,6 +299,20 @@ async fn a_listener_that_breaks_is_told(world: &World) {
         assert_kind(&error, ErrorKind::PluginPanicked);
         assert_eq!(now(&service), ServerState::Failed);
     }
+}
+
+async fn a_socket_that_others_have_shut_down_is_an_end(world: &World) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let others = listener.try_clone().expect("one more");
+    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).expect("flags");
+    let description = format!("fd:{}", std::os::fd::IntoRawFd::into_raw_fd(listener));
+    let service = service(world, &description);
+    service.start().await.expect("start");
+    ping(&mut reach(world, &service).await).await;
+    rustix::net::shutdown(&others, rustix::net::Shutdown::Both).expect("shutdown");
+    let error = in_time(service.ended()).await.expect_err("it listens no more");
+    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::INVAL.raw_os_error()), "{error}");
+    assert_eq!(now(&service), ServerState::Failed);
 }
 
 async fn nobody_serves_when_it_is_dropped(world: &World) {
@@ -419,70 +434,4 @@ async fn handlers_may_do_the_handshake(world: &World) {
         }
         in_time(service.stop()).await.expect("all heard of it");
     }
-}
-
-#[test]
-fn it_needs_a_runtime() {
-    let world = World::built_in();
-    let service = service(&world, LOCAL);
-    let poll = |future: &mut (dyn Future<Output = _> + Unpin)| {
-        std::pin::Pin::new(future).poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
-    };
-    let std::task::Poll::Ready(started) = poll(&mut Box::pin(service.start())) else { panic!("it waits") };
-    assert_kind(&started.expect_err("no runtime"), ErrorKind::Internal);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(service.bind()).expect("bind");
-    let std::task::Poll::Ready(started) = poll(&mut Box::pin(service.start())) else { panic!("it waits") };
-    assert_kind(&started.expect_err("no runtime"), ErrorKind::Internal);
-    assert_eq!(now(&service), ServerState::Bound);
-    let std::task::Poll::Ready(stopped) = poll(&mut Box::pin(service.stop())) else { panic!("it waits") };
-    stopped.expect("it listens no more");
-    assert_eq!(now(&service), ServerState::Stopped);
-    // One that ends with the runtime says so.
-    runtime.block_on(service.start()).expect("start");
-    drop(runtime);
-    assert_eq!(now(&service), ServerState::Failed);
-}
-
-/// Set where low ports can be opened.
-const INSIDE: &str = "ENDPOINTS_TEST_SERVER_SERVICE";
-
-#[test]
-fn privileges_are_needed_to_bind_alone() {
-    let script = "ip link set lo up || exit 77; exec \"$@\"";
-    let mut command = Command::new("unshare");
-    command
-        .args(["--map-root-user", "--net", "sh", "-c", script, "sh"])
-        .arg(env::current_exe().expect("this test"))
-        .args(["--exact", "server_service::inside", "--ignored", "--nocapture"])
-        .env(INSIDE, "1");
-    in_a_namespace("privileged start", &mut command);
-}
-
-#[tokio::test]
-#[ignore = "run by privileges_are_needed_to_bind_alone, in a network of its own"]
-async fn inside() {
-    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
-    if env::var_os(INSIDE).is_none() {
-        return;
-    }
-    let world = World::built_in();
-    let service = service(&world, "tcp:80:interface=127.0.0.1");
-    service.bind().await.expect("with the right to it");
-    let none = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
-        .expect("privileges can be given up");
-    let other = world.listen_error("tcp:81:interface=127.0.0.1").await;
-    assert_kind(&other, ErrorKind::PermissionDenied);
-    service.start().await.expect("without any");
-    ping(&mut world.connect("tcp:127.0.0.1:80").await).await;
-    service.stop().await.expect("stop");
-    // It would need them again.
-    assert_kind(&service.start().await.expect_err("no right"), ErrorKind::PermissionDenied);
-}
-
-#[test]
-fn it_can_be_shared() {
-    fn shared<T: Send + Sync + 'static>() {}
-    shared::<ServerService>();
 }

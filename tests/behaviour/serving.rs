@@ -60,7 +60,7 @@ impl Served {
         };
         let (told, errors) = unbounded_channel();
         let serve = Serve::new(listener).on_event(move |event| {
-            if let Event::Error { id, error } = event {
+            if let Event::Error { id, error, .. } = event {
                 let _ = told.send((*id, error.kind(), error.message().to_owned()));
             }
         });

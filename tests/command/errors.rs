@@ -99,7 +99,7 @@ fn usage_errors_end_with_status_2_and_are_json_too() {
         assert_eq!(run(["forward", "tcp:0", "tcp:h:1", limit]).status, Some(2), "{limit}");
     }
     // Of one connection alone there are not several.
-    for limit in ["--max-per-peer=1", "--max-handshakes=1"] {
+    for limit in ["--max-connections=1", "--max-per-peer=1", "--max-handshakes=1"] {
         assert_eq!(run(["listen", "tcp:0:interface=127.0.0.1", limit]).status, Some(2), "{limit}");
     }
     for unfinished in ["completions", "man"] {

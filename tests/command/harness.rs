@@ -142,11 +142,11 @@ impl Service {
         service
     }
 
-    /// One that has been started, whether it listens or not.
+    /// One that has been started, whether it listens or not, and whether its standard error is a pipe or not.
     pub(crate) fn spawned(mut child: Child) -> Self {
         let stdin = child.stdin.take();
         let stdout = lines(child.stdout.take().expect("a pipe"));
-        let stderr = lines(child.stderr.take().expect("a pipe"));
+        let stderr = child.stderr.take().map_or_else(|| channel().1, lines);
         Self { child, description: String::new(), stdin, stdout, stderr }
     }
 

@@ -11,8 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{LIMIT, Service, built, endpoints, read_all, run, wait};
+use crate::harness::{LIMIT, Service, built, endpoints, read_all, run, run_with, wait};
 
+mod manager;
 mod reload;
 
 /// A file of services, and the sockets that they listen on.
@@ -57,10 +58,14 @@ impl Folder {
 struct Running(Service);
 
 impl Running {
+    fn any_event(&self) -> Value {
+        serde_json::from_str(&self.0.stdout_line()).expect("JSON")
+    }
+
     /// The next event of that name.
     fn event(&self, name: &str) -> Value {
         loop {
-            let event: Value = serde_json::from_str(&self.0.stdout_line()).expect("JSON");
+            let event = self.any_event();
             if event["event"] == name {
                 return event;
             }
@@ -167,6 +172,73 @@ fn a_connection_that_is_kept_up_is_closed_when_it_is_stopped() {
 }
 
 #[test]
+fn a_connection_whose_program_has_ended_is_made_anew_though_its_peer_does_not_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("a port").port();
+    let folder = Folder::new(&format!(
+        "[[service]]
+name = \"uplink\"
+connect = \"tcp:127.0.0.1:{port}\"
+exec = [\"head\", \"-c\", \"300000\", \"/dev/zero\"]
+retry = {{ initial-delay = 0.01, jitter = 0 }}
+"
+    ));
+    let running = folder.run();
+    let (mut first, _) = listener.accept().expect("it connects");
+    // It reads late, and goes on to send.
+    std::thread::sleep(Duration::from_secs(1));
+    first.write_all(b"still here").expect("it reads");
+    assert_eq!(read_all(&first).len(), 300_000);
+    let begun = std::time::Instant::now();
+    let _second = listener.accept().expect("it connects");
+    assert!(begun.elapsed() < Duration::from_secs(8), "after {:?}", begun.elapsed());
+    assert_eq!(running.event("closed")["bytes_out"], 300_000);
+}
+
+#[test]
+fn a_service_that_keeps_a_connection_up_tells_its_end() {
+    for work in ["echo = true", "exec = [\"cat\"]", "forward = \"unix:@/echo\""] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("a port").port();
+        let folder = Folder::new(&format!(
+            "{ECHO}[[service]]\nname = \"uplink\"\nconnect = \"tcp:127.0.0.1:{port}\"\n{work}\n"
+        ));
+        let mut running = folder.run();
+        let (mut stream, _) = listener.accept().expect("it connects");
+        stream.write_all(b"x").expect("it reads");
+        stream.read_exact(&mut [0]).expect("it answers");
+        running.0.signal(Signal::TERM);
+        running.event("draining");
+        let mut told = Vec::new();
+        while told.len() < 2 {
+            let event = running.any_event();
+            if event["service"] == "uplink" && event["event"] != "draining" {
+                told.push(event);
+            }
+        }
+        assert_eq!((&told[0]["event"], &told[0]["id"]), (&json!("closed"), &json!(1)), "{told:?}");
+        assert_eq!((&told[0]["bytes_in"], &told[0]["bytes_out"]), (&json!(1), &json!(1)), "{told:?}");
+        assert_eq!(told[1], json!({ "event": "stopped", "service": "uplink" }));
+        assert_eq!(running.0.wait(), Some(0), "{work}");
+    }
+}
+
+#[test]
+fn a_service_that_has_no_connection_to_keep_up_tells_its_end() {
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("a port").port();
+    let folder = Folder::new(&format!(
+        "[[service]]\nname = \"uplink\"\nconnect = \"tcp:127.0.0.1:{port}\"\necho = true\n"
+    ));
+    let mut running = folder.run();
+    running.event("error");
+    running.0.signal(Signal::TERM);
+    for name in ["draining", "stopped"] {
+        assert_eq!(running.any_event(), json!({ "event": name, "service": "uplink" }));
+    }
+    assert_eq!(running.0.wait(), Some(0));
+}
+
+#[test]
 fn connections_have_one_number_each() {
     // Nobody listens there at first.
     let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("a port").port();
@@ -199,6 +271,17 @@ retry = {{ initial-delay = 0.01, max-delay = 0.01, jitter = 0 }}\n"
 }
 
 #[test]
+fn one_connection_on_standard_streams_that_fails_is_told_by_the_status() {
+    for (work, status) in
+        [("exec = [\"false\"]", 1), ("forward = \"tcp:127.0.0.1:1\"", 1), ("exec = [\"true\"]", 0)]
+    {
+        let folder = Folder::new(&format!("[[service]]\nname = \"one\"\nlisten = \"stdio:\"\n{work}\n"));
+        let ran = run_with(["run", folder.file().to_str().expect("UTF-8")], b"x");
+        assert_eq!(ran.status, Some(status), "{work}: {ran:?}");
+    }
+}
+
+#[test]
 fn where_one_cannot_start_none_stays() {
     let folder =
         Folder::new(&format!("{ECHO}[[service]]\nname = \"bad\"\nlisten = \"unix:@/no/bad\"\necho = true\n"));
@@ -227,6 +310,9 @@ fn check_says_whether_all_is_well_and_opens_nothing() {
         ran.stderr.contains("\n         ^^^^^^^\n") && ran.stderr.contains("did you mean backlog?"),
         "{ran:?}"
     );
+    folder.write("[[service]]\nname = \"a\"\nconnect = [\n  \"tcp:h:1\",\n  \"tpc:h:2\",\n]\necho = true\n");
+    let ran = run(["run", "--check", folder.file().to_str().expect("UTF-8")]);
+    assert!(ran.stderr.contains("services.toml:5:3: service \"a\": connect: no plugin provides"), "{ran:?}");
     let ran = run(["run", "/nonexistent.toml"]);
     assert_eq!(ran.status, Some(1));
     assert!(ran.stderr.contains("cannot read /nonexistent.toml"), "{ran:?}");
@@ -297,6 +383,55 @@ fn systemd_is_told() {
     signal(&child, Signal::TERM);
     assert_eq!(told(), "STOPPING=1");
     assert_eq!(wait(&mut child), Some(0));
+}
+
+#[test]
+fn a_reload_that_is_refused_is_told_in_the_log_and_to_systemd() {
+    let folder = Folder::new(ECHO);
+    let path = folder.0.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(LIMIT)).expect("a limit");
+    let mut command = endpoints(["run", folder.file().to_str().expect("UTF-8")]);
+    command.env("NOTIFY_SOCKET", &path);
+    let service = Service::spawned(command.spawn().expect("it starts"));
+    let told = || {
+        let mut buf = [0; 1000];
+        let count = socket.recv(&mut buf).expect("a message");
+        String::from_utf8_lossy(&buf[..count]).trim().to_owned()
+    };
+    assert_eq!(told(), "READY=1");
+    folder.write("[[service]]\nname = \"a\"\nlisten = \"tcp:80:bakclog=5\"\necho = true\n");
+    let checked = run(["run", "--check", folder.file().to_str().expect("UTF-8")]).stderr;
+    let expected = checked.strip_prefix("error: ").expect("an error").trim_end();
+    assert!(expected.contains("\n         ^^^^^^^\n"), "{expected}");
+    service.signal(Signal::HUP);
+    assert!(told().starts_with("RELOADING=1\n"));
+    let refused = told();
+    let (status, ready) = refused.split_once('\n').expect("two lines");
+    let reason = status.strip_prefix("STATUS=the reload was refused: ").expect(status);
+    let first = expected.lines().next().expect("a line");
+    assert!(
+        reason == first || reason.strip_suffix('…').is_some_and(|cut| first.starts_with(cut)),
+        "{status}"
+    );
+    assert!(status.chars().count() <= "STATUS=".len() + 200, "{status}");
+    assert_eq!(ready, "READY=1");
+    assert!(service.stderr_line().starts_with("echo: listening on "));
+    let line = service.stderr_line();
+    let mut logged = line.split_once("nothing is changed: ").expect("it is said").1.to_owned();
+    for _ in expected.lines().skip(1) {
+        logged += &format!("\n{}", service.stderr_line());
+    }
+    // The log's fields follow.
+    assert!(logged.starts_with(expected), "{logged}");
+    folder.write(ECHO);
+    service.signal(Signal::HUP);
+    assert!(told().starts_with("RELOADING=1\n"));
+    assert_eq!(told(), "STATUS=reloaded\nREADY=1", "the refusal is past");
+    service.signal(Signal::HUP);
+    assert!(told().starts_with("RELOADING=1\n"));
+    assert_eq!(told(), "READY=1");
+    service.stop();
 }
 
 #[test]

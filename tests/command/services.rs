@@ -75,6 +75,22 @@ fn exec_runs_a_command_for_each_connection() {
 }
 
 #[test]
+fn a_program_that_runs_is_told() {
+    let service = Service::start(["listen", ANY, "--json", "--exec", "sh", "-c", "echo here; cat"]);
+    service.event("listening");
+    let mut stream = service.tcp();
+    let (peer, local) = (stream.local_addr().expect("an address"), stream.peer_addr().expect("an address"));
+    stream.read_exact(&mut [0; 5]).expect("it runs");
+    service.event("accepted");
+    let expected =
+        json!({ "event": "connected", "id": 1, "peer": peer.to_string(), "local": local.to_string() });
+    assert_eq!(service.event("connected"), expected);
+    drop(stream);
+    service.event("closed");
+    service.stop();
+}
+
+#[test]
 fn a_peer_that_sends_on_and_reads_late_gets_all_of_a_commands_output() {
     const SIZE: usize = 400_000;
     let service = Service::start(["listen", ANY, "--exec", "head", "-c", "400000", "/dev/zero"]);
@@ -179,6 +195,74 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
+fn a_connection_that_is_cut_tells_its_end() {
+    let backend = Service::start(["listen", ANY, "--echo"]);
+    let commands: [&[&str]; 4] = [
+        &["listen", "--json", "--drain-timeout", "200ms", ANY, "--echo"],
+        &["listen", "--json", "--drain-timeout", "200ms", ANY, "--exec", "cat"],
+        &["forward", "--json", "--drain-timeout", "200ms", ANY, &backend.description],
+        &["forward", "--json", "--drain-timeout", "1h", ANY, &backend.description],
+    ];
+    for command in commands {
+        let mut service = Service::start(command);
+        let mut stream = service.tcp();
+        echoed(&mut stream);
+        service.signal(Signal::TERM);
+        until(&service, "draining");
+        let twice = command.contains(&"1h");
+        if twice {
+            service.signal(Signal::TERM);
+        }
+        let mut closed = until(&service, "closed");
+        assert!(closed["seconds"].take().is_f64());
+        let expected = json!({ "event": "closed", "id": 1, "bytes_in": 4, "bytes_out": 4, "seconds": null });
+        assert_eq!(closed, expected, "{command:?}");
+        if !twice {
+            until(&service, "stopped");
+        }
+        assert_eq!(service.wait(), Some(if twice { 128 + 15 } else { 1 }));
+    }
+}
+
+#[test]
+fn there_are_limits_as_those_of_forward() {
+    let work: [&[&str]; 2] = [&["--echo"], &["--exec", "cat"]];
+    for work in work {
+        let refuse = ["listen", ANY, "--json", "--max-connections", "1", "--when-full", "refuse"];
+        let service = Service::start(refuse.iter().chain(work));
+        let mut first = service.tcp();
+        echoed(&mut first);
+        assert_eq!(service.tcp().read(&mut [0]).unwrap_or(0), 0);
+        let error = until(&service, "error");
+        assert_eq!((&error["id"], &error["error"]["kind"]), (&json!(null), &json!("resource-exhausted")));
+        drop(first);
+        until(&service, "closed");
+        service.stop();
+
+        let idle = ["listen", ANY, "--json", "--idle-timeout", "1"];
+        let service = Service::start(idle.iter().chain(work));
+        let mut stream = service.tcp();
+        for _ in 0..6 {
+            echoed(&mut stream);
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
+        assert_eq!(until(&service, "error")["error"]["kind"], "timed-out", "{work:?}");
+        assert_eq!(until(&service, "closed")["bytes_in"], 24);
+        service.stop();
+    }
+}
+
+#[test]
+fn one_connection_has_a_limit_on_idling() {
+    let mut service = Service::start(["listen", ANY, "--idle-timeout", "200ms"]);
+    let mut stream = service.tcp();
+    assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
+    assert_eq!(service.wait(), Some(1));
+    assert!(service.stderr_line().contains("the connection broke: "));
+}
+
+#[test]
 fn the_service_manager_is_told() {
     let folder = TempDir::new().expect("a folder");
     let path = folder.path().join("notify");
@@ -208,6 +292,16 @@ fn peers_of_unix_sockets_are_told() {
     let accepted = service.event("accepted");
     assert_eq!(accepted["local"], json!(path.to_str()));
     service.stop();
+}
+
+/// The next event of that name.
+fn until(service: &Service, name: &str) -> serde_json::Value {
+    loop {
+        let event: serde_json::Value = serde_json::from_str(&service.stdout_line()).expect("JSON");
+        if event["event"] == name {
+            return event;
+        }
+    }
 }
 
 fn echoed(stream: &mut std::net::TcpStream) {

@@ -135,7 +135,7 @@ fn as_printed(event: &Event<'_>) -> Value {
         Event::Closed { id, bytes_in, bytes_out, .. } => {
             json!({"event": "closed", "id": id, "bytes_in": bytes_in, "bytes_out": bytes_out})
         }
-        Event::Error { id, error } => {
+        Event::Error { id, error, .. } => {
             json!({"event": "error", "id": id, "error": {"kind": error.kind().name(), "message": error.message()}})
         }
         Event::Draining => json!({"event": "draining"}),

@@ -3,10 +3,10 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
-use endpoints::forward::{Traffic, relay};
+use endpoints::forward::relay;
 use endpoints::serve::Event;
 use endpoints::{ConnectContext, Connection, Error, ErrorKind};
 use tokio::io::AsyncWriteExt;
@@ -18,6 +18,7 @@ use crate::options::duration;
 use crate::service::block_on;
 use crate::standard::refuse_standard_streams;
 use crate::stdio::Stdio;
+use crate::work::Open;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -29,6 +30,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(context: &Context, options: Options) -> Outcome {
+    context.queue_standard_error()?;
     let client = context.registry()?.client(options.client.into_vec())?;
     refuse_standard_streams(&client.explain(), "`endpoints forward` joins two endpoints to each other")?;
     let events = Events::new(context, true)?;
@@ -38,21 +40,18 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
             attempt = attempt.with_timeout(limit);
         }
         let connection = client.connect_with(attempt).await?;
-        events.tell(&Event::Connected { id: 1, accepted: None, connected: &connection });
-        join(connection, &events).await?;
+        events.tell(&Event::connected(1, None, &connection));
+        join(connection, Open::new(1, &events)).await?;
         Ok(ExitCode::SUCCESS)
     })
 }
 
 /// Joins a connection to standard input and output until its end.
-pub(crate) async fn join(mut connection: Connection, events: &Events) -> Result<(), Failure> {
-    let begun = Instant::now();
+pub(crate) async fn join(mut connection: Connection, mut open: Open<'_>) -> Result<(), Failure> {
     let mut stdio = Stdio::new();
-    let mut traffic = Traffic::default();
-    let joined = relay(&mut connection, &mut stdio, None, &mut traffic).await;
+    let joined = relay(&mut connection, &mut stdio, None, &mut open.traffic).await;
     let flushed = stdio.flush().await;
-    let Traffic { bytes_in, bytes_out, .. } = traffic;
-    events.tell(&Event::Closed { id: 1, bytes_in, bytes_out, duration: begun.elapsed() });
+    drop(open);
     if stdio.nobody_reads() {
         return Err(Failure::NobodyReads);
     }

@@ -6,7 +6,9 @@ use std::path::Path;
 use endpoints::{Error, ErrorKind, Registry};
 use tracing::Level;
 
+use crate::failure::Failure;
 use crate::options::{Global, LogFormat, When};
+use crate::standard_error::{self, Log};
 
 pub(crate) struct Context {
     pub(crate) global: Global,
@@ -61,6 +63,16 @@ impl Context {
         builder.build()
     }
 
+    /// From now on nothing that writes to standard error waits for who reads it, as is right for what serves.
+    pub(crate) fn queue_standard_error(&self) -> Result<(), Failure> {
+        let json = self.json() || matches!(self.log_format(), LogFormat::Json);
+        standard_error::queue(json).map_err(|error| Failure::system("cannot begin", &error))
+    }
+
+    fn log_format(&self) -> LogFormat {
+        self.global.log_format.unwrap_or(if self.json() { LogFormat::Json } else { LogFormat::Text })
+    }
+
     /// Sets the log up. What users would want to know is told unasked.
     pub(crate) fn set_up_log(&self) {
         let level = match self.global.verbose {
@@ -68,8 +80,8 @@ impl Context {
             1 => Level::DEBUG,
             _ => Level::TRACE,
         };
-        let log = tracing_subscriber::fmt().with_max_level(level).with_writer(stderr).with_ansi(self.color);
-        match self.global.log_format.unwrap_or(if self.json() { LogFormat::Json } else { LogFormat::Text }) {
+        let log = tracing_subscriber::fmt().with_max_level(level).with_writer(|| Log).with_ansi(self.color);
+        match self.log_format() {
             LogFormat::Text => log.init(),
             LogFormat::Json => log.json().init(),
         }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::pin::Pin;
-use std::process::Stdio;
+use std::process::{ExitCode, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -13,20 +14,48 @@ use std::time::Duration;
 use endpoints::forward::{Traffic, relay};
 use endpoints::{Connection, Error, ErrorKind};
 use rustix::process::{Pid, Signal};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
-use crate::events::peer_and_local;
+use crate::events::{peer_and_local, tell};
+use crate::output::harmless;
+use crate::service;
+use crate::work::{Open, kind_of};
 
-/// How long a connection whose command is gone may go on. What the peer sends meanwhile is read and thrown away: closing
-/// with something unread would reset the connection, and what the peer has not read yet would be lost.
-const LINGER: Duration = Duration::from_secs(30);
+/// How long an accepted connection whose command is gone may go on. What the peer sends meanwhile is read and thrown away:
+/// closing with something unread would reset the connection, and what the peer has not read yet would be lost.
+pub(crate) const LINGER: Duration = Duration::from_secs(30);
+
+/// The same for one that is kept up, from when all was sent: the peer may wait for the next connection before it closes this one.
+pub(crate) const SHORT_LINGER: Duration = Duration::from_secs(3);
 
 /// What a service manager tells the process that it starts: it is not meant for that one's children, which would take its sockets
 /// or speak in its name.
 const FROM_THE_MANAGER: [&str; 6] =
     ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+
+/// What this program is called with to become a command that has a lower limit of descriptors: the limit and the command
+/// follow. It can be lowered in the command's own process alone.
+pub(crate) const CHILD: &str = "become-command";
+
+/// Becomes the command, unless that fails.
+pub(crate) fn become_command(arguments: &[OsString]) -> ExitCode {
+    let [limit, program, arguments @ ..] = arguments else { return ExitCode::FAILURE };
+    let limited = match limit.to_str().and_then(|limit| limit.parse().ok()) {
+        Some(limit) => service::limit_descriptors(limit),
+        None => Err(io::ErrorKind::InvalidInput.into()),
+    };
+    let error = match limited {
+        Ok(()) => std::process::Command::new(program).args(arguments).exec(),
+        Err(error) => error,
+    };
+    tell(&harmless(&format!("cannot run {}: {error}", program.to_string_lossy())));
+    // As shells have it.
+    ExitCode::from(127)
+}
 
 /// The groups of commands that run.
 static GROUPS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
@@ -45,19 +74,30 @@ fn kill_group(leader: i32) {
     }
 }
 
-/// Runs a command with its standard input and output joined to a connection; ends with the command. The command is killed,
-/// and what it has started with it, when the connection breaks and when this is dropped.
+/// Runs a command with its standard input and output joined to a connection; ends with the command, and when the peer ends
+/// too or has had so long. The command is killed, and what it has started with it, when the connection breaks and when this
+/// is dropped.
 pub(crate) async fn exec(
     command: &[OsString],
     mut connection: Connection,
-    traffic: &mut Traffic,
+    linger: Duration,
+    open: &mut Open<'_>,
 ) -> Result<(), Error> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(Error::new(ErrorKind::Internal, "there is no command to run"));
     };
     let info = connection.info();
     let (peer, local) = peer_and_local(&info);
-    let mut command = Command::new(program);
+    let lower = service::lower_descriptor_limit();
+    let is_limited = lower.is_some();
+    let mut command = match lower {
+        None => Command::new(program),
+        Some(limit) => {
+            let mut command = Command::new("/proc/self/exe");
+            command.arg(CHILD).arg(limit.to_string()).arg(program);
+            command
+        }
+    };
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     // What it starts itself can be killed with it then.
     command.process_group(0);
@@ -73,40 +113,76 @@ pub(crate) async fn exec(
     let failed = |what: &str, error: &io::Error| {
         Error::new(ErrorKind::Other, format!("{what} {}: {error}", program.to_string_lossy()))
     };
-    let mut group = Group::new(command.spawn().map_err(|error| failed("cannot run", &error))?);
-    let child = &mut group.child;
+    let cannot = if is_limited {
+        "cannot run /proc/self/exe, which lowers the limit of descriptors, for"
+    } else {
+        "cannot run"
+    };
+    let mut child = command.spawn().map_err(|error| failed(cannot, &error))?;
+    let (input, output) = (child.stdin.take(), child.stdout.take());
+    let mut group = Group::new(child);
+    open.connected(&info);
+    let traffic = &mut open.traffic;
     let ended = Arc::new(Notify::new());
-    let mut pipes =
-        Pipes { input: child.stdin.take(), output: child.stdout.take(), ended: Arc::clone(&ended) };
+    let mut pipes = Pipes { input, output, ended: Arc::clone(&ended) };
     let gone = async {
         ended.notified().await;
-        let status = child.wait().await;
-        tokio::time::sleep(LINGER).await;
-        status
+        let _ = group.wait().await;
     };
     let joined = tokio::select! {
-        joined = relay(&mut connection, &mut pipes, None, traffic) => joined,
-        _ = gone => Ok(()),
+        joined = relay(&mut connection, &mut pipes, None, traffic) => Some(joined),
+        () = gone => None,
     };
     drop(pipes);
+    let joined = match joined {
+        Some(joined) => joined,
+        // All of its output is written; a peer that reads nothing has as long as any.
+        None => timeout(LINGER, end(&mut connection, linger, traffic)).await.unwrap_or(Ok(())),
+    };
     drop(connection);
     // Not that a peer reads no more: it need not read all that comes, and the command may have something to finish.
     let broke = joined.err().filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
     if let Some(error) = broke {
         group.kill();
-        let _ = group.child.wait().await;
-        return Err(failed("the connection broke, which ends", &error));
+        let _ = group.wait().await;
+        let program = program.to_string_lossy();
+        let message = format!("the connection broke, which ends {program}: {error}");
+        return Err(Error::new(kind_of(&error, ErrorKind::Other), message));
     }
-    let status = group.child.wait().await.map_err(|error| failed("cannot wait for", &error))?;
+    let status = group.wait().await.map_err(|error| failed("cannot wait for", &error))?;
     if !status.success() {
         return Err(Error::new(ErrorKind::Other, format!("{}: {status}", program.to_string_lossy())));
     }
     Ok(())
 }
 
+/// Ends the sending direction, and throws away what still comes, for so long at most.
+async fn end(connection: &mut Connection, linger: Duration, traffic: &mut Traffic) -> io::Result<()> {
+    match connection.shutdown().await {
+        // It is gone already, which is an end too.
+        Err(error) if error.kind() != io::ErrorKind::NotConnected => return Err(error),
+        _ => {}
+    }
+    let rest = async {
+        let mut buf = vec![0; 16 * 1024];
+        loop {
+            match connection.read(&mut buf).await {
+                Ok(0) => return Ok(()),
+                Ok(count) => traffic.bytes_in += count as u64,
+                // It is idle, and nothing is missing.
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    timeout(linger, rest).await.unwrap_or(Ok(()))
+}
+
 /// A command in a process group of its own, which is killed when this is dropped.
 struct Group {
-    child: Child,
+    /// Until this is dropped.
+    child: Option<Child>,
+    /// Until its status has been read.
     leader: Option<i32>,
 }
 
@@ -116,24 +192,39 @@ impl Group {
         if let Some(leader) = leader {
             GROUPS.lock().unwrap_or_else(PoisonError::into_inner).insert(leader);
         }
-        Self { child, leader }
+        Self { child: Some(child), leader }
+    }
+
+    /// Waits for the end of the command.
+    async fn wait(&mut self) -> io::Result<ExitStatus> {
+        let Some(child) = &mut self.child else { return Err(io::ErrorKind::NotFound.into()) };
+        let status = child.wait().await?;
+        self.forget();
+        Ok(status)
     }
 
     fn kill(&self) {
-        // Known until its status has been read; until then the number is not given to another group.
-        if self.child.id().is_some()
-            && let Some(leader) = self.leader
-        {
+        if let Some(leader) = self.leader {
             kill_group(leader);
+        }
+    }
+
+    /// Once its status has been read, the number may be given to another group.
+    fn forget(&mut self) {
+        if let Some(leader) = self.leader.take() {
+            GROUPS.lock().unwrap_or_else(PoisonError::into_inner).remove(&leader);
         }
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
+        let goes_on = self.leader.is_some();
         self.kill();
-        if let Some(leader) = self.leader {
-            GROUPS.lock().unwrap_or_else(PoisonError::into_inner).remove(&leader);
+        self.forget();
+        // Whoever only drops it leaves it to chance when it is waited for: it would stay a zombie until the next one ends.
+        if let (true, Some(mut child), Ok(runtime)) = (goes_on, self.child.take(), Handle::try_current()) {
+            runtime.spawn(async move { child.wait().await });
         }
     }
 }

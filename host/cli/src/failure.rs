@@ -1,6 +1,6 @@
 //! How a command fails: what is shown, and the exit status.
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use endpoints::{Error, ErrorKind};
@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::caret;
 use crate::context::Context;
 use crate::output::{error_json, harmless};
+use crate::standard_error;
 
 /// What commands give back.
 pub(crate) type Outcome = Result<ExitCode, Failure>;
@@ -47,7 +48,7 @@ impl Failure {
             text(&error, context.color)
         };
         // Where standard error is closed, the exit status has to do.
-        let _ = io::stderr().write_all(text.as_bytes());
+        standard_error::write(text);
         status(&error)
     }
 }
@@ -61,9 +62,13 @@ const GREEN: &str = "\x1b[32m";
 const PLAIN: &str = "\x1b[0m";
 
 fn text(error: &Error, color: bool) -> String {
-    let paint =
-        |style: &str, text: &str| if color { format!("{style}{text}{PLAIN}") } else { text.to_owned() };
-    let mut out = format!("{} {}\n", paint(RED, "error:"), harmless(error.message()));
+    format!("{} {}", painted(RED, "error:", color), message(error, color))
+}
+
+/// The message, and below it what is at fault and what may have been meant.
+pub(crate) fn message(error: &Error, color: bool) -> String {
+    let paint = |style: &str, text: &str| painted(style, text, color);
+    let mut out = format!("{}\n", harmless(error.message()));
     if let (Some(description), Some(span)) = (error.description(), error.span()) {
         let (line, carets) = caret::under(description, span);
         let indent = &carets[..carets.len() - carets.trim_start().len()];
@@ -78,4 +83,8 @@ fn text(error: &Error, color: bool) -> String {
         out.push_str(&format!("  did you mean {}?\n", paint(GREEN, &harmless(suggestion))));
     }
     out
+}
+
+fn painted(style: &str, text: &str, color: bool) -> String {
+    if color { format!("{style}{text}{PLAIN}") } else { text.to_owned() }
 }

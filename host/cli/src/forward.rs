@@ -7,18 +7,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use endpoints::forward::Forward;
-use endpoints::serve::{Event, Serve, WhenFull};
+use endpoints::serve::Serve;
 use endpoints::{ClientEndpoint, Listener, ServerEndpoint};
 
 use crate::context::Context;
 use crate::events::Events;
 use crate::failure::Outcome;
+use crate::manager;
 use crate::options::{Limits, duration, some_time};
 use crate::progress;
-use crate::service::{self, Signals, block_on};
-use crate::standard::{Failed, are_standard_streams};
+use crate::service::{self, Stop, runtime, serve};
+use crate::standard::are_standard_streams;
 use crate::statistics::{self, Statistics};
 
 #[derive(Debug, Args)]
@@ -27,20 +28,11 @@ pub(crate) struct Options {
     server: OsString,
     /// Where to connect to for every connection
     client: OsString,
-    /// Relay at most so many connections at a time
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    max_connections: Option<u32>,
-    /// What to do with more: let them wait in the backlog, or accept and close them
-    #[arg(long, value_name = "WHAT", default_value = "wait", requires = "max_connections")]
-    when_full: Full,
     #[command(flatten)]
     limits: Limits,
     /// Give connecting at most so much time, beside the description's own limit
-    #[arg(long, value_name = "S", value_parser = duration)]
-    connect_timeout: Option<Duration>,
-    /// End a connection on which nothing has moved for so long
     #[arg(long, value_name = "S", value_parser = some_time)]
-    idle_timeout: Option<Duration>,
+    connect_timeout: Option<Duration>,
     /// How long open connections may go on after SIGTERM or SIGINT
     #[arg(long, value_name = "S", value_parser = duration, default_value = "30")]
     drain_timeout: Duration,
@@ -55,13 +47,8 @@ pub(crate) struct Options {
     progress: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Full {
-    Wait,
-    Refuse,
-}
-
 pub(crate) fn run(context: &Context, mut options: Options) -> Outcome {
+    context.queue_standard_error()?;
     let registry = context.registry()?;
     let server = registry.server(std::mem::take(&mut options.server).into_vec())?;
     let client = registry.client(std::mem::take(&mut options.client).into_vec())?;
@@ -74,7 +61,8 @@ pub(crate) fn run(context: &Context, mut options: Options) -> Outcome {
     let workers = options
         .workers
         .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    block_on(workers, &events, relay(&server, client, stats.as_ref(), &options, workers, &events))
+    let relay = |stop| relay(&server, client, stats.as_ref(), &options, workers, &events, stop);
+    serve(runtime(workers)?, &events, relay)
 }
 
 async fn relay(
@@ -84,8 +72,9 @@ async fn relay(
     options: &Options,
     workers: usize,
     events: &Events,
+    stop: Stop,
 ) -> Outcome {
-    let mut stop = pin!(Signals::new()?.stop());
+    let mut stop = pin!(stop.wait());
     let listen = async {
         let listener = server.listen().await?;
         let stats = match stats {
@@ -94,7 +83,7 @@ async fn relay(
         };
         Ok((listener, stats))
     };
-    let Some((listener, stats)) = service::unless_stopped(listen, stop.as_mut(), events).await? else {
+    let Some((listener, stats)) = service::listen_unless_stopped(listen, stop.as_mut(), events).await? else {
         return Ok(ExitCode::SUCCESS);
     };
     let statistics = Arc::new(Statistics::default());
@@ -102,16 +91,10 @@ async fn relay(
     if let Some(stats) = &stats {
         events.statistics(stats);
     }
-    service::ready();
+    manager::ready();
     let stats = stats.map(|listener| tokio::spawn(serve_statistics(listener, Arc::clone(&statistics))));
     let progress = options.progress.then(|| tokio::spawn(progress::show(Arc::clone(&statistics))));
-    let failed = Arc::new(Failed::default());
-    let (noted, told) = (Arc::clone(&failed), events.clone());
-    let observe = move |event: &Event<'_>| {
-        noted.note(event);
-        told.tell(event);
-    };
-    let mut forward = set_up(listener, client, options, workers, &statistics, observe);
+    let mut forward = set_up(listener, client, options, workers, &statistics, events.clone());
     if stats.is_some() || progress.is_some() {
         forward = forward.meter(Arc::clone(&statistics.meter));
     }
@@ -121,7 +104,7 @@ async fn relay(
         // Until it has let go of its listener.
         let _ = task.await;
     }
-    service::ended(served, &failed)
+    service::ended(served, events)
 }
 
 fn set_up(
@@ -130,7 +113,7 @@ fn set_up(
     options: &Options,
     workers: usize,
     statistics: &Arc<Statistics>,
-    observe: impl Fn(&Event<'_>) + Send + Sync + 'static,
+    events: Events,
 ) -> Forward {
     let counted = Arc::clone(statistics);
     let mut forward = Forward::new(listener, client)
@@ -139,14 +122,10 @@ fn set_up(
         .handshake_timeout(options.limits.handshake_timeout)
         .on_event(move |event| {
             counted.count(event);
-            observe(event);
+            events.tell(event);
         });
-    if let Some(most) = options.max_connections {
-        let when_full = match options.when_full {
-            Full::Wait => WhenFull::Wait,
-            Full::Refuse => WhenFull::Refuse,
-        };
-        forward = forward.max_connections(most as usize).when_full(when_full);
+    if let Some(most) = options.limits.max_connections {
+        forward = forward.max_connections(most as usize).when_full(options.limits.when_full.into());
     }
     if let Some(most) = options.limits.max_per_peer {
         forward = forward.max_per_peer(most as usize);
@@ -157,7 +136,7 @@ fn set_up(
     if let Some(limit) = options.connect_timeout {
         forward = forward.connect_timeout(limit);
     }
-    if let Some(limit) = options.idle_timeout {
+    if let Some(limit) = options.limits.idle_timeout {
         forward = forward.idle_timeout(limit);
     }
     forward

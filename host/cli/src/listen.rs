@@ -15,10 +15,11 @@ use crate::connect::join;
 use crate::context::Context;
 use crate::events::Events;
 use crate::failure::{Failure, Outcome};
+use crate::manager;
 use crate::options::{Limits, duration};
-use crate::service::{self, Signals, block_on};
-use crate::standard::{Failed, are_standard_streams, refuse_standard_streams};
-use crate::work::Work;
+use crate::service::{self, Stop, runtime, serve};
+use crate::standard::{are_standard_streams, refuse_standard_streams};
+use crate::work::{Open, Work};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -38,6 +39,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(context: &Context, options: Options) -> Outcome {
+    context.queue_standard_error()?;
     let server = context.registry()?.server(options.server.into_vec())?;
     let work = match (options.echo, options.exec) {
         (true, _) => Work::Echo,
@@ -47,8 +49,8 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
             let instead = "give --echo or --exec, or use `endpoints forward`";
             refuse_standard_streams(&server.explain(), instead)?;
             let events = Events::new(context, true)?;
-            let Limits { handshake_timeout, .. } = options.limits;
-            return block_on(1, &events, one(&server, &events, handshake_timeout, options.drain_timeout));
+            let one = |stop| one(&server, &events, stop, &options.limits, options.drain_timeout);
+            return serve(runtime(1)?, &events, one);
         }
     };
     if matches!(work, Work::Echo) {
@@ -56,43 +58,47 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
     }
     let events = Events::new(context, are_standard_streams(&server.explain()))?;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    block_on(workers, &events, async {
-        let mut stop = pin!(Signals::new()?.stop());
-        let listening = service::unless_stopped(server.listen(), stop.as_mut(), &events).await?;
+    serve(runtime(workers)?, &events, async |stop| {
+        let mut stop = pin!(stop.wait());
+        let listening = service::listen_unless_stopped(server.listen(), stop.as_mut(), &events).await?;
         let Some(listener) = listening else { return Ok(ExitCode::SUCCESS) };
         events.listening(&listener);
-        service::ready();
+        manager::ready();
         let observer = events.clone();
-        let failed = Arc::new(Failed::default());
         let mut serve = Serve::new(listener)
             .drain_timeout(options.drain_timeout)
             .handshake_timeout(options.limits.handshake_timeout)
             .on_event(move |event| observer.tell(event));
+        if let Some(most) = options.limits.max_connections {
+            serve = serve.max_connections(most as usize).when_full(options.limits.when_full.into());
+        }
         if let Some(most) = options.limits.max_per_peer {
             serve = serve.max_per_peer(most as usize);
         }
         if let Some(most) = options.limits.max_handshakes {
             serve = serve.max_handshakes(most as usize);
         }
-        let work = Arc::new((work, events.clone(), Arc::clone(&failed)));
+        if let Some(limit) = options.limits.idle_timeout {
+            serve = serve.idle_timeout(limit);
+        }
+        let work = Arc::new((work, events.clone()));
         let handle = move |id, incoming| {
             let shared = Arc::clone(&work);
             async move {
-                let (work, events, failed) = &*shared;
-                work.serve(id, incoming, events, failed).await;
+                let (work, events) = &*shared;
+                work.serve(id, incoming, events).await;
             }
         };
-        service::ended(serve.run(handle, stop).await, &failed)
+        service::ended(serve.run(handle, stop).await, &events)
     })
 }
 
 /// Limits on several connections make no sense where there is one alone.
 fn refuse_limits_of_many(limits: &Limits) -> Result<(), Error> {
-    if limits.max_per_peer.is_none() && limits.max_handshakes.is_none() {
+    if limits.max_connections.or(limits.max_per_peer).or(limits.max_handshakes).is_none() {
         return Ok(());
     }
-    let message =
-        "--max-per-peer and --max-handshakes are for many connections: give --echo or --exec before";
+    let message = "--max-connections, --max-per-peer and --max-handshakes are for many connections: give --echo or --exec before";
     Err(Error::new(ErrorKind::InvalidArgument, message))
 }
 
@@ -100,14 +106,15 @@ fn refuse_limits_of_many(limits: &Limits) -> Result<(), Error> {
 async fn one(
     server: &ServerEndpoint,
     events: &Events,
-    handshake_timeout: Duration,
+    stop: Stop,
+    limits: &Limits,
     drain_timeout: Duration,
 ) -> Outcome {
-    let mut stop = pin!(Signals::new()?.stop());
-    let listening = service::unless_stopped(server.listen(), stop.as_mut(), events).await?;
+    let mut stop = pin!(stop.wait());
+    let listening = service::listen_unless_stopped(server.listen(), stop.as_mut(), events).await?;
     let Some(listener) = listening else { return Ok(ExitCode::SUCCESS) };
     events.listening(&listener);
-    service::ready();
+    manager::ready();
     let incoming = tokio::select! {
         incoming = first(&listener, events) => Some(incoming?),
         () = &mut stop => None,
@@ -118,14 +125,19 @@ async fn one(
         events.tell(&Event::Stopped);
         return Ok(ExitCode::SUCCESS);
     };
-    events.tell(&Event::Accepted { id: 1, incoming: &incoming });
-    let joined = async { join(incoming.establish(handshake_timeout).await?, events).await };
-    tokio::pin!(joined);
+    events.tell(&Event::accepted(1, &incoming));
+    let open = Open::new(1, events);
+    let mut joined = Box::pin(async move {
+        let mut connection = incoming.establish(limits.handshake_timeout).await?;
+        connection.set_idle_timeout(limits.idle_timeout);
+        join(connection, open).await
+    });
     let outcome = tokio::select! {
         joined = &mut joined => joined,
         () = &mut stop => {
             events.tell(&Event::Draining);
-            let joined = tokio::time::timeout(drain_timeout, &mut joined).await;
+            // It is cut then.
+            let joined = tokio::time::timeout(drain_timeout, joined).await;
             events.tell(&Event::Stopped);
             match joined {
                 Ok(joined) => joined,
@@ -142,7 +154,7 @@ async fn first(listener: &Listener, events: &Events) -> Result<Incoming, Failure
         match listener.accept().await {
             Ok(incoming) => return Ok(incoming),
             Err(error) if error.is_retryable() => {
-                events.tell(&Event::Error { id: None, error: &error });
+                events.tell(&Event::error(None, &error));
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Err(error) => return Err(error.into()),

@@ -12,6 +12,7 @@ mod forward;
 mod inspect;
 mod list_plugins;
 mod listen;
+mod manager;
 mod new_plugin;
 mod options;
 mod output;
@@ -22,6 +23,7 @@ mod quote;
 mod run;
 mod service;
 mod standard;
+mod standard_error;
 mod statistics;
 mod stdio;
 mod usage;
@@ -39,9 +41,11 @@ use crate::options::{Cli, Command, Global, With};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    // What check-plugin runs is no command for users, and none is suggested that clap does not know.
-    if arguments.get(1).is_some_and(|command| command == check_plugin::CHILD) {
-        return endpoints_check::serve();
+    // What the command runs of itself is no command for users, and none is suggested that clap does not know.
+    match arguments.get(1).and_then(|command| command.to_str()) {
+        Some(check_plugin::CHILD) => return endpoints_check::serve(),
+        Some(exec::CHILD) => return exec::become_command(&arguments[2..]),
+        _ => {}
     }
     let Cli { global, command } = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
@@ -65,5 +69,8 @@ fn main() -> ExitCode {
 fn run<T: Args>(outer: Global, with: With<T>, command: fn(&Context, T) -> Outcome) -> ExitCode {
     let context = Context::new(outer.and(with.global));
     context.set_up_log();
-    command(&context, with.own).unwrap_or_else(|failure| failure.report(&context))
+    let status = command(&context, with.own).unwrap_or_else(|failure| failure.report(&context));
+    manager::flush();
+    standard_error::flush();
+    status
 }

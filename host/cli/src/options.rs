@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use endpoints::PluginRule;
+use endpoints::serve::WhenFull;
 
 use crate::{
     check_plugin, connect, explain, forward, inspect, list_plugins, listen, new_plugin, parse, quote, run,
@@ -138,6 +139,12 @@ fn preference(text: &str) -> Result<(String, String), String> {
 /// How much accepted connections may take.
 #[derive(Debug, Args)]
 pub(crate) struct Limits {
+    /// Serve at most so many connections at a time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_connections: Option<u32>,
+    /// What to do with more: let them wait in the backlog, or accept and close them
+    #[arg(long, value_name = "WHAT", default_value = "wait", requires = "max_connections")]
+    pub(crate) when_full: Full,
     /// Serve at most so many connections from one peer at a time: an IPv4 address, the /64 of an IPv6 address, or the user
     /// of a Unix socket
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -146,8 +153,27 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_handshakes: Option<u32>,
     /// Give the handshake of an accepted connection at most so much time
-    #[arg(long, value_name = "S", value_parser = some_time, default_value = "30")]
+    #[arg(long, value_name = "S", value_parser = time_for_a_handshake, default_value = "30")]
     pub(crate) handshake_timeout: Duration,
+    /// End a connection on which nothing has moved for so long
+    #[arg(long, value_name = "S", value_parser = some_time)]
+    pub(crate) idle_timeout: Option<Duration>,
+}
+
+/// What is done with a connection beyond the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Full {
+    Wait,
+    Refuse,
+}
+
+impl From<Full> for WhenFull {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Wait => Self::Wait,
+            Full::Refuse => Self::Refuse,
+        }
+    }
 }
 
 /// A length of time, as descriptions write it.
@@ -159,6 +185,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("no time at all; leave the option out for no limit".to_owned()),
+        time => Ok(time),
+    }
+}
+
+/// The same of the option that is a limit also where it is left out.
+fn time_for_a_handshake(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("no time at all; no handshake would succeed".to_owned()),
         time => Ok(time),
     }
 }

@@ -1,11 +1,12 @@
 //! The line that shows what the relay does.
 
-use std::io::{IsTerminal, Write, stderr};
+use std::io::{IsTerminal, stderr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::standard_error;
 use crate::statistics::{Counts, Statistics};
 
 /// Shows the counts once a second: on a terminal in one line that changes, elsewhere line by line.
@@ -20,7 +21,7 @@ pub(crate) async fn show(statistics: Arc<Statistics>) {
         let line = line(last, now);
         // To the line's start, then what is left of the one before is erased.
         let text = if terminal { format!("\r{line}\x1b[K") } else { format!("{line}\n") };
-        let _ = stderr().lock().write_all(text.as_bytes());
+        standard_error::write(text);
         last = now;
     }
 }

@@ -1,27 +1,33 @@
 //! Lines on their way to a reader that may be slow, or stall.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How many lines wait for the reader at most.
-const MOST: usize = 4096;
+/// How long a reader that takes something now and then may take for all that waits at the end.
+const LONGEST: Duration = Duration::from_secs(5);
 
-/// How long the reader may take nothing at the end until what still waits is given up.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// How many times [`PATIENCE`] is had with a reader that is slow.
-const ROUNDS: u32 = 5;
+/// What a queue is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Purpose {
+    /// Of the thread that writes.
+    pub(crate) name: &'static str,
+    /// How many lines wait for the reader at most.
+    pub(crate) most: usize,
+    /// How long the reader may take nothing at the end until what still waits is given up.
+    pub(crate) patience: Duration,
+    /// What is said where so many lines were dropped.
+    pub(crate) note: fn(u64) -> String,
+}
 
 /// Hands lines to a thread that writes them, so that who has something to say never waits for who reads it.
 ///
 /// When too many wait, more are dropped, and counted; a line that tells the count follows when there is room again.
 #[derive(Debug)]
 pub(crate) struct Queue {
+    purpose: Purpose,
     state: Mutex<State>,
     /// There is something to write.
     filled: Condvar,
@@ -38,27 +44,27 @@ struct State {
 }
 
 impl State {
-    fn push(&mut self, line: String) {
+    fn push(&mut self, line: String, purpose: &Purpose) {
         // Once full it stays so until half of it is gone, so that not every other line tells of one that was dropped.
-        let most = if self.dropped > 0 { MOST / 2 } else { MOST };
+        let most = if self.dropped > 0 { purpose.most / 2 } else { purpose.most };
         if self.lines.len() >= most {
             self.dropped += 1;
             return;
         }
-        if let Some(note) = self.note() {
+        if let Some(note) = self.note(purpose) {
             self.lines.push_back(note);
         }
         self.lines.push_back(line);
     }
 
-    fn pop(&mut self) -> Option<String> {
-        self.lines.pop_front().or_else(|| self.note())
+    fn pop(&mut self, purpose: &Purpose) -> Option<String> {
+        self.lines.pop_front().or_else(|| self.note(purpose))
     }
 
     /// What is to be said in the place of what was dropped.
-    fn note(&mut self) -> Option<String> {
+    fn note(&mut self, purpose: &Purpose) -> Option<String> {
         let count = std::mem::take(&mut self.dropped);
-        (count > 0).then(|| format!("{}\n", serde_json::json!({ "event": "dropped", "count": count })))
+        (count > 0).then(|| (purpose.note)(count))
     }
 
     fn is_done(&self) -> bool {
@@ -67,12 +73,12 @@ impl State {
 }
 
 impl Queue {
-    /// Begins the thread that writes to `output`.
-    pub(crate) fn new(output: OwnedFd) -> io::Result<Arc<Self>> {
-        let queue =
-            Arc::new(Self { state: Mutex::default(), filled: Condvar::new(), emptied: Condvar::new() });
+    /// Begins the thread that calls `write` with each line.
+    pub(crate) fn new(purpose: Purpose, write: impl FnMut(&str) + Send + 'static) -> io::Result<Arc<Self>> {
+        let (filled, emptied) = (Condvar::new(), Condvar::new());
+        let queue = Arc::new(Self { purpose, state: Mutex::default(), filled, emptied });
         let writer = Arc::clone(&queue);
-        thread::Builder::new().name("events".into()).spawn(move || writer.write(File::from(output)))?;
+        thread::Builder::new().name(purpose.name.into()).spawn(move || writer.write(write))?;
         Ok(queue)
     }
 
@@ -80,19 +86,28 @@ impl Queue {
     pub(crate) fn push(&self, line: String) {
         let mut state = self.state();
         let idle = state.is_done();
-        state.push(line);
+        state.push(line, &self.purpose);
         drop(state);
         if idle {
             self.filled.notify_one();
         }
     }
 
+    /// The same, unless such a line waits already.
+    pub(crate) fn push_once(&self, line: String) {
+        if !self.state().lines.contains(&line) {
+            self.push(line);
+        }
+    }
+
     /// Waits until all is written, but not for a reader that has stalled.
     pub(crate) fn flush(&self) {
+        let begun = Instant::now();
         let mut state = self.state();
-        for _ in 0..ROUNDS {
+        while begun.elapsed() < LONGEST {
             let before = state.written;
-            let waited = self.emptied.wait_timeout_while(state, PATIENCE, |state| !state.is_done());
+            let waited =
+                self.emptied.wait_timeout_while(state, self.purpose.patience, |state| !state.is_done());
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             if state.is_done() || state.written == before {
                 return;
@@ -101,14 +116,13 @@ impl Queue {
     }
 
     /// Goes on without end; the process does not wait for it.
-    fn write(&self, mut output: File) {
+    fn write(&self, mut write: impl FnMut(&str)) {
         let mut state = self.state();
         loop {
-            if let Some(line) = state.pop() {
+            if let Some(line) = state.pop(&self.purpose) {
                 state.writing = true;
                 drop(state);
-                // A service goes on also when nobody reads its events.
-                let _ = output.write_all(line.as_bytes());
+                write(&line);
                 state = self.state();
                 state.writing = false;
                 state.written += 1;
@@ -128,28 +142,35 @@ impl Queue {
 mod tests {
     use super::*;
 
+    const PURPOSE: Purpose = Purpose {
+        name: "test",
+        most: 100,
+        patience: Duration::ZERO,
+        note: |count| format!("{count} were dropped"),
+    };
+
     #[test]
     fn what_is_dropped_is_told_in_its_place() {
         let mut state = State::default();
-        for number in 0..MOST + 3 {
-            state.push(format!("{number}"));
+        for number in 0..PURPOSE.most + 3 {
+            state.push(format!("{number}"), &PURPOSE);
         }
-        assert_eq!((state.lines.len(), state.dropped), (MOST, 3));
+        assert_eq!((state.lines.len(), state.dropped), (PURPOSE.most, 3));
         // Half of it is still there.
-        state.lines.drain(..MOST / 2);
-        state.push("one more".into());
+        state.lines.drain(..PURPOSE.most / 2);
+        state.push("one more".into(), &PURPOSE);
         assert_eq!(state.dropped, 4);
         state.lines.pop_front();
-        state.push("after".into());
+        state.push("after".into(), &PURPOSE);
         let last: Vec<_> = state.lines.iter().rev().take(3).map(String::as_str).collect();
-        assert_eq!(last, ["after", "{\"count\":4,\"event\":\"dropped\"}\n", &(MOST - 1).to_string()]);
+        assert_eq!(last, ["after", "4 were dropped", &(PURPOSE.most - 1).to_string()]);
     }
 
     #[test]
     fn what_is_dropped_last_is_told_too() {
         let mut state = State { dropped: 2, ..State::default() };
         assert!(!state.is_done());
-        assert_eq!(state.pop().as_deref(), Some("{\"count\":2,\"event\":\"dropped\"}\n"));
-        assert!(state.pop().is_none() && state.is_done());
+        assert_eq!(state.pop(&PURPOSE).as_deref(), Some("2 were dropped"));
+        assert!(state.pop(&PURPOSE).is_none() && state.is_done());
     }
 }

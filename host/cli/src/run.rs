@@ -8,17 +8,19 @@ use std::time::Duration;
 
 use clap::Args;
 use endpoints::{Error, ErrorKind, Registry};
-use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
+use tokio::time::timeout;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::context::Context;
 use crate::events::Events;
 use crate::failure::{Failure, Outcome};
+use crate::manager;
 use crate::output::harmless;
-use crate::service::{self, Signals, block_on};
+use crate::service::{self, Stop, serve};
 
 mod file;
+mod kept_up;
 mod made;
 mod set;
 
@@ -38,21 +40,32 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(context: &Context, options: Options) -> Outcome {
-    let registry = context.registry()?;
-    let made = made::read(&options.file, &registry)?;
     if options.check {
+        let made = made::read(&options.file, &context.registry()?)?;
         return say_checked(context, &options, &made);
     }
-    let uses_standard_streams = made.iter().any(Made::uses_standard_streams);
-    let events = Events::new(context, uses_standard_streams)?;
-    if !made.iter().any(Made::runs_programs) {
-        service::raise_descriptor_limit();
-    }
+    context.queue_standard_error()?;
     let workers = options
         .workers
         .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    let running = Running { options, registry, events: events.clone(), uses_standard_streams, workers };
-    block_on(workers, &events, running.run(made))
+    let runtime = service::runtime(workers)?;
+    // Before all that takes time: whoever has written the file need not know whether it has been read yet.
+    let hangups = service::hangups(&runtime)?;
+    let registry = context.registry()?;
+    let made = made::read(&options.file, &registry)?;
+    let uses_standard_streams = made.iter().any(Made::uses_standard_streams);
+    let events = Events::new(context, uses_standard_streams)?;
+    // Programs are given the limit that was there.
+    service::raise_descriptor_limit();
+    let running = Running {
+        options,
+        registry,
+        events: events.clone(),
+        uses_standard_streams,
+        workers,
+        had_trouble: false,
+    };
+    serve(runtime, &events, |stop| running.run(made, stop, hangups))
 }
 
 fn say_checked(context: &Context, options: &Options, made: &[Made]) -> Outcome {
@@ -67,32 +80,35 @@ fn say_checked(context: &Context, options: &Options, made: &[Made]) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// How long a reload waits for the file.
+const TO_READ: Duration = Duration::from_secs(10);
+
 struct Running {
     options: Options,
     registry: Registry,
     events: Events,
     uses_standard_streams: bool,
     workers: usize,
+    /// Whether systemd was told of any with the last reload: it keeps the status until it is told another.
+    had_trouble: bool,
 }
 
 impl Running {
-    async fn run(self, made: Vec<Made>) -> Outcome {
-        let mut stop = pin!(Signals::new()?.stop());
-        let failed = |error: std::io::Error| Failure::system("cannot wait for signals", &error);
-        let mut hangups = signal(SignalKind::hangup()).map_err(failed)?;
+    async fn run(mut self, made: Vec<Made>, stop: Stop, mut hangups: Signal) -> Outcome {
+        let mut stop = pin!(stop.wait());
         let mut set = Set::new(made, &self.events, self.workers);
-        let Some(()) = service::unless_stopped(set.start(), stop.as_mut(), &self.events).await? else {
+        let Some(()) = service::unless_stopped(set.start(), stop.as_mut()).await? else {
             // What had been started is stopped.
             set.stop().await?;
             return Ok(ExitCode::SUCCESS);
         };
-        service::ready();
+        manager::ready();
         let mut watchdog = Watchdog::new();
         let ended = loop {
             tokio::select! {
                 () = &mut stop => break Ok(()),
                 ended = set.ended() => {
-                    service::stopping();
+                    manager::stopping();
                     break ended;
                 }
                 () = watchdog.serve() => {}
@@ -103,29 +119,51 @@ impl Running {
                 },
             }
         };
-        let stopped = set.stop().await;
+        let failed = set.has_failed();
+        // Draining may take longer than systemd waits for a word.
+        let stopped = tokio::select! {
+            stopped = set.stop() => stopped,
+            () = watchdog.serve() => Ok(()),
+        };
         ended.and(stopped)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(ExitCode::from(u8::from(failed)))
     }
 
     /// Reads the file anew. Where it is wrong, nothing changes.
-    async fn reload(&self, set: &mut Set) {
-        service::reloading();
+    async fn reload(&mut self, set: &mut Set) {
+        manager::reloading();
         match self.read(set).await {
             Ok(made) => {
                 let changes = set.change(made).await;
                 self.events.reloaded(&self.options.file, changes.sorts());
+                let had_trouble = std::mem::replace(&mut self.had_trouble, !changes.failures.is_empty());
+                if self.had_trouble {
+                    manager::ready_with(&format!("reloaded; failed: {}", changes.failures.join("; ")));
+                } else if had_trouble {
+                    manager::ready_with("reloaded");
+                } else {
+                    manager::ready();
+                }
             }
-            Err(error) => self.events.error(&error.context("nothing is changed")),
+            Err(error) => {
+                self.had_trouble = true;
+                self.events.refused(&error);
+                manager::reload_refused(&error);
+            }
         }
-        service::ready();
     }
 
     async fn read(&self, set: &Set) -> Result<Vec<Made>, Error> {
         // A file may be on a disk that does not answer, or be a pipe.
         let (path, registry) = (self.options.file.clone(), self.registry.clone());
-        let reading = tokio::task::spawn_blocking(move || made::read(&path, &registry)).await;
-        let made = reading
+        let reading = tokio::task::spawn_blocking(move || made::read(&path, &registry));
+        let made = timeout(TO_READ, reading)
+            .await
+            .map_err(|_| {
+                let path = self.options.file.display();
+                let message = format!("{path}: it cannot be read within {TO_READ:?}");
+                Error::new(ErrorKind::TimedOut, message)
+            })?
             .map_err(|error| Error::new(ErrorKind::Internal, format!("reading failed: {error}")))??;
         set.check(&made)?;
         // Where events go, and who reads them, was decided at the start.
@@ -158,7 +196,7 @@ impl Watchdog {
         match &mut self.0 {
             Some(ticks) => loop {
                 ticks.tick().await;
-                service::tell_manager(&[NotifyState::Watchdog]);
+                manager::alive();
             },
             None => std::future::pending().await,
         }

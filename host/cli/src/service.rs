@@ -1,22 +1,25 @@
-//! What commands that run for long have in common: a runtime, signals, the service manager.
+//! What commands that run for long have in common: a runtime, signals, a limit of descriptors.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::thread;
+use std::time::Duration;
 
 use endpoints::Error;
 use endpoints::serve::{Event, Outcome as Served};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::events::Events;
 use crate::exec;
 use crate::failure::{Failure, Outcome};
-use crate::standard::Failed;
+use crate::manager;
 
 /// A runtime with so many threads.
 pub(crate) fn runtime(workers: usize) -> Result<Runtime, Failure> {
@@ -36,47 +39,97 @@ pub(crate) fn block_on(workers: usize, events: &Events, future: impl Future<Outp
     outcome
 }
 
-/// SIGTERM and SIGINT: the first one stops, the second one ends the process at once.
-///
-/// They are awaited on a thread of their own, which nothing else can hold up.
-pub(crate) struct Signals {
-    stopped: watch::Receiver<bool>,
+/// The same with what serves until SIGTERM or SIGINT stops it; a second one ends it at once.
+pub(crate) fn serve<F>(runtime: Runtime, events: &Events, serving: impl FnOnce(Stop) -> F) -> Outcome
+where
+    F: Future<Output = Outcome>,
+{
+    let (stop, end) = signals().map_err(|error| no_signals(&error))?;
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            outcome = serving(stop) => Ok(outcome),
+            number = end.wait() => Err(number),
+        }
+    });
+    let outcome = match ended {
+        Ok(outcome) => {
+            runtime.shutdown_background();
+            outcome
+        }
+        Err(number) => {
+            // Connections that are open tell their end when they are dropped.
+            runtime.shutdown_timeout(TO_CUT);
+            Ok(ExitCode::from(128 + number))
+        }
+    };
+    events.flush();
+    outcome
 }
 
-impl Signals {
-    /// From now on the signals do not end the process by themselves.
-    pub(crate) fn new() -> Result<Self, Failure> {
-        Self::begin().map_err(|error| Failure::system("cannot wait for signals", &error))
-    }
+/// How long all connections may take to be cut at the second signal. What blocks a thread takes all of it.
+const TO_CUT: Duration = Duration::from_millis(200);
 
-    fn begin() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_io().build()?;
-        let mut arriving = {
-            let _within = runtime.enter();
-            Arriving {
-                terminate: signal(SignalKind::terminate())?,
-                interrupt: signal(SignalKind::interrupt())?,
-            }
-        };
-        let (stop, stopped) = watch::channel(false);
-        thread::Builder::new().name("signals".into()).spawn(move || {
-            runtime.block_on(async {
-                arriving.next().await;
-                stop.send_replace(true);
-                let number = arriving.next().await;
-                exec::kill_all();
-                std::process::exit(128 + number);
-            })
-        })?;
-        Ok(Self { stopped })
-    }
+/// When the process ends after the second signal, whatever holds it up.
+const PATIENCE: Duration = Duration::from_secs(1);
 
-    /// Waits for the first signal.
-    pub(crate) async fn stop(mut self) {
+/// The first of SIGTERM and SIGINT.
+#[derive(Clone)]
+pub(crate) struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    pub(crate) async fn wait(mut self) {
         // The thread that sends it does not end before the process.
-        let _ = self.stopped.wait_for(|stopped| *stopped).await;
-        stopping();
+        let _ = self.0.wait_for(|stopped| *stopped).await;
+        manager::stopping();
     }
+}
+
+/// The second one.
+struct End(watch::Receiver<Option<u8>>);
+
+impl End {
+    /// Its number.
+    async fn wait(mut self) -> u8 {
+        match self.0.wait_for(Option::is_some).await.ok().and_then(|number| *number) {
+            Some(number) => number,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// From now on SIGHUP does not end the process: it is heard here, as soon as that is awaited.
+pub(crate) fn hangups(runtime: &Runtime) -> Result<Signal, Failure> {
+    let _within = runtime.enter();
+    signal(SignalKind::hangup()).map_err(|error| no_signals(&error))
+}
+
+fn no_signals(error: &io::Error) -> Failure {
+    Failure::system("cannot wait for signals", error)
+}
+
+/// From now on SIGTERM and SIGINT do not end the process by themselves.
+///
+/// They are awaited on a thread of their own, which nothing else can hold up.
+fn signals() -> io::Result<(Stop, End)> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let mut arriving = {
+        let _within = runtime.enter();
+        Arriving { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? }
+    };
+    let (stop, stopped) = watch::channel(false);
+    let (end, ended) = watch::channel(None);
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            arriving.next().await;
+            stop.send_replace(true);
+            let number = arriving.next().await;
+            exec::kill_all();
+            end.send_replace(Some(number));
+            let _ = timeout(PATIENCE, arriving.next()).await;
+            std::process::exit(128 + i32::from(number));
+        })
+    })?;
+    Ok((Stop(stopped), End(ended)))
 }
 
 struct Arriving {
@@ -85,11 +138,13 @@ struct Arriving {
 }
 
 impl Arriving {
-    async fn next(&mut self) -> i32 {
-        tokio::select! {
-            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
-            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
-        }
+    /// The number of the next one.
+    async fn next(&mut self) -> u8 {
+        let kind = tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+        };
+        kind.as_raw_value() as u8
     }
 }
 
@@ -97,57 +152,58 @@ impl Arriving {
 pub(crate) async fn unless_stopped<T>(
     begin: impl Future<Output = Result<T, Error>>,
     stop: Pin<&mut impl Future<Output = ()>>,
-    events: &Events,
 ) -> Result<Option<T>, Error> {
     tokio::select! {
         begun = begin => begun.map(Some),
-        () = stop => {
-            events.tell(&Event::Stopped);
-            Ok(None)
-        }
+        () = stop => Ok(None),
     }
 }
 
-/// Tells systemd, where it started the process, that connections are accepted.
-pub(crate) fn ready() {
-    tell_manager(&[NotifyState::Ready]);
-}
-
-/// Tells systemd that the process stops, where no signal has made it do so.
-pub(crate) fn stopping() {
-    tell_manager(&[NotifyState::Stopping]);
-}
-
-/// Tells systemd that the configuration is being read anew; [`ready`] says when that is done.
-pub(crate) fn reloading() {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell_manager(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "the service manager cannot be told"),
+/// The same for the one thing that the command does, whose end is told.
+pub(crate) async fn listen_unless_stopped<T>(
+    listen: impl Future<Output = Result<T, Error>>,
+    stop: Pin<&mut impl Future<Output = ()>>,
+    events: &Events,
+) -> Result<Option<T>, Error> {
+    let listening = unless_stopped(listen, stop).await?;
+    if listening.is_none() {
+        events.tell(&Event::Stopped);
     }
+    Ok(listening)
 }
 
-pub(crate) fn tell_manager(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "the service manager cannot be told");
-    }
-}
+/// The limit of descriptors before it was raised.
+static RAISED_FROM: OnceLock<u64> = OnceLock::new();
 
-/// Allows the process as many descriptors as it may have. Not where commands are run: what they inherit stays as it was.
+/// Allows the process as many descriptors as it may have. Commands are given the limit back that was there, which takes each of
+/// them another exec(2).
 pub(crate) fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none() || limit.current == limit.maximum {
+    let Rlimit { current: Some(current), maximum } = getrlimit(Resource::Nofile) else { return };
+    if maximum == Some(current) {
         return;
     }
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        tracing::debug!(%error, "the limit of descriptors stays as it is");
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => _ = RAISED_FROM.set(current),
+        Err(error) => tracing::debug!(%error, "the limit of descriptors stays as it is"),
     }
+}
+
+/// The limit of descriptors that is meant for commands, where this process has raised its own.
+pub(crate) fn lower_descriptor_limit() -> Option<u64> {
+    RAISED_FROM.get().copied()
+}
+
+/// Limits this process to so many descriptors.
+pub(crate) fn limit_descriptors(most: u64) -> io::Result<()> {
+    let limit = Rlimit { current: Some(most), ..getrlimit(Resource::Nofile) };
+    Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
 /// The exit status of a service. Where the listener's connections came to an end, that one failed counts too.
-pub(crate) fn ended(served: Served, failed: &Failed) -> Outcome {
+pub(crate) fn ended(served: Served, events: &Events) -> Outcome {
     match served.error {
         Some(error) => Err(error.into()),
-        None if served.exhausted && failed.get() => Ok(1.into()),
+        None if served.exhausted && events.has_failed() => Ok(1.into()),
         None if served.cut > 0 => Ok(1.into()),
         None => Ok(0.into()),
     }

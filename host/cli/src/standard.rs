@@ -1,8 +1,5 @@
 //! Descriptions that name the standard streams of this very process.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use endpoints::serve::Event;
 use endpoints::{Error, ErrorKind, Explanation};
 
 /// Whether the connections of an endpoint are standard input or output.
@@ -21,20 +18,4 @@ pub(crate) fn refuse_standard_streams(endpoint: &Explanation, instead: &str) -> 
         "the description names standard input and output, which this command joins to the connection; {instead}"
     );
     Err(Error::new(ErrorKind::InvalidArgument, message))
-}
-
-/// Whether a connection has failed: of interest where there is one alone.
-#[derive(Debug, Default)]
-pub(crate) struct Failed(AtomicBool);
-
-impl Failed {
-    pub(crate) fn note(&self, event: &Event<'_>) {
-        if matches!(event, Event::Error { id: Some(_), .. }) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
 }

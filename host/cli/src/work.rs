@@ -1,16 +1,16 @@
 //! What is done with each connection of a service.
 
 use std::ffi::OsString;
-use std::time::Instant;
+use std::io;
+use std::time::{Duration, Instant};
 
 use endpoints::forward::{Relay, Traffic};
 use endpoints::serve::Event;
-use endpoints::{Connection, Error, ErrorKind, Incoming};
+use endpoints::{Connection, ConnectionInfo, Error, ErrorKind, Incoming};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::events::Events;
-use crate::exec::exec;
-use crate::standard::Failed;
+use crate::exec::{LINGER, SHORT_LINGER, exec};
 
 /// What is done with each connection.
 pub(crate) enum Work {
@@ -24,11 +24,11 @@ pub(crate) enum Work {
 
 impl Work {
     /// Does the handshake first.
-    pub(crate) async fn serve(&self, id: u64, incoming: Incoming, events: &Events, failed: &Failed) {
+    pub(crate) async fn serve(&self, id: u64, incoming: Incoming, events: &Events) {
         match self {
             Self::Relay(relay) => relay.serve(id, incoming).await,
             work => {
-                observed(id, events, failed, async |traffic| work.done(incoming.await?, traffic).await).await;
+                observed(id, events, async |open| work.done(incoming.await?, LINGER, open).await).await;
             }
         }
     }
@@ -37,42 +37,57 @@ impl Work {
         match self {
             Self::Relay(relay) => relay.serve_established(id, connection).await,
             work => {
-                let failed = Failed::default();
-                observed(id, events, &failed, async |traffic| work.done(connection, traffic).await).await;
+                observed(id, events, async |open| work.done(connection, SHORT_LINGER, open).await).await;
             }
         }
     }
 
-    async fn done(&self, connection: Connection, traffic: &mut Traffic) -> Result<(), Error> {
+    async fn done(&self, connection: Connection, linger: Duration, open: &mut Open<'_>) -> Result<(), Error> {
         match self {
-            Self::Echo => echo(connection, traffic).await,
-            Self::Exec(command) => exec(command, connection, traffic).await,
+            Self::Echo => echo(connection, &mut open.traffic).await,
+            Self::Exec(command) => exec(command, connection, linger, open).await,
             Self::Relay(_) => Ok(()),
         }
     }
 }
 
-async fn observed(
-    id: u64,
-    events: &Events,
-    failed: &Failed,
-    work: impl AsyncFnOnce(&mut Traffic) -> Result<(), Error>,
-) {
-    let begun = Instant::now();
-    let mut traffic = Traffic::default();
-    if let Err(error) = work(&mut traffic).await {
-        let event = Event::Error { id: Some(id), error: &error };
-        failed.note(&event);
-        events.tell(&event);
+async fn observed(id: u64, events: &Events, work: impl AsyncFnOnce(&mut Open<'_>) -> Result<(), Error>) {
+    let mut open = Open::new(id, events);
+    if let Err(error) = work(&mut open).await {
+        events.tell(&Event::error(Some(id), &error));
     }
-    let Traffic { bytes_in, bytes_out, .. } = traffic;
-    events.tell(&Event::Closed { id, bytes_in, bytes_out, duration: begun.elapsed() });
+}
+
+/// A connection that goes on; tells its end, also where it is cut.
+pub(crate) struct Open<'a> {
+    events: &'a Events,
+    id: u64,
+    begun: Instant,
+    pub(crate) traffic: Traffic,
+}
+
+impl<'a> Open<'a> {
+    pub(crate) fn new(id: u64, events: &'a Events) -> Self {
+        Self { events, id, begun: Instant::now(), traffic: Traffic::default() }
+    }
+
+    /// What the connection is joined to is there, and is no connection.
+    pub(crate) fn connected(&self, info: &ConnectionInfo) {
+        self.events.connected(self.id, info);
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.events.tell(&Event::closed(self.id, self.traffic, self.begun.elapsed()));
+    }
 }
 
 async fn echo(mut connection: Connection, traffic: &mut Traffic) -> Result<(), Error> {
     let mut buf = vec![0; 16 * 1024];
-    let broke = |error: std::io::Error| {
-        Error::new(ErrorKind::ConnectionReset, format!("the connection broke: {error}"))
+    let broke = |error: io::Error| {
+        let kind = kind_of(&error, ErrorKind::ConnectionReset);
+        Error::new(kind, format!("the connection broke: {error}"))
     };
     loop {
         let count = connection.read(&mut buf).await.map_err(broke)?;
@@ -84,4 +99,9 @@ async fn echo(mut connection: Connection, traffic: &mut Traffic) -> Result<(), E
         connection.flush().await.map_err(broke)?;
         traffic.bytes_out += count as u64;
     }
+}
+
+/// The kind of an error of a connection that broke, unless it was idle for too long.
+pub(crate) fn kind_of(error: &io::Error, broken: ErrorKind) -> ErrorKind {
+    if error.kind() == io::ErrorKind::TimedOut { ErrorKind::TimedOut } else { broken }
 }

@@ -35,8 +35,7 @@ use crate::service::ClientState;
 /// the same observer.
 ///
 /// Each call makes a [`Recorder`] of its own. Where a service and its [`Relay`](crate::forward::Relay) have an observer each,
-/// make one [`Recorder`] and have both observe by a clone of it: two would not know of each other, and what is cut when the
-/// service stops would stay open in that of the relay.
+/// make one [`Recorder`] and have both observe by a clone of it: it knows of the end of the service then, at which nothing is open.
 ///
 /// What is still open when the observer is dropped, as with a future of [`Forward::run`](crate::forward::Forward::run), is
 /// recorded as closed.
@@ -202,7 +201,7 @@ impl Recorder {
                 metrics::counter!(ERRORS, "service" => service, "kind" => error.kind().name()).increment(1);
             }
             Event::Stopped => {
-                // What was cut is told of no more.
+                // A handler may have been cut without a word.
                 let cut = std::mem::take(&mut *relayed());
                 self.0.closed_all(cut);
             }

@@ -90,7 +90,7 @@ impl Relay {
     /// ended. What goes wrong is told as an [`Event::Error`], and the end as an [`Event::Closed`], with that number.
     ///
     /// # Cancel safety
-    /// Dropping the future closes both connections.
+    /// Dropping the future closes both connections, which is told too.
     pub async fn serve(&self, id: u64, incoming: Incoming) {
         self.observed(id, async |traffic| self.join(id, incoming.await?, traffic).await).await;
     }
@@ -104,13 +104,11 @@ impl Relay {
     }
 
     async fn observed(&self, id: u64, work: impl AsyncFnOnce(&mut Traffic) -> Result<(), Error>) {
-        let begun = Instant::now();
-        let mut traffic = Traffic::default();
-        if let Err(error) = work(&mut traffic).await {
+        let mut open =
+            Open { observer: &self.observer, id, begun: Instant::now(), traffic: Traffic::default() };
+        if let Err(error) = work(&mut open.traffic).await {
             self.observer.tell(&Event::Error { id: Some(id), error: &error });
         }
-        let Traffic { bytes_in, bytes_out } = traffic;
-        self.observer.tell(&Event::Closed { id, bytes_in, bytes_out, duration: begun.elapsed() });
     }
 
     async fn join(&self, id: u64, mut accepted: Connection, traffic: &mut Traffic) -> Result<(), Error> {
@@ -152,6 +150,20 @@ impl Relay {
             context = context.with_origin(accepted.info());
         }
         self.client.connect_with(context).await
+    }
+}
+
+/// A connection that goes on; tells its end, also where it is cut.
+struct Open<'a> {
+    observer: &'a Observer,
+    id: u64,
+    begun: Instant,
+    traffic: Traffic,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.observer.tell(&Event::closed(self.id, self.traffic, self.begun.elapsed()));
     }
 }
 

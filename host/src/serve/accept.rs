@@ -141,6 +141,7 @@ where
             Ok(None) => {}
             Ok(Some((places, incoming))) => {
                 failures = Failures::default();
+                shared.reserve.restore();
                 let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
                 shared.observer.tell(&Event::Accepted { id, incoming: &incoming });
                 let handled = handle_one(Arc::clone(&handle), id, incoming, shared.observer.clone());
@@ -150,7 +151,7 @@ where
                 });
             }
             Err(error) if error.kind() == ErrorKind::Closed => return (open, None),
-            Err(error) if error.kind() == ErrorKind::PluginPanicked => {
+            Err(error) if error.kind() == ErrorKind::PluginPanicked || shared.listener.is_dead() => {
                 shared.observer.tell(&Event::Error { id: None, error: &error });
                 return (open, Some(error));
             }

@@ -7,13 +7,44 @@ use std::time::Duration;
 use super::handling::message_of;
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::forward::Traffic;
 use crate::listener::Incoming;
 
 /// Something that happened while serving.
+///
+/// Whoever serves tells it. A handler of a program's own that tells what it does with a connection, as
+/// [`Relay`](crate::forward::Relay) does, makes events of its own, with the number that it was given, and hands them to whom it
+/// likes: its own observer, or a recorder of metrics.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Instant;
+/// use endpoints::forward::Traffic;
+/// use endpoints::serve::Event;
+/// use endpoints::{Error, Incoming};
+///
+/// async fn serve(id: u64, incoming: Incoming, observe: impl Fn(&Event<'_>)) {
+///     let begun = Instant::now();
+///     let mut traffic = Traffic::default();
+///     if let Err(error) = answer(incoming, &mut traffic).await {
+///         observe(&Event::error(Some(id), &error));
+///     }
+///     observe(&Event::closed(id, traffic, begun.elapsed()));
+/// }
+///
+/// async fn answer(incoming: Incoming, traffic: &mut Traffic) -> Result<(), Error> {
+///     let connection = incoming.await?;
+///     // …
+/// #   drop((connection, traffic));
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
     /// A connection was accepted; its handshake may still be to come.
+    #[non_exhaustive]
     Accepted {
         /// Its number, counted from 1.
         id: u64,
@@ -21,6 +52,7 @@ pub enum Event<'a> {
         incoming: &'a Incoming,
     },
     /// The other side of a relayed connection is connected.
+    #[non_exhaustive]
     Connected {
         /// The number of the accepted connection.
         id: u64,
@@ -30,8 +62,9 @@ pub enum Event<'a> {
         /// The other side.
         connected: &'a Connection,
     },
-    /// A relayed connection ended, or came to nothing: told by [`Forward`](crate::forward::Forward) and
+    /// A relayed connection ended, was cut, or came to nothing: told by [`Forward`](crate::forward::Forward) and
     /// [`Relay`](crate::forward::Relay), which know when that is, and not where a handler of the program's own has it.
+    #[non_exhaustive]
     Closed {
         /// Its number.
         id: u64,
@@ -43,6 +76,7 @@ pub enum Event<'a> {
         duration: Duration,
     },
     /// Something failed.
+    #[non_exhaustive]
     Error {
         /// The connection's number, where it is about one.
         id: Option<u64>,
@@ -55,6 +89,36 @@ pub enum Event<'a> {
     ListenerClosed,
     /// It is over.
     Stopped,
+}
+
+impl<'a> Event<'a> {
+    /// A connection was accepted: for handlers of connections that no [`Serve`](super::Serve) has accepted, and told of.
+    #[must_use]
+    pub fn accepted(id: u64, incoming: &'a Incoming) -> Self {
+        Self::Accepted { id, incoming }
+    }
+
+    /// The other side of an accepted connection is connected, or a connection where nothing was accepted: for handlers that tell
+    /// what they do as [`Relay`](crate::forward::Relay) does.
+    #[must_use]
+    pub fn connected(id: u64, accepted: Option<&'a Connection>, connected: &'a Connection) -> Self {
+        Self::Connected { id, accepted, connected }
+    }
+
+    /// A connection ended, after so long: for handlers that tell what they do as [`Relay`](crate::forward::Relay) does. They tell
+    /// it of every connection once, also where they are dropped.
+    #[must_use]
+    pub fn closed(id: u64, traffic: Traffic, duration: Duration) -> Self {
+        let Traffic { bytes_in, bytes_out } = traffic;
+        Self::Closed { id, bytes_in, bytes_out, duration }
+    }
+
+    /// Something failed, of the connection with that number where it is about one: for handlers that tell what they do as
+    /// [`Relay`](crate::forward::Relay) does.
+    #[must_use]
+    pub fn error(id: Option<u64>, error: &'a Error) -> Self {
+        Self::Error { id, error }
+    }
 }
 
 /// How serving ended.

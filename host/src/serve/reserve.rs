@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -16,12 +17,14 @@ use crate::listener::Listener;
 /// A descriptor that is given away for a moment when there are no more, to accept and close what waits: its clients hear
 /// at once that nobody serves them, instead of waiting in the backlog for as long as descriptors are short.
 ///
-/// Where a plugin accepts, it may take the descriptor for something else: nothing is refused then, and another one is kept
-/// as soon as there is one.
+/// Something else may be quicker to take that descriptor, as another task that connects: nothing is refused then, and
+/// another one is kept when accepting has succeeded again.
 pub(super) struct Reserve {
     /// One that can be made again wherever tokio runs, which has one itself; a file may be out of reach of a process by
     /// then that has changed its root.
     kept: Mutex<Option<OwnedFd>>,
+    /// Whether there is none: something else was quicker when it was given away.
+    is_lost: AtomicBool,
 }
 
 /// Connections that are closed at a time, at most: some thousand clients that come all the time must not hold a thread.
@@ -29,7 +32,23 @@ const MOST: usize = 128;
 
 impl Reserve {
     pub(super) fn new() -> Self {
-        Self { kept: Mutex::new(one_more()) }
+        let kept = one_more();
+        Self { is_lost: AtomicBool::new(kept.is_none()), kept: Mutex::new(kept) }
+    }
+
+    /// Keeps another one where it was lost; for whoever has just seen that there are descriptors.
+    #[inline]
+    pub(super) fn restore(&self) {
+        if self.is_lost.load(Ordering::Relaxed) {
+            self.keep(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    fn keep(&self, kept: &mut Option<OwnedFd>) {
+        if kept.is_none() {
+            *kept = one_more();
+        }
+        self.is_lost.store(kept.is_none(), Ordering::Relaxed);
     }
 
     /// Accepts and closes what waits, where that is why accepting has failed; says how many connections that were.
@@ -38,11 +57,10 @@ impl Reserve {
             return 0;
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        // There may have been none the last time.
-        let Some(descriptor) = kept.take().or_else(one_more) else { return 0 };
+        let Some(descriptor) = kept.take() else { return 0 };
         drop(descriptor);
         let refused = refuse(listener);
-        *kept = one_more();
+        self.keep(&mut kept);
         refused
     }
 }
@@ -65,4 +83,21 @@ fn refuse(listener: &Listener) -> usize {
 fn is_about_descriptors(error: &Error) -> bool {
     let about = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
     error.raw_os_error().is_some_and(|number| about.contains(&number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_lost_is_kept_again() {
+        let reserve = Reserve::new();
+        let is_there = || reserve.kept.lock().unwrap().is_some();
+        assert!(is_there());
+        // As when something else was quicker.
+        *reserve.kept.lock().unwrap() = None;
+        reserve.is_lost.store(true, Ordering::Relaxed);
+        reserve.restore();
+        assert!(is_there() && !reserve.is_lost.load(Ordering::Relaxed));
+    }
 }

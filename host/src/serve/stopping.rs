@@ -36,13 +36,22 @@ use tokio::sync::watch;
 #[derive(Clone, Debug)]
 pub struct Stopping(Option<watch::Receiver<bool>>);
 
+/// Told when the value is `true`, or whoever would send it is gone: for handlers that are called otherwise than by a service,
+/// such as in a test.
+impl From<watch::Receiver<bool>> for Stopping {
+    fn from(told: watch::Receiver<bool>) -> Self {
+        Self::new(told)
+    }
+}
+
 impl Stopping {
     pub(crate) fn new(told: watch::Receiver<bool>) -> Self {
         Self(Some(told))
     }
 
-    /// Where nobody ever says so.
-    pub(crate) fn never() -> Self {
+    /// One that is never told: for handlers that are called otherwise than by a service.
+    #[must_use]
+    pub fn never() -> Self {
         Self(None)
     }
 

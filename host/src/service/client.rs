@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use endpoints_plugin_api as api;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -182,6 +183,24 @@ impl<C: Clone + Send + 'static> ClientService<C> {
         self.when(Some(attempts.max(1))).await
     }
 
+    /// Waits until it can do nothing more, for ever where that does not happen.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] when the runtime that it ran in has ended.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn ended(&self) -> Result<(), Error> {
+        self.shared.commands.closed().await;
+        Err(self.gone())
+    }
+
+    /// What logs and errors call it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
     /// What it is doing, now and from now on. A state that lasts very shortly may be missed;
     /// [`on_state`](ClientServiceBuilder::on_state) misses none.
     #[must_use]
@@ -235,10 +254,7 @@ impl<C: Clone + Send + 'static> Service for ClientService<C> {
     }
 
     fn ended(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async {
-            self.shared.commands.closed().await;
-            Err(self.gone())
-        })
+        Box::pin(self.ended())
     }
 }
 
@@ -320,7 +336,11 @@ impl ClientServiceBuilder {
     }
 
     /// How long a function that has kept its [`Stopping`] may go on when the service is stopped; 10 s unless said
-    /// otherwise. It is cut then.
+    /// otherwise. It is cut then; one that has not kept it is cut at once.
+    ///
+    /// It is kept for as long as the future that has it goes on. An `async fn` or `async` closure has all its parameters to
+    /// its end, also one named `_stopping`; a closure around an `async move` block, what the block uses. A function that
+    /// needs no time to end drops it first: `drop(stopping)`.
     pub fn close_timeout(mut self, limit: Duration) -> Self {
         self.close_timeout = limit;
         self
@@ -333,7 +353,8 @@ impl ClientServiceBuilder {
     }
 
     /// Makes a service that hands every connection to `handler`. The connection counts as up at once, and as ended when the
-    /// handler's future ends; a panic in it ends that connection alone.
+    /// handler's future ends; a panic in it ends that connection alone. Whether it is given time to end when the service is
+    /// stopped depends on whether it [keeps its `Stopping`](Self::close_timeout).
     pub fn handle<H, F>(self, handler: H) -> ClientService
     where
         H: Fn(Connection, Stopping) -> F + Send + Sync + 'static,
@@ -349,7 +370,8 @@ impl ClientServiceBuilder {
     ///
     /// `prepare` gives a pair: what others are to use, which [`when_connected`](ClientService::when_connected) clones for
     /// them, and a future that runs the connection, which counts as ended when that future ends. An error, a panic, or more
-    /// time than the [limit](Self::prepare_timeout) is a failed attempt.
+    /// time than the [limit](Self::prepare_timeout) is a failed attempt. Whether the second one is given time to end when the
+    /// service is stopped depends on whether it [keeps the `Stopping`](Self::close_timeout).
     ///
     /// # Examples
     ///
@@ -433,7 +455,12 @@ fn rejected(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
         Ok(error) => *error,
         Err(error) => {
             let message = format!("the connection could not be made ready for use: {error}");
-            Error::new(ErrorKind::HandshakeFailed, message).retryable(true)
+            of_program(api::ErrorKind::HandshakeFailed, message)
         }
     }
+}
+
+/// An error that may not come again; what the program wrote is made one line, as what plugins write is.
+fn of_program(kind: api::ErrorKind, message: String) -> Error {
+    api::Error::new(kind, message).with_retryable(true).into()
 }

@@ -13,8 +13,11 @@ use crate::error::{Error, ErrorKind};
 use crate::service::signal::{Signal, Signals};
 use crate::service::{BoxFuture, Service};
 
+mod member;
 #[cfg(test)]
 mod tests;
+
+use member::{Begin, Member};
 
 /// Services that are started in the order in which they were added, and stopped in the opposite one.
 ///
@@ -23,7 +26,8 @@ mod tests;
 ///
 /// It is a service itself, so groups nest. A service that is added to a group that runs is started at once.
 ///
-/// Cheap to clone; all clones are the same group.
+/// Cheap to clone; all clones are the same group. It stops nothing when the last one is dropped, but its services are dropped
+/// then, and what nobody else has a handle of ends, without a drain: stop it before.
 ///
 /// # Examples
 ///
@@ -58,7 +62,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Members {
-    services: Vec<Arc<dyn Service>>,
+    services: Vec<Arc<Member>>,
     together: bool,
     running: bool,
 }
@@ -74,7 +78,7 @@ impl ServiceGroup {
 
     /// The same with one more service. To one that may be running already, [`add`](Self::add) it: this starts nothing.
     pub fn with(self, service: impl Service + 'static) -> Self {
-        self.members().services.push(Arc::new(service));
+        self.members().services.push(Member::new(service));
         self
     }
 
@@ -88,53 +92,75 @@ impl ServiceGroup {
     /// Adds a service, and starts it if the group runs.
     ///
     /// # Errors
-    /// Why it cannot be started; it is not added then. [`ErrorKind::Cancelled`] if the group is stopped meanwhile.
+    /// Why it cannot be started; [`ErrorKind::Cancelled`] if the group is stopped meanwhile, or the service removed. It is
+    /// not in the group then, and stopped.
     ///
     /// # Cancel safety
-    /// When the future is dropped, the service is either added or stopped.
+    /// When the future is dropped, the service is either in the group, or was not started.
     pub async fn add(&self, service: impl Service + 'static) -> Result<(), Error> {
-        let service: Arc<dyn Service> = Arc::new(service);
-        self.unless_stopped(async {
-            let _turn = self.shared.turn.lock().await;
-            // Added first, so that it is stopped with the others if this future is dropped.
-            self.members().services.push(Arc::clone(&service));
-            if self.members().running
-                && let Err(error) = service.start().await
-            {
-                self.members().services.retain(|other| !Arc::ptr_eq(other, &service));
-                return Err(about(&*service, error));
+        let member = Member::new(service);
+        let added = self.unless_stopped(self.add_member(&member)).await;
+        // It was added first, so that it is stopped with the others, also if this future is dropped.
+        if added.is_err() && self.has(&member) {
+            if let Err(also) = stop(&member.service).await {
+                tracing::warn!(service = self.shared.name, error = %also, "stopping what was to be added");
             }
-            self.shared.changed.notify_waiters();
-            Ok(())
-        })
-        .await
+            self.forget(&member);
+        }
+        added
     }
 
-    /// Stops a service and takes it out of the group: the first one with that name. `false` if there is none.
+    async fn add_member(&self, member: &Arc<Member>) -> Result<(), Error> {
+        let _turn = self.shared.turn.lock().await;
+        self.members().services.push(Arc::clone(member));
+        if self.members().running {
+            match member.begin(Service::start).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    self.forget(member);
+                    return Err(about(&*member.service, error));
+                }
+                None => {
+                    let message = format!("{} was removed before it had started", member.service.name());
+                    return Err(Error::new(ErrorKind::Cancelled, message));
+                }
+            }
+        }
+        self.shared.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Stops a service and takes it out of the group: the first one with that name. `false` if there is none. Where it is
+    /// being started, that is given up, and the others are started all the same.
     ///
     /// # Errors
     /// What went wrong when it stopped; it is out all the same.
     ///
     /// # Cancel safety
-    /// As [`Service::stop`]; it is out when the future is first polled and no other call is under way.
+    /// As [`Service::stop`]; it is out when the future is first polled.
     pub async fn remove(&self, name: &str) -> Result<bool, Error> {
-        let removed = {
-            // What has been begun to be started is stopped afterwards.
-            let _turn = self.shared.turn.lock().await;
-            let mut members = self.members();
-            let place = members.services.iter().position(|service| service.name() == name);
-            place.map(|place| members.services.remove(place))
+        let members = self.members().services.clone();
+        let Some(member) = members.into_iter().find(|member| member.service.name() == name) else {
+            return Ok(false);
         };
-        let Some(service) = removed else { return Ok(false) };
+        self.forget(&member);
+        // First, so that nothing starts it after it has stopped.
+        member.remove();
         self.shared.changed.notify_waiters();
-        service.stop().await.map_err(|error| about(&*service, error))?;
+        stop(&member.service).await.map_err(|error| about(&*member.service, error))?;
         Ok(true)
+    }
+
+    /// What logs and errors call it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
     }
 
     /// The names of the services, in order.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        self.members().services.iter().map(Service::name).collect()
+        self.services().iter().map(Service::name).collect()
     }
 
     /// Starts all, waits until `stop` ends or one of them [cannot go on](Service::ended), and stops all. Also when `stop`
@@ -197,7 +223,15 @@ impl ServiceGroup {
     }
 
     fn services(&self) -> Vec<Arc<dyn Service>> {
-        self.members().services.clone()
+        self.members().services.iter().map(|member| Arc::clone(&member.service)).collect()
+    }
+
+    fn has(&self, member: &Arc<Member>) -> bool {
+        self.members().services.iter().any(|other| Arc::ptr_eq(other, member))
+    }
+
+    fn forget(&self, member: &Arc<Member>) {
+        self.members().services.retain(|other| !Arc::ptr_eq(other, member));
     }
 
     /// Does what takes part in starting, until the group is told to stop.
@@ -212,19 +246,12 @@ impl ServiceGroup {
         }
     }
 
-    async fn bind_all(&self) -> Result<(), Error> {
-        for service in self.services() {
-            if let Err(error) = service.bind().await {
-                return Err(self.undo(about(&*service, error)).await);
-            }
-        }
-        Ok(())
-    }
-
-    async fn start_all(&self) -> Result<(), Error> {
-        for service in self.services() {
-            if let Err(error) = service.start().await {
-                return Err(self.undo(about(&*service, error)).await);
+    /// Binds or starts each, but for those that are removed meanwhile.
+    async fn begin_all(&self, begin: Begin) -> Result<(), Error> {
+        let members = self.members().services.clone();
+        for member in members {
+            if let Some(Err(error)) = member.begin(begin).await {
+                return Err(self.undo(about(&*member.service, error)).await);
             }
         }
         Ok(())
@@ -265,20 +292,28 @@ impl Service for ServiceGroup {
     }
 
     /// Binds each in order. If one cannot be bound, those before are stopped. Does nothing where the group runs.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the one that is being bound, and leaves those before it bound; stopping the group stops
+    /// them.
     fn bind(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(self.unless_stopped(async {
             let _turn = self.shared.turn.lock().await;
-            if self.members().running { Ok(()) } else { self.bind_all().await }
+            if self.members().running { Ok(()) } else { self.begin_all(Service::bind).await }
         }))
     }
 
     /// Binds each in order, then starts each in order. If one cannot be started, those before are stopped.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the one that is being started, and leaves those before it running; stopping the group
+    /// stops them.
     fn start(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(self.unless_stopped(async {
             let _turn = self.shared.turn.lock().await;
-            self.bind_all().await?;
+            self.begin_all(Service::bind).await?;
             self.members().running = true;
-            self.start_all().await
+            self.begin_all(Service::start).await
         }))
     }
 

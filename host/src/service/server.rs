@@ -113,7 +113,10 @@ impl ServerService {
         &self.shared.endpoint
     }
 
-    /// What it is doing, and when that changes.
+    /// What it is doing, and when that changes; a change may be told that leads to the same state.
+    ///
+    /// Nothing can be told while a look at it ([`borrow`](watch::Receiver::borrow)) is held: hold none while the service is
+    /// started or stopped.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<ServerState> {
         self.shared.life.watch()
@@ -121,7 +124,7 @@ impl ServerService {
 
     /// The client descriptions by which it is reached, canonical; none where it does not listen.
     #[must_use]
-    pub fn listening(&self) -> Vec<Description> {
+    pub fn reachable(&self) -> Vec<Description> {
         self.shared.life.reached(|reached| reached.descriptions.clone())
     }
 
@@ -156,7 +159,7 @@ impl ServerService {
         };
         let bound = self.shared.life.bind(stops, listen).await?;
         if bound {
-            for description in self.listening() {
+            for description in self.reachable() {
                 tracing::info!(service = self.name(), %description, "listening");
             }
         }
@@ -189,8 +192,8 @@ impl ServerService {
     /// Does nothing where it does not run; where it is being stopped already, waits for the end of that.
     ///
     /// # Errors
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if connections were cut, with their number. It has stopped all
-    /// the same.
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if connections were cut, with their number; where it was draining
+    /// since it could not go on, why that was. It has stopped all the same.
     ///
     /// # Cancel safety
     /// It is told to stop when the future is first polled; dropping the future then stops the waiting alone.

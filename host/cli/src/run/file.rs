@@ -5,13 +5,14 @@ use std::fmt;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
-use std::time::Duration;
 
-use endpoints::service::Backoff;
 use endpoints::{Error, ErrorKind};
 use serde::Deserialize;
-use serde::de::{self, Deserializer, Visitor};
 use toml::Spanned;
+
+mod values;
+
+pub(super) use values::{Count, Full, Order, Retry, Several, SomeTime, Time};
 
 /// What stands in the file: services, in its order.
 #[derive(Deserialize)]
@@ -52,65 +53,6 @@ pub(super) struct Service {
     // With forward.
     pub(super) connect_timeout: Option<Spanned<SomeTime>>,
     pub(super) idle_timeout: Option<Spanned<SomeTime>>,
-}
-
-/// One description, or a list of them.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(untagged, expecting = "wanted a description, or a list of descriptions")]
-pub(super) enum Several {
-    One(String),
-    More(Vec<String>),
-}
-
-/// What is done with a connection beyond the limit.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Full {
-    Wait,
-    Refuse,
-}
-
-/// In which order several endpoints are tried.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Order {
-    Given,
-    Random,
-}
-
-/// How long to wait before connecting again.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Retry {
-    pub(super) initial_delay: Option<Time>,
-    pub(super) max_delay: Option<Time>,
-    pub(super) jitter: Option<Time>,
-    pub(super) factor: Option<Factor>,
-}
-
-/// A number of things, at least one.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Count(pub(super) usize);
-
-/// By how much a delay grows.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Factor(pub(super) f64);
-
-/// A length of time: a number of seconds, or a text as descriptions have it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Time(pub(super) Duration);
-
-/// One that is not nothing.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct SomeTime(pub(super) Time);
-
-impl Several {
-    pub(super) fn descriptions(&self) -> &[String] {
-        match self {
-            Self::One(description) => std::slice::from_ref(description),
-            Self::More(descriptions) => descriptions,
-        }
-    }
 }
 
 /// A file's path and text, for errors that say where.
@@ -184,7 +126,7 @@ impl<'a> Source<'a> {
             }
         }
         if let Some(connect) = &service.connect
-            && connect.as_ref().descriptions().is_empty()
+            && connect.as_ref().is_empty()
         {
             return Err(self.error(connect.span(), of("connect names no endpoint")));
         }
@@ -310,66 +252,6 @@ fn plain(message: &str) -> String {
         ("f64", found) => format!("wanted a number, not a {found}"),
         ("struct Retry", found) => format!("wanted a table such as {{ factor = 2 }}, not a {found}"),
         (wanted, found) => format!("wanted {wanted}, not a {found}"),
-    }
-}
-
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let number = i64::deserialize(deserializer)?;
-        match usize::try_from(number) {
-            Ok(0) | Err(_) => Err(de::Error::custom("wanted a number, 1 or more")),
-            Ok(number) => Ok(Self(number)),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Factor {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let factor = f64::deserialize(deserializer)?;
-        Backoff::new().factor(factor).map_err(|error| de::Error::custom(error.message()))?;
-        Ok(Self(factor))
-    }
-}
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TimeVisitor)
-    }
-}
-
-impl<'de> Deserialize<'de> for SomeTime {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Time::deserialize(deserializer)? {
-            Time(Duration::ZERO) => Err(de::Error::custom("no time at all; leave the setting out")),
-            time => Ok(Self(time)),
-        }
-    }
-}
-
-struct TimeVisitor;
-
-impl Visitor<'_> for TimeVisitor {
-    type Value = Time;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number of seconds, or a text such as \"250ms\"")
-    }
-
-    fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Time, E> {
-        match u64::try_from(seconds) {
-            Ok(seconds) => Ok(Time(Duration::from_secs(seconds))),
-            Err(_) => Err(E::custom("a length of time is not below zero")),
-        }
-    }
-
-    fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Time, E> {
-        Duration::try_from_secs_f64(seconds)
-            .map(Time)
-            .map_err(|error| E::custom(format!("{seconds}: {error}")))
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Time, E> {
-        endpoints::parse_duration(text).map(Time).map_err(|error| E::custom(error.message()))
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use endpoints::{ClientEndpoint, Error, Explanation, Registry, ServerEndpoint};
 use toml::Spanned;
 
-use super::file::{self, Source};
+use super::file::{self, Several, Source};
 use crate::standard::are_standard_streams;
 
 /// A service of the file, and its endpoints.
@@ -52,8 +52,14 @@ fn make(written: file::Service, source: &Source<'_>, registry: &Registry) -> Res
             From::Listen(server.map_err(|error| error.context(place(listen.span(), "listen")))?)
         }
         (None, Some(connect)) => {
-            let each = connect.as_ref().descriptions().iter();
-            From::Connect(each.map(|one| client(one, connect.span(), "connect")).collect::<Result<_, _>>()?)
+            let clients = match connect.as_ref() {
+                Several::One(one) => vec![client(one, connect.span(), "connect")?],
+                Several::More(more) => {
+                    let each = more.iter().map(|one| client(one.as_ref(), one.span(), "connect"));
+                    each.collect::<Result<_, _>>()?
+                }
+            };
+            From::Connect(clients)
         }
         // The file was checked.
         (None, None) => From::Connect(Vec::new()),
@@ -79,17 +85,16 @@ impl Made {
         from || matches!(&self.to, To::Forward(client) if are_standard_streams(&client.explain()))
     }
 
-    /// Whether it listens on a socket that the process was handed.
-    pub(super) fn is_inherited(&self) -> bool {
+    /// What it listens on, where that is a socket that the process was handed.
+    pub(super) fn inherited(&self) -> Option<String> {
         fn inherited(endpoint: &Explanation) -> bool {
             matches!(&*endpoint.scheme, "systemd" | "fd" | "stdio")
                 || endpoint.inner.iter().any(|(_, inner)| inherited(inner))
         }
-        matches!(&self.from, From::Listen(server) if inherited(&server.explain()))
-    }
-
-    pub(super) fn runs_programs(&self) -> bool {
-        matches!(self.to, To::Exec(_))
+        match &self.from {
+            From::Listen(server) if inherited(&server.explain()) => Some(server.to_string()),
+            _ => None,
+        }
     }
 }
 

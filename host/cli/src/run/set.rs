@@ -1,35 +1,52 @@
 //! The services that run, and how they come to be others.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use endpoints::forward::Relay;
 use endpoints::serve::{Event, WhenFull};
 use endpoints::service::{
-    Backoff, ClientService, ClientState, Order, ServerService, ServerServiceBuilder, ServerState, Service,
-    ServiceGroup,
+    ClientService, ClientState, ServerService, ServerServiceBuilder, ServerState, Service, ServiceGroup,
 };
 use endpoints::{Error, ErrorKind};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::file::{self, Full};
+use super::kept_up::kept_up;
 use super::made::{From, Made, To, value};
-use crate::events::Events;
-use crate::standard::Failed;
+use crate::events::{Events, Numbers};
 use crate::work::Work;
 
 pub(super) struct Set {
     group: ServiceGroup,
     running: Vec<Running>,
     /// Services that are no longer of the set, and drain.
-    leaving: JoinSet<Result<(), Error>>,
-    events: Events,
+    leaving: JoinSet<(Events, Result<(), Error>)>,
+    told: Told,
     workers: usize,
+    /// The listeners' descriptions, canonical, for which sockets were taken that this process was handed.
+    inherited: HashSet<String>,
+}
+
+/// Whom each service tells what happens, now and when it comes again.
+struct Told {
+    events: Events,
+    /// By the names of all services that there were.
+    numbers: HashMap<String, Numbers>,
+}
+
+impl Told {
+    /// For a service that takes the place of any before of that name.
+    fn by(&mut self, name: &str) -> Events {
+        let numbers = self.numbers.entry(name.to_owned()).or_default();
+        self.events.of(name, numbers.go_on())
+    }
 }
 
 struct Running {
     written: file::Service,
+    events: Events,
     work: Current,
     kind: Kind,
     /// Whether its listener is closed.
@@ -43,9 +60,9 @@ enum Kind {
 }
 
 /// What is done with the next connection.
-type Current = Arc<RwLock<Arc<Work>>>;
+pub(super) type Current = Arc<RwLock<Arc<Work>>>;
 
-fn now(current: &Current) -> Arc<Work> {
+pub(super) fn now(current: &Current) -> Arc<Work> {
     Arc::clone(&current.read().unwrap_or_else(PoisonError::into_inner))
 }
 
@@ -53,7 +70,10 @@ impl Set {
     pub(super) fn new(made: Vec<Made>, events: &Events, workers: usize) -> Self {
         let mut group = ServiceGroup::new("run").stop_together();
         let mut running = Vec::new();
+        let mut told = Told { events: events.clone(), numbers: HashMap::new() };
+        let inherited = made.iter().filter_map(Made::inherited).collect();
         for made in made {
+            let events = told.by(made.name());
             let one = Running::new(made, events, workers);
             group = match one.kind.clone() {
                 Kind::Server(server) => group.with(server),
@@ -61,13 +81,13 @@ impl Set {
             };
             running.push(one);
         }
-        Self { group, running, leaving: JoinSet::new(), events: events.clone(), workers }
+        Self { group, running, leaving: JoinSet::new(), told, workers, inherited }
     }
 
     pub(super) async fn start(&mut self) -> Result<(), Error> {
         Service::start(&self.group).await?;
         for one in &self.running {
-            one.say_listening(&self.events);
+            one.say_listening();
         }
         Ok(())
     }
@@ -79,17 +99,35 @@ impl Set {
         loop {
             tokio::select! {
                 ended = &mut ended => return ended,
-                // What became of those was told when they left.
-                Some(_) = self.leaving.join_next() => {}
+                Some(Ok((events, left))) = self.leaving.join_next() => {
+                    // It is over with that, unless all are stopped meanwhile.
+                    if let Err(error) = left {
+                        events.error(&error);
+                    }
+                }
             }
         }
+    }
+
+    /// Whether a service that had no more connections to give had one that failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.running.iter().any(Running::has_failed)
     }
 
     /// Stops all, and waits for those that left before too.
     pub(super) async fn stop(&mut self) -> Result<(), Error> {
         let mut stopped = Service::stop(&self.group).await;
         while let Some(left) = self.leaving.join_next().await {
-            stopped = stopped.and(left.unwrap_or(Ok(())));
+            match left {
+                // One is the command's own error, and told as such.
+                Ok((_, Err(error))) if stopped.is_ok() => stopped = Err(error),
+                Ok((events, Err(error))) => events.error(&error),
+                Ok((_, Ok(()))) => {}
+                Err(panic) => {
+                    let message = format!("stopping a service failed: {panic}");
+                    stopped = stopped.and(Err(Error::new(ErrorKind::Internal, message)));
+                }
+            }
         }
         stopped
     }
@@ -97,14 +135,16 @@ impl Set {
     /// Refuses what cannot be done while the process runs: a socket that it was handed is taken once.
     pub(super) fn check(&self, made: &[Made]) -> Result<(), Error> {
         for made in made {
+            let Some(inherited) = made.inherited() else { continue };
             let before = self.running.iter().find(|one| one.written.name == made.written.name);
-            if let Some(one) = before
-                && made.is_inherited()
-                && !one.can_become(made)
-            {
+            let refused = match before {
+                Some(one) => !one.can_become(made),
+                None => self.inherited.contains(&inherited),
+            };
+            if refused {
                 let message = format!(
                     "service {:?} listens on a socket that this process was handed, which can be taken once: what is done with its \
-                     connections can change, but for all else start the process anew",
+                     connections can change, but for all else, such as another name, start the process anew",
                     made.name()
                 );
                 return Err(Error::new(ErrorKind::InvalidSetting, message));
@@ -125,7 +165,7 @@ impl Set {
                     if one.written != made.written {
                         changes.changed.push(made.name().to_owned());
                     }
-                    self.running.push(one.become_it(made, &self.events));
+                    self.running.push(one.become_it(made));
                 }
                 Some(one) => {
                     changes.restarted.push(made.name().to_owned());
@@ -144,8 +184,8 @@ impl Set {
         }
         for made in to_start {
             let name = made.name().to_owned();
-            if !self.begin(made).await {
-                changes.failed(name);
+            if let Err(error) = self.begin(made).await {
+                changes.failed(name, &error);
             }
         }
         changes
@@ -154,33 +194,29 @@ impl Set {
     /// Takes a service out: it drains while the others go on.
     async fn leave(&mut self, one: Running) {
         let name = one.written.name.as_ref().clone();
-        let events = self.events.of(&name);
+        let events = one.events.clone();
         let group = self.group.clone();
-        self.leaving.spawn(async move {
-            let left = group.remove(&name).await.map(drop);
-            if let Err(error) = &left {
-                events.error(error);
-            }
-            left
-        });
+        self.leaving.spawn(async move { (events, group.remove(&name).await.map(drop)) });
         one.until_closed().await;
     }
 
-    async fn begin(&mut self, made: Made) -> bool {
-        let one = Running::new(made, &self.events, self.workers);
+    async fn begin(&mut self, made: Made) -> Result<(), Error> {
+        let events = self.told.by(made.name());
+        self.inherited.extend(made.inherited());
+        let one = Running::new(made, events, self.workers);
         let added = match one.kind.clone() {
             Kind::Server(server) => self.group.add(server).await,
             Kind::Client(client) => self.group.add(client).await,
         };
         match added {
             Ok(()) => {
-                one.say_listening(&self.events);
+                one.say_listening();
                 self.running.push(one);
-                true
+                Ok(())
             }
             Err(error) => {
-                self.events.of(one.written.name.as_ref()).error(&error);
-                false
+                one.events.error(&error);
+                Err(error)
             }
         }
     }
@@ -197,10 +233,15 @@ pub(super) struct Changes {
     pub(super) stopped: Vec<String>,
     /// Those that could not be started.
     pub(super) failed: Vec<String>,
+    /// Each of these, and why.
+    pub(super) failures: Vec<String>,
 }
 
 impl Changes {
-    fn failed(&mut self, name: String) {
+    fn failed(&mut self, name: String, error: &Error) {
+        let why = error.message();
+        let why = why.strip_prefix(&format!("{name}: ")).unwrap_or(why);
+        self.failures.push(format!("{name}: {why}"));
         self.started.retain(|other| *other != name);
         self.restarted.retain(|other| *other != name);
         self.failed.push(name);
@@ -208,7 +249,7 @@ impl Changes {
 
     /// Each sort that there is any of.
     pub(super) fn sorts(&self) -> impl Iterator<Item = (&'static str, &[String])> {
-        let Self { started, restarted, changed, stopped, failed } = self;
+        let Self { started, restarted, changed, stopped, failed, .. } = self;
         let sorts = [
             ("started", started),
             ("restarted", restarted),
@@ -221,8 +262,8 @@ impl Changes {
 }
 
 impl Running {
-    fn new(made: Made, events: &Events, workers: usize) -> Self {
-        let events = events.of(made.name());
+    fn new(made: Made, events: Events, workers: usize) -> Self {
+        let observer = events.clone();
         let work = Arc::new(RwLock::new(Arc::new(work(&made, &events))));
         let (is_closed, closed) = watch::channel(false);
         let kind = match made.from {
@@ -230,13 +271,13 @@ impl Running {
                 let (current, told) = (Arc::clone(&work), events.clone());
                 let handle = move |id, incoming| {
                     let (work, events) = (now(&current), told.clone());
-                    async move { work.serve(id, incoming, &events, &Failed::default()).await }
+                    async move { work.serve(id, incoming, &events).await }
                 };
                 let service = ServerService::builder(server).acceptors(workers).on_event(move |event| {
                     if let Event::ListenerClosed = event {
                         is_closed.send_replace(true);
                     }
-                    events.tell(event);
+                    observer.tell(event);
                 });
                 Kind::Server(limited(service, &made.written).handle_incoming(handle))
             }
@@ -245,7 +286,7 @@ impl Running {
                 Kind::Client(kept_up(clients, &made.written, &work, &events))
             }
         };
-        Self { written: made.written, work, kind, closed }
+        Self { written: made.written, events, work, kind, closed }
     }
 
     /// Whether nothing but what is done with its connections changes.
@@ -266,18 +307,26 @@ impl Running {
     }
 
     /// Connections to come are served in the new way.
-    fn become_it(mut self, made: Made, events: &Events) -> Self {
+    fn become_it(mut self, made: Made) -> Self {
         if self.written != made.written {
-            let new = Arc::new(work(&made, &events.of(made.name())));
+            let new = Arc::new(work(&made, &self.events));
             *self.work.write().unwrap_or_else(PoisonError::into_inner) = new;
         }
         self.written = made.written;
         self
     }
 
-    fn say_listening(&self, events: &Events) {
+    fn has_failed(&self) -> bool {
+        let has_finished = match &self.kind {
+            Kind::Server(server) => *server.state().borrow() == ServerState::Finished,
+            Kind::Client(_) => false,
+        };
+        has_finished && self.events.has_failed()
+    }
+
+    fn say_listening(&self) {
         if let Kind::Server(server) = &self.kind {
-            events.of(self.written.name.as_ref()).reached_by(server.listening(), &server.addresses());
+            self.events.reached_by(server.reachable(), &server.addresses());
         }
     }
 
@@ -341,62 +390,4 @@ fn limited(mut service: ServerServiceBuilder, written: &file::Service) -> Server
         service = service.drain_timeout(limit.0);
     }
     service
-}
-
-fn kept_up(
-    clients: Vec<endpoints::ClientEndpoint>,
-    written: &file::Service,
-    work: &Current,
-    events: &Events,
-) -> ClientService {
-    let mut clients = clients.into_iter();
-    let first = clients.next().expect("a file with at least one was read");
-    let mut builder = ClientService::builder(first).named(written.name.as_ref());
-    for client in clients {
-        builder = builder.or(client);
-    }
-    if let Some(file::Order::Random) = value(written.order.as_ref()) {
-        builder = builder.order(Order::Random);
-    }
-    if let Some(retry) = value(written.retry.as_ref()) {
-        builder = builder.retry_policy(backoff(&retry));
-    }
-    if let Some(time) = value(written.reset_after.as_ref()) {
-        builder = builder.reset_after(time.0);
-    }
-    if let Some(limit) = value(written.connect_timeout.as_ref()) {
-        builder = builder.connect_timeout(limit.0.0);
-    }
-    let attempt = Arc::new(AtomicU64::new(0));
-    let (told, noted) = (events.clone(), Arc::clone(&attempt));
-    let observe = move |state: &ClientState| {
-        if let ClientState::Preparing { attempt, .. } = state {
-            noted.store(*attempt, Ordering::Relaxed);
-        }
-        told.client(state);
-    };
-    let (current, events) = (Arc::clone(work), events.clone());
-    builder.on_state(observe).handle(move |connection, _stopping| {
-        // The attempt that led to the connection is its number.
-        let (work, events, id) = (now(&current), events.clone(), attempt.load(Ordering::Relaxed));
-        async move { work.serve_established(id, connection, &events).await }
-    })
-}
-
-fn backoff(retry: &file::Retry) -> Backoff {
-    let mut backoff = Backoff::new();
-    if let Some(delay) = retry.initial_delay {
-        backoff = backoff.initial_delay(delay.0);
-    }
-    if let Some(delay) = retry.max_delay {
-        backoff = backoff.max_delay(delay.0);
-    }
-    if let Some(most) = retry.jitter {
-        backoff = backoff.jitter(most.0);
-    }
-    match retry.factor {
-        // It was read as one.
-        Some(factor) => backoff.factor(factor.0).unwrap_or(backoff),
-        None => backoff,
-    }
 }

@@ -45,7 +45,10 @@ pub(super) async fn connect(
         }
         match endpoint.connect_with(context).await {
             Ok(connection) => return Ok((*number, connection)),
-            Err(error) => failed.push(error),
+            Err(error) => {
+                tracing::debug!(%endpoint, %error, "an endpoint cannot be connected");
+                failed.push(error);
+            }
         }
     }
     Err(all_failed(&endpoints, failed))
@@ -68,12 +71,24 @@ fn all_failed(endpoints: &[(usize, ClientEndpoint)], mut failed: Vec<Error>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn the_given_order_is_kept_but_for_the_last_one() {
         assert_eq!(Order::Given.of(3, None), [0, 1, 2]);
         assert_eq!(Order::Given.of(3, Some(0)), [1, 2, 0]);
         assert_eq!(Order::Given.of(1, Some(0)), [0]);
+    }
+
+    #[test]
+    fn it_may_go_better_another_time_where_one_of_them_may() {
+        let endpoint = crate::client("unix:/nowhere").unwrap();
+        let endpoints = [(0, endpoint.clone()), (1, endpoint)];
+        for (retryable, expected) in [([false, true], true), ([true, false], true), ([false, false], false)] {
+            let failed =
+                retryable.map(|retryable| Error::new(ErrorKind::Other, "it failed").retryable(retryable));
+            assert_eq!(all_failed(&endpoints, failed.into()).is_retryable(), expected);
+        }
     }
 
     #[test]

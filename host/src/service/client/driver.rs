@@ -5,13 +5,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use endpoints_plugin_api as api;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::attempt::{Order, connect};
 use super::machine::{Action, Machine, Reason};
-use super::{ClientState, Observer};
+use super::{ClientState, Observer, of_program};
 use crate::connection::{Connection, ConnectionInfo};
 use crate::endpoint::ClientEndpoint;
 use crate::error::{Error, ErrorKind};
@@ -267,8 +268,10 @@ impl<C: Clone + Send + 'static> Driver<C> {
             Action::Stopped(whom) => {
                 if self.machine.is_stopped() {
                     self.work = Work::Nothing;
-                    tracing::debug!(service = self.settings.name, "stopped");
-                    self.enter(ClientState::Stopped);
+                    if !matches!(*self.state.borrow(), ClientState::Stopped) {
+                        tracing::debug!(service = self.settings.name, "stopped");
+                        self.enter(ClientState::Stopped);
+                    }
                 }
                 let outcome = match std::mem::take(&mut self.cut) {
                     true => Err(self.was_cut()),
@@ -434,6 +437,5 @@ async fn until(time: &mut Option<Pin<Box<Sleep>>>) {
 }
 
 fn panicked(doing: &str, error: &JoinError) -> Error {
-    let message = format!("{doing} failed: {error}");
-    Error::new(ErrorKind::Internal, message).retryable(true)
+    of_program(api::ErrorKind::Internal, format!("{doing} failed: {error}"))
 }

@@ -413,7 +413,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "thousands of steps of one task alone, which race with nothing")]
     fn it_does_what_twisteds_does() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/conformance/client_service.jsonl");
         let (mut cases, mut steps, mut better) = (0, 0, 0);

@@ -5,6 +5,8 @@ use tokio::time::{Instant, sleep};
 
 use super::*;
 
+mod changing;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What happened, in order.
@@ -27,6 +29,7 @@ struct Told {
     name: &'static str,
     log: Log,
     cannot: &'static str,
+    hangs: &'static str,
     takes: Duration,
     /// A permit for each that is to end: with an error, if it cannot go on.
     end: Arc<Semaphore>,
@@ -35,11 +38,16 @@ struct Told {
 impl Told {
     fn new(name: &'static str, log: &Log) -> Self {
         let (log, end) = (log.clone(), Arc::new(Semaphore::new(0)));
-        Self { name, log, cannot: "", takes: Duration::ZERO, end }
+        Self { name, log, cannot: "", hangs: "", takes: Duration::ZERO, end }
     }
 
     fn that_cannot(self, cannot: &'static str) -> Self {
         Self { cannot, ..self }
+    }
+
+    /// Does that for ever.
+    fn that_hangs(self, hangs: &'static str) -> Self {
+        Self { hangs, ..self }
     }
 
     fn that_takes(self, takes: Duration) -> Self {
@@ -51,10 +59,23 @@ impl Told {
         if !self.takes.is_zero() {
             sleep(self.takes).await;
         }
+        if self.hangs == what {
+            let _hanging = Hanging(self);
+            std::future::pending::<()>().await;
+        }
         if self.cannot == what {
             return Err(Error::new(ErrorKind::Other, format!("cannot {what}")));
         }
         Ok(())
+    }
+}
+
+/// Logs when it is given up.
+struct Hanging<'a>(&'a Told);
+
+impl Drop for Hanging<'_> {
+    fn drop(&mut self) {
+        self.0.log.push("give up", self.0.name);
     }
 }
 
@@ -219,6 +240,41 @@ async fn one_that_was_added_later_can_end_all_too() {
     group.add(late.clone()).await.unwrap();
     late.end.add_permits(1);
     assert_eq!(running.await.unwrap().unwrap_err().to_string(), "late: cannot go on");
+}
+
+#[tokio::test]
+async fn binding_does_nothing_where_it_runs_and_is_given_up_by_a_stop() {
+    let log = Log::default();
+    let group = ServiceGroup::new("all").with(Told::new("a", &log));
+    group.start().await.unwrap();
+    log.take();
+    group.bind().await.unwrap();
+    assert_eq!(log.take(), "");
+
+    let group = ServiceGroup::new("all").with(Told::new("b", &log).that_hangs("bind"));
+    let mut binding = group.bind();
+    tokio::select! {
+        biased;
+        bound = &mut binding => panic!("so soon: {bound:?}"),
+        () = std::future::ready(()) => {}
+    }
+    let (bound, stopped) = tokio::join!(binding, group.stop());
+    assert_eq!(bound.unwrap_err().kind(), ErrorKind::Cancelled);
+    stopped.unwrap();
+    assert_eq!(log.take(), "bind b, give up b, stop b");
+}
+
+#[tokio::test]
+async fn why_it_ended_comes_before_what_went_wrong_in_stopping() {
+    let log = Log::default();
+    let bad = |cannot| Told::new(cannot, &log).that_cannot(cannot);
+    let group = ServiceGroup::new("all").with(bad("stop"));
+    let error = group.run(std::future::ready(())).await.unwrap_err();
+    assert_eq!(error.to_string(), "stop: cannot stop");
+    let ends = bad("go on");
+    ends.end.add_permits(1);
+    let error = group.with(ends).run(std::future::pending()).await.unwrap_err();
+    assert_eq!(error.to_string(), "go on: cannot go on");
 }
 
 #[tokio::test(start_paused = true)]

@@ -28,7 +28,7 @@ impl ServerServiceBuilder {
         Self { endpoint, settings, name: None }
     }
 
-    /// What logs and errors call the service; its endpoint's description, with secrets masked, unless said otherwise.
+    /// What logs, and errors of a group, call the service: its endpoint's description, with secrets masked, unless said otherwise.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -60,7 +60,8 @@ impl ServerServiceBuilder {
         self
     }
 
-    /// Gives a handshake at most so much time from accepting the connection on; 30 s unless said otherwise.
+    /// Gives a handshake at most so much time from accepting the connection on; 30 s unless said otherwise, no limit by
+    /// [`Duration::MAX`].
     pub fn handshake_timeout(mut self, limit: Duration) -> Self {
         self.settings.handshake_timeout = Some(limit);
         self
@@ -78,7 +79,7 @@ impl ServerServiceBuilder {
         self
     }
 
-    /// How many tasks accept at the same time: from 1 to 1024.
+    /// How many tasks accept at the same time: from 1 to 1024; 1 unless said otherwise.
     pub fn acceptors(mut self, count: usize) -> Self {
         self.settings.acceptors = count;
         self

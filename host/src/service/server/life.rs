@@ -18,6 +18,9 @@ use crate::service::BoxFuture;
 
 pub(super) struct Life {
     settings: Settings,
+    /// While it listens. Locked by itself, and with nothing told meanwhile, so that whoever holds a look at the state can
+    /// ask for it.
+    reached: Mutex<Reached>,
     now: Mutex<Now>,
     /// For whoever wants to know, and whoever waits for a change of `now`: each is sent here, also where the state is the
     /// same.
@@ -28,7 +31,6 @@ struct Now {
     phase: Phase,
     /// How often it was told to stop: what was begun before must not start it any more.
     stops: u64,
-    reached: Reached,
 }
 
 /// How what listens is reached.
@@ -75,8 +77,8 @@ fn given_up() -> Error {
 
 impl Life {
     pub(super) fn new(settings: Settings) -> Self {
-        let now = Now { phase: Phase::Stopped, stops: 0, reached: Reached::default() };
-        Self { settings, now: Mutex::new(now), state: watch::channel(ServerState::Stopped).0 }
+        let now = Mutex::new(Now { phase: Phase::Stopped, stops: 0 });
+        Self { settings, reached: Mutex::default(), now, state: watch::channel(ServerState::Stopped).0 }
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<ServerState> {
@@ -87,17 +89,16 @@ impl Life {
         locked(&self.now).stops
     }
 
-    pub(super) fn reached<T: Default>(&self, of: impl FnOnce(&Reached) -> T) -> T {
-        let now = locked(&self.now);
-        match now.phase {
-            Phase::Bound(_) | Phase::Running(_) => of(&now.reached),
-            _ => T::default(),
-        }
+    pub(super) fn reached<T>(&self, of: impl FnOnce(&Reached) -> T) -> T {
+        of(&locked(&self.reached))
     }
 
     /// Changes the phase; the lock is held, so that states are told in their order.
     fn enter(&self, now: &mut Now, phase: Phase) {
         now.phase = phase;
+        if !matches!(now.phase, Phase::Bound(_) | Phase::Running(_)) {
+            *locked(&self.reached) = Reached::default();
+        }
         self.state.send_replace(match &now.phase {
             Phase::Stopped => ServerState::Stopped,
             Phase::Binding(_) => ServerState::Binding,
@@ -170,7 +171,7 @@ impl Life {
         if now.stops != stops {
             return Err(given_up());
         }
-        now.reached = reached;
+        *locked(&self.reached) = reached;
         self.enter(&mut now, Phase::Bound(serve));
         Ok(())
     }

@@ -1,3 +1,6 @@
+use std::time::Duration;
+
+use super::values::Factor;
 use super::*;
 
 fn services(text: &str) -> Result<Vec<Service>, String> {
@@ -97,7 +100,11 @@ fn mistakes_are_told_with_their_place() {
         ),
         (
             "[[service]]\nname = \"a\"\nconnect = 5\necho = true\n",
-            "s.toml:3:11: wanted a description, or a list of descriptions",
+            "s.toml:3:11: wanted a description, or a list of descriptions, not a integer",
+        ),
+        (
+            "[[service]]\nname = \"a\"\nconnect = [\"tcp:h:1\", true]\necho = true\n",
+            "s.toml:3:23: wanted a string, not a boolean",
         ),
         (
             "[[service]]\nname = \"\"\nlisten = \"tcp:1\"\necho = true\n",
@@ -149,6 +156,30 @@ fn values_are_checked() {
         let message = refused(&format!("{RELAY}{line}\n"));
         assert!(message.starts_with("s.toml:5:") && message.contains(part), "{message}");
     }
+}
+
+#[test]
+fn no_retry_comes_without_a_pause() {
+    let uplink = "[[service]]\nname = \"a\"\nconnect = \"tcp:h:1\"\necho = true\nretry = ";
+    let soon = "that is no pause before connecting again: it takes 10ms or more";
+    let told = [
+        ("{ initial-delay = 0 }", "27", soon),
+        ("{ initial-delay = 0.009 }", "27", soon),
+        ("{ jitter = 5, max-delay = \"0s\" }", "35", soon),
+        ("{ factor = 0 }", "20", "with a factor of 0 it connects again ever sooner: it takes 1 or more"),
+        (
+            "{ factor = 0.99 }",
+            "20",
+            "with a factor of 0.99 it connects again ever sooner: it takes 1 or more",
+        ),
+        ("{ factor = -1 }", "20", "with a factor of -1 it connects again ever sooner: it takes 1 or more"),
+    ];
+    for (retry, column, message) in told {
+        assert_eq!(refused(&format!("{uplink}{retry}\n")), format!("s.toml:5:{column}: {message}"));
+    }
+    assert!(refused(&format!("{uplink}{{ factor = inf }}\n")).contains("is no factor"));
+    let least = "{ initial-delay = 0.01, max-delay = \"10ms\", factor = 1, jitter = 0 }";
+    assert!(services(&format!("{uplink}{least}\n")).is_ok());
 }
 
 #[test]

@@ -2,34 +2,15 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::Instant;
+use tokio::io::AsyncReadExt;
 
-use super::script::{Stage, settle};
-use crate::connection::Connection;
+use super::SECOND;
+use super::script::{Stage, hold, plain, settle, until_next_attempt};
 use crate::error::{Error, ErrorKind};
 use crate::service::{ClientService, ClientState, Service};
-
-const SECOND: Duration = Duration::from_secs(1);
-
-/// The time that passes until the next attempt.
-async fn until_next_attempt(stage: &mut Stage) -> (Duration, super::script::Attempt) {
-    let begun = Instant::now();
-    let attempt = stage.attempt().await;
-    (begun.elapsed(), attempt)
-}
-
-/// Keeps a connection for ever.
-async fn hold(connection: Connection) {
-    std::future::pending::<()>().await;
-    drop(connection);
-}
-
-fn plain(failures: u64) -> Duration {
-    SECOND * failures as u32
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_panics_ends_its_connection_alone() {
@@ -53,6 +34,20 @@ async fn a_handler_that_panics_ends_its_connection_alone() {
     };
     assert_eq!(error.kind(), ErrorKind::Internal);
     assert!(error.message().contains("as the test wants it"), "{error}");
+}
+
+/// In the function itself, and not in the future that it gives.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_panics_at_once_ends_its_connection_alone() {
+    let mut stage = Stage::new();
+    let service = ClientService::builder(stage.endpoint.clone())
+        .retry_policy(plain)
+        .handle(|_, _| -> std::future::Ready<()> { panic!("as the test wants it") });
+    service.start().unwrap();
+    stage.attempt().await.succeed();
+    let error = service.when_connected_within(1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    stage.attempt().await.succeed();
 }
 
 #[tokio::test(start_paused = true)]
@@ -82,24 +77,6 @@ async fn a_preparation_that_panics_has_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn preparing_has_a_time_limit() {
-    let mut stage = Stage::new();
-    let service = ClientService::builder(stage.endpoint.clone())
-        .retry_policy(plain)
-        .prepare_timeout(5 * SECOND)
-        .prepare(|mut connection, _stopping| async move {
-            connection.read_u8().await?;
-            Ok::<_, std::io::Error>(((), async {}))
-        });
-    service.start().unwrap();
-    let mut server = stage.attempt().await.succeed();
-    let begun = Instant::now();
-    let error = service.when_connected_within(1).await.unwrap_err();
-    assert_eq!((error.kind(), begun.elapsed()), (ErrorKind::TimedOut, 5 * SECOND));
-    assert_eq!(server.read(&mut [0]).await.unwrap(), 0, "the connection is closed");
-}
-
-#[tokio::test(start_paused = true)]
 async fn the_error_of_a_preparation_is_told() {
     let mut stage = Stage::new();
     let service = ClientService::builder(stage.endpoint.clone())
@@ -112,185 +89,28 @@ async fn the_error_of_a_preparation_is_told() {
     assert!(error.is_retryable());
 }
 
+/// What a program writes may have line breaks, and sequences for a terminal.
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_does_not_keep_the_token_is_cut_at_once() {
-    let mut stage = Stage::new();
-    let service =
-        ClientService::builder(stage.endpoint.clone()).handle(|connection, _stopping| hold(connection));
-    service.start().unwrap();
-    let mut server = stage.attempt().await.succeed();
-    service.when_connected().await.unwrap();
-    let begun = Instant::now();
-    service.stop().await.unwrap();
-    assert_eq!(begun.elapsed(), Duration::ZERO);
-    assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_handler_that_keeps_the_token_has_time_to_say_goodbye() {
-    let mut stage = Stage::new();
-    let service =
-        ClientService::builder(stage.endpoint.clone()).handle(|mut connection, stopping| async move {
-            assert!(!stopping.is_stopping());
-            stopping.wait().await;
-            assert!(stopping.is_stopping());
-            tokio::time::sleep(3 * SECOND).await;
-            connection.write_all(b"bye").await.unwrap();
-        });
-    service.start().unwrap();
-    let mut server = stage.attempt().await.succeed();
-    service.when_connected().await.unwrap();
-    let begun = Instant::now();
-    service.stop().await.unwrap();
-    assert_eq!(begun.elapsed(), 3 * SECOND);
-    let mut said = String::new();
-    server.read_to_string(&mut said).await.unwrap();
-    assert_eq!(said, "bye");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_handler_that_takes_too_long_is_cut() {
-    let mut stage = Stage::new();
-    let service = ClientService::builder(stage.endpoint.clone()).close_timeout(4 * SECOND).handle(
-        |connection, stopping| async move {
-            std::future::pending::<()>().await;
-            drop((connection, stopping));
-        },
-    );
-    service.start().unwrap();
-    let mut server = stage.attempt().await.succeed();
-    service.when_connected().await.unwrap();
-    let begun = Instant::now();
-    let error = service.stop().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::TimedOut);
-    assert_eq!(error.message(), "the connection was still open after 4s, and cut");
-    assert_eq!(begun.elapsed(), 4 * SECOND);
-    assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
-    service.stop().await.expect("it has stopped");
-}
-
-#[tokio::test(start_paused = true)]
-async fn dropping_the_last_handle_closes_the_connection() {
-    let mut stage = Stage::new();
-    let service =
-        ClientService::builder(stage.endpoint.clone()).handle(|connection, _stopping| hold(connection));
-    service.start().unwrap();
-    let mut server = stage.attempt().await.succeed();
-    service.when_connected().await.unwrap();
-    let other = service.clone();
-    drop(service);
-    settle().await;
-    server.write_all(b"x").await.expect("one handle is left");
-    drop(other);
-    assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stop_that_is_not_waited_for_stops_all_the_same() {
-    let mut stage = Stage::new();
-    let service =
-        ClientService::builder(stage.endpoint.clone()).handle(|connection, _stopping| hold(connection));
-    service.start().unwrap();
-    let attempt = stage.attempt().await;
-    tokio::select! {
-        biased;
-        stopped = service.stop() => panic!("so soon: {stopped:?}"),
-        () = std::future::ready(()) => {}
-    }
-    settle().await;
-    assert!(attempt.is_cancelled());
-    assert!(matches!(*service.state().borrow(), ClientState::Stopped));
-}
-
-#[tokio::test(start_paused = true)]
-async fn connecting_has_a_time_limit_of_its_own() {
-    let mut stage = Stage::new();
-    let service = ClientService::builder(stage.endpoint.clone())
-        .connect_timeout(7 * SECOND)
-        .handle(|_connection, _stopping| async {});
-    service.start().unwrap();
-    let _attempt = stage.attempt().await;
-    let begun = Instant::now();
-    let error = service.when_connected_within(1).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::TimedOut);
-    // Deadlines are of the system's clock, which goes on here.
-    assert!((7 * SECOND..8 * SECOND).contains(&begun.elapsed()));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_attempt_goes_through_all_endpoints() {
-    let [mut first, mut second] = [Stage::new(), Stage::new()];
-    let service = ClientService::builder(first.endpoint.clone())
-        .or(second.endpoint.clone())
-        .retry_policy(plain)
-        .handle(|connection, _stopping| hold(connection));
-    service.start().unwrap();
-    first.attempt().await.fail();
-    second.attempt().await.fail();
-    let waiting = tokio::spawn({
-        let service = service.clone();
-        async move { service.when_connected_within(1).await.unwrap_err() }
-    });
-    let (waited, attempt) = until_next_attempt(&mut first).await;
-    assert_eq!(waited, SECOND, "one wait for both");
-    attempt.fail();
-    second.attempt().await.fail();
-    let error = waiting.await.unwrap();
-    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-    let names = [first.endpoint.to_string(), second.endpoint.to_string()];
-    assert!(names.iter().all(|name| error.message().contains(name)), "{error}");
-    first.attempt().await.fail();
-    second.attempt().await.succeed();
-    service.when_connected().await.unwrap();
-    let ClientState::Connected { endpoint, .. } = service.state().borrow().clone() else { panic!() };
-    assert_eq!(endpoint.to_string(), second.endpoint.to_string());
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_endpoint_that_could_not_be_prepared_comes_last_next_time() {
-    let [mut first, mut second] = [Stage::new(), Stage::new()];
-    let good = Arc::new(AtomicBool::new(false));
-    let is_good = Arc::clone(&good);
-    let service = ClientService::builder(first.endpoint.clone()).or(second.endpoint.clone()).prepare(
-        move |mut connection, _stopping| {
-            let good = is_good.swap(true, Ordering::Relaxed);
-            async move {
-                let run = async move { drop(connection.read_u8().await) };
-                if good { Ok(((), run)) } else { Err("a replica that only reads") }
+async fn errors_about_what_the_program_did_are_one_line() {
+    const LINES: &str = "one\ntwo\r\x1b[31m";
+    for how in ["prepare panics", "prepare fails", "run panics"] {
+        let mut stage = Stage::new();
+        let service = ClientService::builder(stage.endpoint.clone()).prepare(move |_, _| async move {
+            match how {
+                "prepare panics" => panic!("{LINES}"),
+                "prepare fails" => Err(LINES),
+                _ => Ok(((), async { panic!("{LINES}") })),
             }
-        },
-    );
-    service.start().unwrap();
-    first.attempt().await.succeed();
-    let server = second.attempt().await.succeed();
-    service.when_connected().await.unwrap();
-    assert!(first.attempted().is_none());
-    drop(server);
-    let _server = first.attempt().await.succeed();
-    service.when_connected().await.unwrap();
-    assert!(second.attempted().is_none(), "the order is as before once one was good");
-}
-
-#[tokio::test(start_paused = true)]
-async fn failures_are_forgotten_once_a_connection_has_lasted() {
-    let mut stage = Stage::new();
-    let service = ClientService::builder(stage.endpoint.clone())
-        .retry_policy(plain)
-        .reset_after(10 * SECOND)
-        .handle(|mut connection, _stopping| async move { drop(connection.read_u8().await) });
-    service.start().unwrap();
-    let mut waits = Vec::new();
-    let mut attempt = stage.attempt().await;
-    for lasts in [1, 9, 11, 2] {
-        let server = attempt.succeed();
-        service.when_connected().await.unwrap();
-        tokio::time::sleep(lasts * SECOND).await;
-        drop(server);
-        let (waited, next) = until_next_attempt(&mut stage).await;
-        waits.push(waited.as_secs());
-        attempt = next;
+        });
+        service.start().unwrap();
+        let mut state = service.state();
+        stage.attempt().await.succeed();
+        let waiting = state.wait_for(|state| matches!(state, ClientState::Waiting { .. })).await.unwrap();
+        let ClientState::Waiting { error: Some(error), .. } = waiting.clone() else { panic!("{how}") };
+        let message = error.message();
+        assert!(message.contains("one\\ntwo") && !message.contains(char::is_control), "{how}: {message}");
+        assert!(error.is_retryable(), "{how}");
     }
-    assert_eq!(waits, [1, 2, 1, 2]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -339,6 +159,9 @@ async fn every_state_is_told() {
         "stopped",
     ];
     assert_eq!(*states.lock().unwrap(), wanted);
+    drop(service);
+    settle().await;
+    assert_eq!(*states.lock().unwrap(), wanted, "that it has stopped is told once");
 }
 
 #[test]
@@ -364,8 +187,31 @@ fn it_needs_a_runtime_and_says_when_that_is_gone() {
 }
 
 #[test]
+fn stopping_needs_no_runtime_only_where_it_never_ran() {
+    let mut stage = Stage::new();
+    let service = ClientService::builder(stage.endpoint.clone()).handle(|connection, _| hold(connection));
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(matches!(Service::stop(&service).as_mut().poll(&mut cx), Poll::Ready(Ok(()))));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _server = runtime.block_on(async {
+        // Of one that was stopped nobody waits for a connection.
+        service.stop().await.unwrap();
+        assert_eq!(service.when_connected().await.unwrap_err().kind(), ErrorKind::Cancelled);
+        service.start().unwrap();
+        let server = stage.attempt().await.succeed();
+        service.when_connected().await.unwrap();
+        server
+    });
+    let mut stopping = Service::stop(&service);
+    assert!(stopping.as_mut().poll(&mut cx).is_pending(), "it runs");
+    runtime.block_on(stopping).unwrap();
+    assert!(matches!(*service.state().borrow(), ClientState::Stopped));
+}
+
+#[test]
 fn several_threads_may_use_one() {
     static PREPARED: AtomicUsize = AtomicUsize::new(0);
+    let rounds = if cfg!(miri) { 5 } else { 200 };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let mut stage = Stage::new();
@@ -377,17 +223,15 @@ fn several_threads_may_use_one() {
             });
         let server = tokio::spawn(async move {
             let mut open = Vec::new();
-            while let Ok(attempt) = tokio::time::timeout(SECOND, stage.attempt()).await {
-                if !attempt.is_cancelled() {
-                    open.push(attempt.succeed_if_wanted());
-                }
+            loop {
+                open.push(stage.attempt().await.succeed_if_wanted());
             }
         });
         let users: Vec<_> = (0..4)
             .map(|user| {
                 let service = service.clone();
                 tokio::spawn(async move {
-                    for round in 0..200 {
+                    for round in 0..rounds {
                         match (user + round) % 4 {
                             0 => service.stop().await.unwrap(),
                             _ => service.start().unwrap(),
@@ -403,25 +247,8 @@ fn several_threads_may_use_one() {
             user.await.unwrap();
         }
         service.stop().await.unwrap();
-        server.await.unwrap();
+        server.abort();
     });
-}
-
-#[tokio::test(start_paused = true)]
-async fn whoever_watches_hears_of_the_end_of_one_that_is_dropped() {
-    let mut stage = Stage::new();
-    let last = Arc::new(Mutex::new(String::new()));
-    let told = Arc::clone(&last);
-    let service = ClientService::builder(stage.endpoint.clone())
-        .on_state(move |state| *told.lock().unwrap() = format!("{state:?}"))
-        .handle(|connection, _stopping| hold(connection));
-    let mut state = service.state();
-    service.start().unwrap();
-    stage.attempt().await.succeed();
-    service.when_connected().await.unwrap();
-    drop(service);
-    state.wait_for(|state| matches!(state, ClientState::Stopped)).await.unwrap();
-    assert_eq!(*last.lock().unwrap(), "Stopped");
 }
 
 #[tokio::test(start_paused = true)]
@@ -443,7 +270,37 @@ async fn panics_in_a_policy_and_an_observer_end_no_service() {
     service.stop().await.unwrap();
 }
 
-/// Each of them asks again as soon as it has got what is of no more use.
+/// Cannot be cloned as long as that is forbidden.
+struct Fragile(Arc<AtomicBool>);
+
+impl Clone for Fragile {
+    fn clone(&self) -> Self {
+        assert!(!self.0.load(Ordering::Relaxed), "as the test wants it");
+        Self(Arc::clone(&self.0))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_cloning_ends_no_service() {
+    let mut stage = Stage::new();
+    let forbidden = Arc::new(AtomicBool::new(true));
+    let fragile = Fragile(Arc::clone(&forbidden));
+    let fragile = Mutex::new(Some(fragile));
+    let service = ClientService::builder(stage.endpoint.clone()).prepare(move |connection, _stopping| {
+        let fragile = fragile.lock().unwrap().take().unwrap();
+        async move { Ok::<_, Error>((fragile, hold(connection))) }
+    });
+    service.start().unwrap();
+    let _server = stage.attempt().await.succeed();
+    for _ in 0..2 {
+        let Err(error) = service.when_connected().await else { panic!() };
+        assert_eq!(error.kind(), ErrorKind::Internal);
+    }
+    forbidden.store(false, Ordering::Relaxed);
+    assert!(service.when_connected().await.is_ok(), "it goes on");
+}
+
+/// Each of them asks again as soon as it has got what is there.
 #[test]
 fn many_who_ask_over_and_over_do_not_hide_its_end() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -462,25 +319,24 @@ fn many_who_ask_over_and_over_do_not_hide_its_end() {
             });
         service.start().unwrap();
         let server = stage.attempt().await.succeed();
-        let dead = service.when_connected().await.unwrap();
-        drop(server);
-        while dead.strong_count() > 0 {
-            tokio::task::yield_now().await;
-        }
+        let first = service.when_connected().await.unwrap();
         let begun = std::time::Instant::now();
         let askers: Vec<_> = (0..300)
             .map(|_| {
-                let service = service.clone();
+                let (service, first) = (service.clone(), first.clone());
                 tokio::spawn(async move {
-                    while service.when_connected().await.unwrap().strong_count() == 0 {
+                    while service.when_connected().await.unwrap().ptr_eq(&first) {
                         assert!(begun.elapsed() < 20 * SECOND, "its end is not seen");
                     }
                 })
             })
             .collect();
+        settle().await;
+        drop(server);
         let _server = stage.attempt().await.succeed();
         for asker in askers {
             asker.await.unwrap();
         }
+        assert_eq!(first.strong_count(), 0);
     });
 }

@@ -35,10 +35,7 @@ async fn other_end(mut stage: Stage, chance: Chance) {
         tokio::spawn(async move {
             chance.linger(100).await;
             if chance.below(3) == 0 {
-                if !attempt.is_cancelled() {
-                    attempt.fail();
-                }
-                return;
+                return attempt.fail_if_wanted();
             }
             let mut server = attempt.succeed_if_wanted();
             if chance.below(4) > 0 {
@@ -127,7 +124,7 @@ async fn used_in_any_order(seed: u64, users: u64) -> u64 {
         chance.linger(100).await;
         drop(service);
         let stopped = state.wait_for(|now| matches!(now, ClientState::Stopped));
-        drop(timeout(FOR_EVER, stopped).await.expect("it is told"));
+        timeout(FOR_EVER, stopped).await.expect("it stops").expect("it is told");
     }
     assert_eq!(used.0.0.load(Ordering::SeqCst), 0, "seed {seed}: a connection is in use still");
     other_end.abort();

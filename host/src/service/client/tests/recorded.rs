@@ -241,7 +241,6 @@ fn closes_while_preparing(trace: &Value) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-#[cfg_attr(miri, ignore = "thousands of steps of one task alone, which race with nothing")]
 async fn it_does_what_twisteds_does() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/conformance/client_service.jsonl");
     let (mut played, mut left_out) = (0, 0);

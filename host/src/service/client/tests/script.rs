@@ -85,6 +85,11 @@ impl Attempt {
         far
     }
 
+    /// It fails, unless it was given up.
+    pub(super) fn fail_if_wanted(self) {
+        let _ = self.0.send(Err(Error::new(ErrorKind::ConnectionRefused, "nobody listens there")));
+    }
+
     /// It fails.
     pub(super) fn fail(self) {
         self.fail_with(Error::new(ErrorKind::ConnectionRefused, "nobody listens there").with_retryable(true));
@@ -126,6 +131,24 @@ impl Connect for OnStage {
             Err(_) => std::future::pending().await,
         }
     }
+}
+
+/// The time that passes until the next attempt.
+pub(super) async fn until_next_attempt(stage: &mut Stage) -> (Duration, Attempt) {
+    let begun = tokio::time::Instant::now();
+    let attempt = stage.attempt().await;
+    (begun.elapsed(), attempt)
+}
+
+/// A second for each failure in a row.
+pub(super) fn plain(failures: u64) -> Duration {
+    super::SECOND * failures as u32
+}
+
+/// What a program does with a connection that it keeps for ever.
+pub(super) async fn hold(connection: crate::Connection) {
+    std::future::pending::<()>().await;
+    drop(connection);
 }
 
 /// Lets all tasks go on until each waits for something; no time passes.
