@@ -59,17 +59,83 @@ fn connects(runtime: &Runtime, front: &Front, quick: bool) -> f64 {
 }
 
 const ROWS: [Row; 11] = [
-    Row { name: "bulk up, 1 connection", unit: "s/GB", rounds: 5, wants_proxy: false, run: |runtime, relay, quick| bulk(runtime, &tcp(relay), 1, Way::Up, quick) },
-    Row { name: "bulk down, 1 connection", unit: "s/GB", rounds: 5, wants_proxy: false, run: |runtime, relay, quick| bulk(runtime, &tcp(relay), 1, Way::Down, quick) },
-    Row { name: "bulk up, 8 connections", unit: "s/GB", rounds: 5, wants_proxy: false, run: |runtime, relay, quick| bulk(runtime, &tcp(relay), 8, Way::Up, quick) },
-    Row { name: "bulk down, 8 connections", unit: "s/GB", rounds: 5, wants_proxy: false, run: |runtime, relay, quick| bulk(runtime, &tcp(relay), 8, Way::Down, quick) },
-    Row { name: "ping-pong, 1 connection", unit: "µs", rounds: 7, wants_proxy: false, run: |runtime, relay, quick| ping_pong(runtime, &tcp(relay), 1, quick) },
-    Row { name: "ping-pong, 64 connections", unit: "µs", rounds: 7, wants_proxy: false, run: |runtime, relay, quick| ping_pong(runtime, &tcp(relay), 64, quick) },
-    Row { name: "connect, a byte, close", unit: "µs", rounds: 7, wants_proxy: false, run: |runtime, relay, quick| connects(runtime, &tcp(relay), quick) },
-    Row { name: "the same behind PROXY v1", unit: "µs", rounds: 7, wants_proxy: true, run: |runtime, relay, quick| connects(runtime, &proxied(relay, V1), quick) },
-    Row { name: "the same behind PROXY v2", unit: "µs", rounds: 7, wants_proxy: true, run: |runtime, relay, quick| connects(runtime, &proxied(relay, V2), quick) },
-    Row { name: "unix bulk, 1 connection", unit: "s/GB", rounds: 5, wants_proxy: false, run: |runtime, relay, quick| bulk(runtime, &unix(relay), 1, Way::Up, quick) },
-    Row { name: "unix bulk, 8 connections", unit: "s/GB", rounds: 5, wants_proxy: false, run: |runtime, relay, quick| bulk(runtime, &unix(relay), 8, Way::Up, quick) },
+    Row {
+        name: "bulk up, 1 connection",
+        unit: "s/GB",
+        rounds: 5,
+        wants_proxy: false,
+        run: |runtime, relay, quick| bulk(runtime, &tcp(relay), 1, Way::Up, quick),
+    },
+    Row {
+        name: "bulk down, 1 connection",
+        unit: "s/GB",
+        rounds: 5,
+        wants_proxy: false,
+        run: |runtime, relay, quick| bulk(runtime, &tcp(relay), 1, Way::Down, quick),
+    },
+    Row {
+        name: "bulk up, 8 connections",
+        unit: "s/GB",
+        rounds: 5,
+        wants_proxy: false,
+        run: |runtime, relay, quick| bulk(runtime, &tcp(relay), 8, Way::Up, quick),
+    },
+    Row {
+        name: "bulk down, 8 connections",
+        unit: "s/GB",
+        rounds: 5,
+        wants_proxy: false,
+        run: |runtime, relay, quick| bulk(runtime, &tcp(relay), 8, Way::Down, quick),
+    },
+    Row {
+        name: "ping-pong, 1 connection",
+        unit: "µs",
+        rounds: 7,
+        wants_proxy: false,
+        run: |runtime, relay, quick| ping_pong(runtime, &tcp(relay), 1, quick),
+    },
+    Row {
+        name: "ping-pong, 64 connections",
+        unit: "µs",
+        rounds: 7,
+        wants_proxy: false,
+        run: |runtime, relay, quick| ping_pong(runtime, &tcp(relay), 64, quick),
+    },
+    Row {
+        name: "connect, a byte, close",
+        unit: "µs",
+        rounds: 7,
+        wants_proxy: false,
+        run: |runtime, relay, quick| connects(runtime, &tcp(relay), quick),
+    },
+    Row {
+        name: "the same behind PROXY v1",
+        unit: "µs",
+        rounds: 7,
+        wants_proxy: true,
+        run: |runtime, relay, quick| connects(runtime, &proxied(relay, V1), quick),
+    },
+    Row {
+        name: "the same behind PROXY v2",
+        unit: "µs",
+        rounds: 7,
+        wants_proxy: true,
+        run: |runtime, relay, quick| connects(runtime, &proxied(relay, V2), quick),
+    },
+    Row {
+        name: "unix bulk, 1 connection",
+        unit: "s/GB",
+        rounds: 5,
+        wants_proxy: false,
+        run: |runtime, relay, quick| bulk(runtime, &unix(relay), 1, Way::Up, quick),
+    },
+    Row {
+        name: "unix bulk, 8 connections",
+        unit: "s/GB",
+        rounds: 5,
+        wants_proxy: false,
+        run: |runtime, relay, quick| bulk(runtime, &unix(relay), 8, Way::Up, quick),
+    },
 ];
 
 fn main() {
@@ -83,14 +149,18 @@ fn main() {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let backend = runtime.block_on(work::backend(&folder.path().join("backend"))).expect("a port");
     let executable = std::env::current_exe().expect("the bench has a path");
-    let endpoints: PathBuf = executable.ancestors().nth(2).expect("target/release/deps/relays").join("endpoints");
+    let endpoints: PathBuf =
+        executable.ancestors().nth(2).expect("target/release/deps/relays").join("endpoints");
     let relays = peers::start(&endpoints, folder.path(), backend);
     print!("{:<28}", "CPU of the relay");
     for relay in &relays {
         print!("{:>22}", relay.name);
     }
     println!("{:>12}", "ours/best");
-    for row in ROWS.iter().filter(|row| wanted.is_empty() || wanted.iter().any(|one| row.name.contains(one.as_str()))) {
+    for row in ROWS
+        .iter()
+        .filter(|row| wanted.is_empty() || wanted.iter().any(|one| row.name.contains(one.as_str())))
+    {
         measure(row, &runtime, &relays, quick);
     }
     idle(&runtime, &relays, quick);

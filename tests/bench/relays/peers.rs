@@ -41,13 +41,14 @@ pub(crate) struct Relay {
 pub(crate) const RELAY_PROCESSOR: &str = "1";
 
 fn is_there(program: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).exists()))
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).exists()))
 }
 
 fn pinned(program: &Path) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", RELAY_PROCESSOR]).arg(program);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
     command
 }
 
@@ -84,7 +85,7 @@ fn ours(program: &Path, place: &Place) -> Vec<Child> {
     let unix = |path: &Path| format!("unix:{}", path.display());
     let forward = |server: String, client: &str| {
         let mut command = pinned(program);
-        command.args(["forward", "--workers", "1", "--quiet", &server, client]);
+        command.args(["forward", "--workers", "1", &server, client]);
         command.spawn().expect("it starts")
     };
     vec![
@@ -107,7 +108,7 @@ fn haproxy_with(program: &Path, place: &Place, options: &str) -> Vec<Child> {
     let proxied = port + 1;
     let (front, behind) = (place.unix(), place.unix_backend());
     let configuration = format!(
-        "global\n  maxconn 9000\n  nbthread 1\ndefaults\n  mode tcp\n{options}  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
+        "global\n  maxconn 4000\n  nbthread 1\ndefaults\n  mode tcp\n{options}  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
          listen plain\n  bind 127.0.0.1:{port}\n  server one 127.0.0.1:{backend}\n\
          listen proxied\n  bind 127.0.0.1:{proxied} accept-proxy\n  server one 127.0.0.1:{backend}\n\
          listen unix\n  bind {front}\n  server one {behind}\n",
@@ -165,7 +166,8 @@ impl Relay {
     fn wait(&self) {
         let begun = Instant::now();
         let listens = || {
-            TcpStream::connect(("127.0.0.1", self.place.port)).is_ok() && UnixStream::connect(self.place.unix()).is_ok()
+            TcpStream::connect(("127.0.0.1", self.place.port)).is_ok()
+                && UnixStream::connect(self.place.unix()).is_ok()
         };
         while !listens() {
             assert!(begun.elapsed() < Duration::from_secs(10), "{} does not listen", self.name);
