@@ -287,6 +287,11 @@ impl Connection {
     /// Closes the connection so that the peer takes it for broken, not for ended: a TCP socket is reset (`SO_LINGER` 0).
     /// Where it is no TCP socket it is just closed.
     pub fn abort(self) {
+        self.reset_on_close();
+    }
+
+    /// Has closing do what [`abort`](Self::abort) does.
+    pub(crate) fn reset_on_close(&self) {
         self.stream.reset_on_close();
     }
 

@@ -13,6 +13,7 @@ mod each;
 mod relay;
 
 pub use each::Relay;
+use each::Serving;
 pub use relay::{Meter, Traffic, relay};
 
 /// Relays between a listener and a client endpoint.
@@ -122,10 +123,7 @@ impl Forward {
     /// Dropping the future stops listening and cuts all connections.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Outcome {
         let relay = Arc::new(self.relay.observed_by(self.serve.observer()));
-        let handle = move |id, incoming| {
-            let relay = Arc::clone(&relay);
-            async move { relay.serve(id, incoming).await }
-        };
+        let handle = move |id, incoming| Serving::new(Arc::clone(&relay), id, incoming);
         self.serve.run(handle, stop).await
     }
 }

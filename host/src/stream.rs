@@ -8,6 +8,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use endpoints_plugin_api::abi::stream::Foreign;
+use rustix::io::Errno;
+use rustix::net::SendFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::coop;
@@ -37,6 +39,10 @@ pub(crate) struct Stream {
     carrier: Carrier,
     /// Bytes that were read already and come first.
     leftover: Option<Box<Leftover>>,
+    /// Whether nothing was written to a socket that was connected just now.
+    ///
+    /// The reactor takes such a one for not writable until it has waited for events once more, though there is always room.
+    unwritten: bool,
 }
 
 struct Leftover {
@@ -82,22 +88,28 @@ impl Connecting {
             }
             peer => Ok(peer?),
         };
+        // Within one machine that takes no time at all.
+        let mut found = peer();
         let peer = loop {
+            match found {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                found => break found.map_err(io)?,
+            }
             let ready = self.0.ready(Interest::WRITABLE).await.map_err(io)?;
-            match self.0.try_io(Interest::WRITABLE, peer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // That one is hung up from the beginning, and would be ready for ever.
-                    if ready.is_write_closed() {
-                        let message =
-                            "a plugin handed over a socket that is neither connected nor being connected";
-                        return Err(Error::new(ErrorKind::Internal, message));
-                    }
-                }
-                peer => break peer.map_err(io)?,
+            found = self.0.try_io(Interest::WRITABLE, peer);
+            // One that is not being connected is hung up from the beginning, and would be ready for ever.
+            if ready.is_write_closed()
+                && found.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            {
+                let message = "a plugin handed over a socket that is neither connected nor being connected";
+                return Err(Error::new(ErrorKind::Internal, message));
             }
         };
         match peer.and_then(|peer| SocketAddr::try_from(peer).ok()) {
-            Some(peer) => Ok((Stream::new(Carrier::Tcp(self.0)), Some(Address::from_ip(peer)))),
+            Some(peer) => {
+                let stream = Stream { unwritten: true, ..Stream::new(Carrier::Tcp(self.0)) };
+                Ok((stream, Some(Address::from_ip(peer))))
+            }
             None => {
                 let socket = self.0.into_std().map_err(io)?;
                 Ok((Stream::from_nonblocking(socket.into())?, None))
@@ -108,7 +120,7 @@ impl Connecting {
 
 impl Stream {
     pub(crate) fn new(carrier: Carrier) -> Self {
-        Self { carrier, leftover: None }
+        Self { carrier, leftover: None, unwritten: false }
     }
 
     /// Takes over a stream socket: its type is looked at, and it is made non-blocking and closed on exec.
@@ -188,10 +200,18 @@ impl Stream {
     /// The socket, where it alone carries the bytes and nothing was read ahead.
     #[inline]
     pub(crate) fn bare(&self) -> Option<Bare<'_>> {
+        match self.leftover {
+            None => self.carrying_socket(),
+            Some(_) => None,
+        }
+    }
+
+    #[inline]
+    fn carrying_socket(&self) -> Option<Bare<'_>> {
         match &self.carrier {
-            Carrier::Tcp(stream) if self.leftover.is_none() => Some(Bare::Tcp(stream)),
-            Carrier::Unix(stream) if self.leftover.is_none() => Some(Bare::Unix(stream)),
-            _ => None,
+            Carrier::Tcp(stream) => Some(Bare::Tcp(stream)),
+            Carrier::Unix(stream) => Some(Bare::Unix(stream)),
+            Carrier::Pair(_) | Carrier::Plugin(_) => None,
         }
     }
 
@@ -235,6 +255,17 @@ impl Stream {
         // 0 stands for a process that cannot be seen from this process's PID namespace.
         let pid = found.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0);
         Some(Credentials { pid, uid: found.uid(), gid: found.gid() })
+    }
+
+    /// Writes to a socket though the reactor has not seen yet that there is room.
+    #[cold]
+    fn write_first(&mut self, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.unwritten = false;
+        let Some(socket) = self.carrying_socket() else { return Poll::Pending };
+        match rustix::net::send(socket, buf, SendFlags::NOSIGNAL) {
+            Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
+            written => Poll::Ready(written.map_err(io::Error::from)),
+        }
     }
 
     #[cold]
@@ -288,6 +319,11 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     #[inline]
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.unwritten
+            && let Poll::Ready(written) = self.write_first(buf)
+        {
+            return Poll::Ready(written);
+        }
         match &mut self.carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Carrier::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
@@ -302,6 +338,12 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.unwritten
+            && let Some(first) = bufs.iter().find(|buf| !buf.is_empty())
+            && let Poll::Ready(written) = self.write_first(first)
+        {
+            return Poll::Ready(written);
+        }
         match &mut self.carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Carrier::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),

@@ -1,13 +1,16 @@
 //! What a relay does for each connection.
 
 use std::fmt;
+use std::ops::Deref;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use endpoints_plugin_api as api;
 use tokio::time::Instant;
 
-use super::relay::{Limits, Meter, Place, Sockets, Traffic, relay_metered};
+use super::relay::{Limits, Meter, Place, Relaying, Sockets, Traffic};
 use crate::connection::Connection;
 use crate::endpoint::{ClientEndpoint, ConnectContext};
 use crate::error::Error;
@@ -92,7 +95,7 @@ impl Relay {
     /// # Cancel safety
     /// Dropping the future closes both connections, which is told too.
     pub async fn serve(&self, id: u64, incoming: Incoming) {
-        self.observed(id, async |traffic| self.join(id, incoming.await?, traffic).await).await;
+        Serving::new(self, id, incoming).await;
     }
 
     /// The same for a connection that is established.
@@ -100,19 +103,12 @@ impl Relay {
     /// # Cancel safety
     /// As for [`serve`](Self::serve).
     pub async fn serve_established(&self, id: u64, connection: Connection) {
-        self.observed(id, async |traffic| self.join(id, connection, traffic).await).await;
+        Serving::established(self, id, connection).await;
     }
 
-    async fn observed(&self, id: u64, work: impl AsyncFnOnce(&mut Traffic) -> Result<(), Error>) {
-        let mut open =
-            Open { observer: &self.observer, id, begun: Instant::now(), traffic: Traffic::default() };
-        if let Err(error) = work(&mut open.traffic).await {
-            self.observer.tell(&Event::Error { id: Some(id), error: &error });
-        }
-    }
-
-    async fn join(&self, id: u64, mut accepted: Connection, traffic: &mut Traffic) -> Result<(), Error> {
-        let mut connected = match self.connect(&accepted).await {
+    /// Joins an accepted connection to one of the client endpoint.
+    async fn join(&self, id: u64, accepted: Connection) -> Result<Joined, Error> {
+        let connected = match self.connect(&accepted).await {
             Ok(connected) => connected,
             Err(error) => {
                 // Nothing will come of what the peer has sent: it must not take that for an end.
@@ -121,24 +117,7 @@ impl Relay {
             }
         };
         self.observer.tell(&Event::Connected { id, accepted: Some(&accepted), connected: &connected });
-        let meter = self.meter.as_deref();
-        let limits = Limits::new(self.idle_timeout);
-        let sockets = Sockets { first: Connection::bare, second: Connection::bare };
-        let relayed = relay_metered(&mut accepted, &mut connected, sockets, limits, traffic, meter).await;
-        relayed.map_err(|failure| {
-            if failure.broken {
-                accepted.abort();
-                connected.abort();
-            }
-            let doing = match failure.place {
-                Place::ReadingFirst => "reading from the accepted connection",
-                Place::WritingFirst => "writing to the accepted connection",
-                Place::ReadingSecond => "reading from the connected one",
-                Place::WritingSecond => "writing to the connected one",
-                Place::Idle => "relaying",
-            };
-            api::Error::from_io(doing, &failure.error).into()
-        })
+        Ok(Joined { accepted, connected, relaying: Relaying::new(Limits::new(self.idle_timeout)) })
     }
 
     async fn connect(&self, accepted: &Connection) -> Result<Connection, Error> {
@@ -153,17 +132,107 @@ impl Relay {
     }
 }
 
-/// A connection that goes on; tells its end, also where it is cut.
-struct Open<'a> {
-    observer: &'a Observer,
+/// What [`Relay::serve`] does, by a relay that it borrows or shares. Tells the end of the connection, also where it is cut.
+///
+/// It is no async block, which would keep room for all that connecting needs as long as the connection is open.
+pub(super) struct Serving<'a, R: Deref<Target = Relay>> {
+    relay: R,
     id: u64,
     begun: Instant,
     traffic: Traffic,
+    stage: Stage<'a>,
 }
 
-impl Drop for Open<'_> {
+enum Stage<'a> {
+    Joining(Pin<Box<dyn Future<Output = Result<Joined, Error>> + Send + 'a>>),
+    Relaying(Joined),
+    Ended,
+}
+
+/// Two connections that are one for their peers.
+struct Joined {
+    accepted: Connection,
+    connected: Connection,
+    relaying: Relaying,
+}
+
+impl<'a, R: Deref<Target = Relay> + Clone + Send + Sync + 'a> Serving<'a, R> {
+    pub(super) fn new(relay: R, id: u64, incoming: Incoming) -> Self {
+        let to = relay.clone();
+        Self::joining(relay, id, Box::pin(async move { to.join(id, incoming.await?).await }))
+    }
+
+    fn established(relay: R, id: u64, connection: Connection) -> Self {
+        let to = relay.clone();
+        Self::joining(relay, id, Box::pin(async move { to.join(id, connection).await }))
+    }
+
+    fn joining(
+        relay: R,
+        id: u64,
+        joining: Pin<Box<dyn Future<Output = Result<Joined, Error>> + Send + 'a>>,
+    ) -> Self {
+        Self { relay, id, begun: Instant::now(), traffic: Traffic::default(), stage: Stage::Joining(joining) }
+    }
+}
+
+impl<R: Deref<Target = Relay> + Unpin> Future for Serving<'_, R> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let ended = loop {
+            match &mut this.stage {
+                Stage::Joining(joining) => match ready!(joining.as_mut().poll(cx)) {
+                    Ok(joined) => this.stage = Stage::Relaying(joined),
+                    Err(error) => break Err(error),
+                },
+                Stage::Relaying(joined) => {
+                    break ready!(joined.poll(cx, &mut this.traffic, this.relay.meter.as_deref()));
+                }
+                Stage::Ended => return Poll::Ready(()),
+            }
+        };
+        this.stage = Stage::Ended;
+        if let Err(error) = ended {
+            this.relay.observer.tell(&Event::Error { id: Some(this.id), error: &error });
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Joined {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        traffic: &mut Traffic,
+        meter: Option<&Meter>,
+    ) -> Poll<Result<(), Error>> {
+        const SOCKETS: Sockets<Connection, Connection> =
+            Sockets { first: Connection::bare, second: Connection::bare, close: true };
+        let Self { accepted, connected, relaying } = self;
+        relaying.poll(cx, (accepted, connected), &SOCKETS, traffic, meter).map_err(|failure| {
+            if failure.broken {
+                accepted.reset_on_close();
+                connected.reset_on_close();
+            }
+            let doing = match failure.place {
+                Place::ReadingFirst => "reading from the accepted connection",
+                Place::WritingFirst => "writing to the accepted connection",
+                Place::ReadingSecond => "reading from the connected one",
+                Place::WritingSecond => "writing to the connected one",
+                Place::Idle => "relaying",
+            };
+            api::Error::from_io(doing, &failure.error).into()
+        })
+    }
+}
+
+impl<R: Deref<Target = Relay>> Drop for Serving<'_, R> {
     fn drop(&mut self) {
-        self.observer.tell(&Event::closed(self.id, self.traffic, self.begun.elapsed()));
+        // What is told has happened.
+        self.stage = Stage::Ended;
+        self.relay.observer.tell(&Event::closed(self.id, self.traffic, self.begun.elapsed()));
     }
 }
 

@@ -73,8 +73,10 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let limits = Limits::new(idle_timeout);
-    relay_metered(a, b, Sockets::none(), limits, traffic, None).await.map_err(|failure| failure.error)
+    let mut relaying = Relaying::new(Limits::new(idle_timeout));
+    let sockets = Sockets::none();
+    let relayed = poll_fn(|cx| relaying.poll(cx, (&mut *a, &mut *b), &sockets, traffic, None)).await;
+    relayed.map_err(|failure| failure.error)
 }
 
 /// How long nothing may move.
@@ -119,36 +121,57 @@ type Socket<T> = for<'a> fn(&'a T) -> Option<Bare<'a>>;
 pub(super) struct Sockets<A, B> {
     pub(super) first: Socket<A>,
     pub(super) second: Socket<B>,
+    /// Whether they are closed once both directions have ended, which tells the peer of the last one what shutting down would.
+    pub(super) close: bool,
 }
 
 impl<A, B> Sockets<A, B> {
     /// For streams that may be anything.
     fn none() -> Self {
-        Self { first: |_| None, second: |_| None }
+        Self { first: |_| None, second: |_| None, close: false }
     }
 }
 
-/// [`relay`] that adds what moves to `meter` too, and has the kernel move what is much from socket to socket.
-pub(super) async fn relay_metered<A, B>(
-    a: &mut A,
-    b: &mut B,
-    sockets: Sockets<A, B>,
+/// What goes on between two streams, as a state that is polled: a connection in which nothing moves holds little else.
+pub(super) struct Relaying {
+    forth: Direction,
+    back: Direction,
+    idle: Option<Watch>,
+    lingering: Option<Box<Watch>>,
     limits: Limits,
-    traffic: &mut Traffic,
-    meter: Option<&Meter>,
-) -> Result<(), Failure>
-where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut forth = Direction::default();
-    let mut back = Direction::default();
-    let mut idle = limits.idle.map(Watch::new);
-    let mut lingering: Option<Watch> = None;
-    poll_fn(|cx| {
+}
+
+impl Relaying {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            forth: Direction::default(),
+            back: Direction::default(),
+            idle: limits.idle.map(Watch::new),
+            lingering: None,
+            limits,
+        }
+    }
+
+    /// What [`relay`] does, adding what moves to `meter` too, and having the kernel move what is much from socket to socket.
+    pub(super) fn poll<A, B>(
+        &mut self,
+        cx: &mut Context<'_>,
+        (a, b): (&mut A, &mut B),
+        sockets: &Sockets<A, B>,
+        traffic: &mut Traffic,
+        meter: Option<&Meter>,
+    ) -> Poll<Result<(), Failure>>
+    where
+        A: AsyncRead + AsyncWrite + Unpin,
+        B: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Self { forth, back, .. } = self;
+        let &Sockets { first, second, close } = sockets;
         let before = *traffic;
-        let there = forth.poll(cx, a, b, (sockets.first, sockets.second), &mut traffic.bytes_in);
-        let here = back.poll(cx, b, a, (sockets.second, sockets.first), &mut traffic.bytes_out);
+        forth.is_last = close && back.has_ended();
+        let there = forth.poll(cx, a, b, (first, second), &mut traffic.bytes_in);
+        back.is_last = close && forth.has_ended();
+        let here = back.poll(cx, b, a, (second, first), &mut traffic.bytes_out);
         if let Some(meter) = meter {
             meter.add(before, *traffic);
         }
@@ -158,7 +181,8 @@ where
         let moved = before != *traffic;
         let mut broken = forth.source_failed || back.source_failed;
         if forth.error.is_some() || back.error.is_some() {
-            let lingering = lingering.get_or_insert_with(|| Watch::new(limits.lingering));
+            let limit = self.limits.lingering;
+            let lingering = self.lingering.get_or_insert_with(|| Box::new(Watch::new(limit)));
             if !broken && lingering.poll(cx, moved).is_ready() {
                 (forth.source_failed, back.source_failed) = (true, true);
                 broken = true;
@@ -168,14 +192,13 @@ where
             let forth = forth.result(Place::ReadingFirst, Place::WritingSecond);
             return Poll::Ready(forth.and(back.result(Place::ReadingSecond, Place::WritingFirst)));
         }
-        match &mut idle {
+        match &mut self.idle {
             Some(idle) => {
                 idle.poll(cx, moved).map(|error| Err(Failure { error, place: Place::Idle, broken: true }))
             }
             None => Poll::Pending,
         }
-    })
-    .await
+    }
 }
 
 /// Watches for a time in which nothing moves.

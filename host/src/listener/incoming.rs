@@ -159,6 +159,8 @@ async fn within(
         sleep(LAST_HANDSHAKES).await;
     };
     let connection = tokio::select! {
+        // What is done at once needs no timer.
+        biased;
         established = handshake => established?,
         length = over => {
             let message = format!("the handshake of an accepted connection was not done within {length:?}");

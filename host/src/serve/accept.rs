@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::event::{Event, Observer};
-use super::handling::handle_one;
+use super::handling::Handling;
 use super::limits::{Peer, Peers, Place, Terms};
 use super::reserve::Reserve;
 use super::settings::{Settings, WhenFull};
@@ -144,11 +144,8 @@ where
                 shared.reserve.restore();
                 let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
                 shared.observer.tell(&Event::Accepted { id, incoming: &incoming });
-                let handled = handle_one(Arc::clone(&handle), id, incoming, shared.observer.clone());
-                open.spawn(async move {
-                    handled.await;
-                    drop(places);
-                });
+                let observer = shared.observer.clone();
+                open.spawn(Handling::new(Arc::clone(&handle), id, incoming, observer, places));
             }
             Err(error) if error.kind() == ErrorKind::Closed => return (open, None),
             Err(error) if error.kind() == ErrorKind::PluginPanicked || shared.listener.is_dead() => {

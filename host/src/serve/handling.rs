@@ -1,44 +1,77 @@
 //! Handling one connection, whatever becomes of it.
 
 use std::any::Any;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use endpoints_plugin_api as api;
+use pin_project_lite::pin_project;
 
 use super::event::{Event, Observer};
 use crate::error::Error;
 use crate::listener::Incoming;
 
-/// Handles a connection, in a task of its own. A panic ends this connection alone, and is told as an error of it: also one
-/// of `handle` itself, before there is a future, which the acceptor would not survive.
-pub(super) async fn handle_one<H, F>(handle: Arc<H>, id: u64, incoming: Incoming, observer: Observer)
+pin_project! {
+    /// Handles a connection, in a task of its own, and keeps `K` for as long. A panic ends this connection alone, and is told as
+    /// an error of it: also one of `handle` itself, before there is a future, which the acceptor would not survive.
+    ///
+    /// It is no async block, which would keep room for the future several times.
+    pub(super) struct Handling<H, F, K> {
+        id: u64,
+        observer: Observer,
+        #[pin]
+        stage: Stage<H, F>,
+        _kept: K,
+    }
+}
+
+pin_project! {
+    #[project = StageProjection]
+    enum Stage<H, F> {
+        // Taken out when it is handled. What the handler holds is not kept for as long as there are connections.
+        Begun { begun: Option<(Arc<H>, Incoming)> },
+        Handled { #[pin] handling: F },
+    }
+}
+
+impl<H, F, K> Handling<H, F, K> {
+    pub(super) fn new(handle: Arc<H>, id: u64, incoming: Incoming, observer: Observer, kept: K) -> Self {
+        Self { id, observer, stage: Stage::Begun { begun: Some((handle, incoming)) }, _kept: kept }
+    }
+}
+
+impl<H, F, K> Future for Handling<H, F, K>
 where
     H: Fn(u64, Incoming) -> F,
     F: Future<Output = ()>,
 {
-    let mut handling = pin!(async move {
-        let handling = handle(id, incoming);
-        // What it holds is not kept for as long as there are connections.
-        drop(handle);
-        handling.await;
-    });
-    let ended = poll_fn(|cx| {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
         // It is not polled again after a panic, and whatever else its handler holds is the handler's to keep sound.
-        match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
-            Err(panic) => Poll::Ready(Err(panic)),
-        }
-    });
-    if let Err(panic) = ended.await {
-        let message = format!("handling the connection panicked: {}", message_of(&*panic));
-        // Made one line.
-        let error: Error = api::Error::new(api::ErrorKind::Internal, message).into();
-        observer.tell(&Event::Error { id: Some(id), error: &error });
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            loop {
+                match this.stage.as_mut().project() {
+                    StageProjection::Begun { begun } => {
+                        let Some((handle, incoming)) = begun.take() else { return Poll::Ready(()) };
+                        let handling = handle(*this.id, incoming);
+                        this.stage.set(Stage::Handled { handling });
+                    }
+                    StageProjection::Handled { handling } => return handling.poll(cx),
+                }
+            }
+        }));
+        polled.unwrap_or_else(|panic| {
+            let message = format!("handling the connection panicked: {}", message_of(&*panic));
+            // Made one line.
+            let error: Error = api::Error::new(api::ErrorKind::Internal, message).into();
+            this.observer.tell(&Event::Error { id: Some(*this.id), error: &error });
+            Poll::Ready(())
+        })
     }
 }
 

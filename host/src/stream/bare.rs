@@ -14,6 +14,15 @@ pub(crate) enum Bare<'a> {
     Unix(&'a UnixStream),
 }
 
+impl AsFd for Bare<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
 impl<'a> Bare<'a> {
     /// Tries something that reads, whenever the socket may be ready for that, until it would not block.
     #[inline]

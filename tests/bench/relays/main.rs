@@ -138,20 +138,53 @@ const ROWS: [Row; 11] = [
     },
 ];
 
+/// What it is told to do.
+#[derive(Default)]
+struct Arguments {
+    quick: bool,
+    /// Another build of the command, to be compared.
+    beside: Option<PathBuf>,
+    /// Parts of the names of rows; none stands for all.
+    wanted: Vec<String>,
+}
+
+impl Arguments {
+    fn read() -> Self {
+        let mut read = Self::default();
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                // From cargo.
+                "--bench" => {}
+                "--quick" => read.quick = true,
+                "--beside" => read.beside = Some(arguments.next().expect("--beside FILE").into()),
+                _ if argument.starts_with('-') => panic!("there is no option {argument}"),
+                _ => read.wanted.push(argument),
+            }
+        }
+        read
+    }
+}
+
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let quick = arguments.iter().any(|argument| argument == "--quick");
-    let wanted: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let Arguments { quick, beside, wanted } = Arguments::read();
     let folder = tempfile::tempdir().expect("a folder");
     let mut first = CpuSet::new();
     first.set(0);
     sched_setaffinity(None, &first).expect("the first processor");
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    // The load never sleeps: waking an idle processor takes longer than all that a relay does for a small message, is paid by who
+    // wakes it, and is different each time.
+    runtime.spawn(async {
+        loop {
+            tokio::task::yield_now().await;
+        }
+    });
     let backend = runtime.block_on(work::backend(&folder.path().join("backend"))).expect("a port");
     let executable = std::env::current_exe().expect("the bench has a path");
     let endpoints: PathBuf =
         executable.ancestors().nth(2).expect("target/release/deps/relays").join("endpoints");
-    let relays = peers::start(&endpoints, folder.path(), backend);
+    let relays = peers::start(&endpoints, beside.as_deref(), folder.path(), backend);
     print!("{:<28}", "CPU of the relay");
     for relay in &relays {
         print!("{:>22}", relay.name);

@@ -40,7 +40,7 @@ pub(crate) struct Relay {
 /// The processor that relays run on; the other one is whose who loads them.
 pub(crate) const RELAY_PROCESSOR: &str = "1";
 
-fn is_there(program: &str) -> bool {
+fn is_there(program: &Path) -> bool {
     std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).exists()))
 }
@@ -48,29 +48,31 @@ fn is_there(program: &str) -> bool {
 fn pinned(program: &Path) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", RELAY_PROCESSOR]).arg(program);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     command
 }
 
 /// Starts all that are installed.
-pub(crate) fn start(endpoints: &Path, folder: &Path, backend: u16) -> Vec<Relay> {
+pub(crate) fn start(endpoints: &Path, beside: Option<&Path>, folder: &Path, backend: u16) -> Vec<Relay> {
     let mut port = 20_000;
     let mut relays = Vec::new();
-    for (name, program, begin) in [
-        ("endpoints", endpoints.to_str().expect("UTF-8"), ours as Begin),
-        ("HAProxy", "haproxy", haproxy),
-        ("HAProxy, splice", "haproxy", haproxy_splice),
-        ("nginx", "nginx", nginx),
-        ("socat", "socat", socat),
-    ] {
-        if !program.starts_with('/') && !is_there(program) {
+    let mut all = vec![("endpoints", endpoints, ours as Begin)];
+    all.extend(beside.map(|beside| ("beside", beside, ours as Begin)));
+    all.extend([
+        ("HAProxy", Path::new("haproxy"), haproxy as Begin),
+        ("HAProxy, splice", Path::new("haproxy"), haproxy_splice),
+        ("nginx", Path::new("nginx"), nginx),
+        ("socat", Path::new("socat"), socat),
+    ]);
+    for (name, program, begin) in all {
+        if !program.is_absolute() && !is_there(program) {
             println!("{name} is not installed");
             continue;
         }
         let place = Place { folder: folder.join(format!("{port}")), port, backend };
         port += 10;
         fs::create_dir(&place.folder).expect("a folder");
-        let processes = begin(Path::new(program), &place);
+        let processes = begin(program, &place);
         let relay = Relay { name, place, processes, takes_proxy: name != "socat" };
         relay.wait();
         relays.push(relay);

@@ -30,6 +30,8 @@ pub(super) struct Direction {
     pace: Pace,
     /// Where the kernel moves the bytes; while it does.
     conduit: Option<Conduit>,
+    /// The opposite direction has ended well, and both streams are closed once this one has.
+    pub(super) is_last: bool,
     /// The connection is broken, not ended, and there is nothing left to pass on.
     pub(super) source_failed: bool,
     /// The stream that is read was reset, which was seen when it was written to: its end is none.
@@ -89,6 +91,11 @@ impl Direction {
         !self.at_reading && self.error.as_ref().is_some_and(is_reset)
     }
 
+    /// Whether it came to its end, and that was passed on.
+    pub(super) fn has_ended(&self) -> bool {
+        self.state == State::Ended && self.error.is_none()
+    }
+
     /// Goes on as far as it can; ready when there is nothing left that has to be done.
     pub(super) fn poll<R, W>(
         &mut self,
@@ -118,6 +125,8 @@ impl Direction {
                         self.fail(error);
                     }
                 }
+                // Closing a socket ends it, where nothing is left in it that its peer has sent.
+                State::Ending if self.is_last && sockets.1(to).is_some() => self.state = State::Ended,
                 State::Ending => match ready!(Pin::new(&mut *to).poll_shutdown(cx)) {
                     // It is gone already, which is an end too.
                     Err(error) if error.kind() != io::ErrorKind::NotConnected => self.fail(error),

@@ -39,6 +39,16 @@ impl<S: Unpin> AsyncWrite for Unwritable<S> {
     }
 }
 
+async fn relayed<A, B>(a: &mut A, b: &mut B) -> Result<(), Failure>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut relaying, mut traffic) = (Relaying::new(LIMITS), Traffic::default());
+    let sockets = Sockets::none();
+    poll_fn(|cx| relaying.poll(cx, (&mut *a, &mut *b), &sockets, &mut traffic, None)).await
+}
+
 /// Relays from something that sends `last` and ends, and cannot be written to, to an echo that wants each of its bytes to
 /// be read before it reads on.
 async fn with_an_echo(kind: io::ErrorKind, last: usize) -> (Failure, usize) {
@@ -60,10 +70,7 @@ async fn with_an_echo(kind: io::ErrorKind, last: usize) -> (Failure, usize) {
             }
         }
     });
-    let mut traffic = Traffic::default();
-    let failure = relay_metered(&mut source, &mut to_echo, Sockets::none(), LIMITS, &mut traffic, None)
-        .await
-        .unwrap_err();
+    let failure = relayed(&mut source, &mut to_echo).await.unwrap_err();
     drop(to_echo);
     (failure, echoing.await.unwrap())
 }
@@ -91,16 +98,15 @@ async fn nobody_waits_for_ever_on_behalf_of_a_peer_that_is_gone() {
         near.write_all(&[7; 10_000]).await.unwrap();
         let mut source = Unwritable { inner: source, kind: io::ErrorKind::BrokenPipe };
         // It says something, and reads nothing.
-        let (mut relayed, mut deaf) = duplex(64);
+        let (mut far, mut deaf) = duplex(64);
         deaf.write_all(b"hello").await.unwrap();
         if ends {
             deaf.shutdown().await.unwrap();
         }
         let begun = Instant::now();
-        let mut traffic = Traffic::default();
-        let relaying = relay_metered(&mut source, &mut relayed, Sockets::none(), LIMITS, &mut traffic, None);
-        let relayed = tokio::time::timeout(LINGER * 50, relaying).await.expect("it ends by itself");
-        let failure = relayed.unwrap_err();
+        let relaying = relayed(&mut source, &mut far);
+        let ended = tokio::time::timeout(LINGER * 50, relaying).await.expect("it ends by itself");
+        let failure = ended.unwrap_err();
         assert_eq!((failure.place, failure.broken), (Place::WritingFirst, true));
         assert!(begun.elapsed() >= LINGER, "{:?}", begun.elapsed());
     }
