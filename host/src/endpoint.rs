@@ -16,7 +16,7 @@ use crate::arguments::{self, Argument};
 use crate::connection::{Connection, ConnectionInfo};
 use crate::error::{Error, ErrorKind};
 use crate::grammar::Description;
-use crate::listener::Listener;
+use crate::listener::{self, Listener};
 use crate::manifest::{Role, Scheme};
 use crate::provider::SchemeEntry;
 use crate::registry::Registry;
@@ -161,8 +161,11 @@ impl Endpoint {
         self.registry.0.services.within(f).unwrap_or_else(|error| Err(error.into()))
     }
 
-    async fn listen(self: Arc<Self>) -> Result<Listener, Error> {
+    pub(crate) async fn listen(self: Arc<Self>) -> Result<Listener, Error> {
         let this = Arc::clone(self.acting());
+        if let Some(listener) = this.within(|| Ok(listener::once_more(&this)))? {
+            return listener.map_err(|error| error.with_scheme(this.scheme()));
+        }
         // On the server's side the same schemes are told by their peer.
         let peers_are_told = self.passes_origin_on();
         let listening = match this.foreign.listen().await {
@@ -343,6 +346,6 @@ impl ServerEndpoint {
     /// Dropping the future gives it up and closes what it had opened.
     pub async fn listen(&self) -> Result<Listener, Error> {
         self.0.registry.0.services.note_runtime()?;
-        Arc::clone(&self.0).listen().await
+        listener::noting(Arc::clone(&self.0).listen()).await
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::endpoint::ClientEndpoint;
 use crate::listener::Listener;
-use crate::serve::{Event, Outcome, Serve, WhenFull};
+use crate::serve::{Event, Outcome, Serve, WhenFull, Workers};
 
 mod each;
 mod relay;
@@ -101,6 +101,12 @@ impl Forward {
     /// How many tasks accept at the same time: from 1 to 1024; 1 unless said otherwise.
     pub fn acceptors(mut self, count: usize) -> Self {
         self.serve = self.serve.acceptors(count);
+        self
+    }
+
+    /// Has `workers` accept and relay too; see [`Serve::workers`].
+    pub fn workers(mut self, workers: &Workers) -> Self {
+        self.serve = self.serve.workers(workers);
         self
     }
 

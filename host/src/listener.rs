@@ -26,11 +26,14 @@ use crate::stream::{Carrier, Stream, prepare_socket};
 
 mod established;
 mod incoming;
+mod opened;
 
 pub use established::Established;
 pub(crate) use incoming::Limit;
 use incoming::State;
 pub use incoming::{Establishing, Incoming};
+use opened::Opened;
+pub(crate) use opened::{noting, once_more};
 
 /// Something that listens; made by [`ServerEndpoint::listen`](crate::ServerEndpoint::listen).
 ///
@@ -45,11 +48,13 @@ pub struct Listener {
     endpoint: Arc<Endpoint>,
     /// Whether peers are known by what somebody tells of them, as a proxy does in a header.
     peers_are_told: bool,
+    /// Also by others on levels below.
+    opened: Arc<Opened>,
 }
 
 enum Acceptor {
-    Tcp(TcpListener),
-    Unix(UnixListener),
+    Tcp(Arc<TcpListener>),
+    Unix(Arc<UnixListener>),
     /// Its plugin accepts. The lock makes one call of it at a time.
     Plugin(Mutex<Foreign>),
 }
@@ -61,17 +66,20 @@ impl Listener {
         peers_are_told: bool,
     ) -> Result<Self, Error> {
         let told = Reachable::decode(&Facts::from_bytes(foreign.reachable().as_slice().to_vec()));
-        let reachable = told.into_iter().map(|told| without_secrets(&endpoint.registry, told)).collect();
+        let reachable: Vec<_> =
+            told.into_iter().map(|told| without_secrets(&endpoint.registry, told)).collect();
         let Some(socket) = foreign.take_socket()? else {
             let facts = Facts::from_bytes(foreign.addresses().as_slice().to_vec());
             let addresses =
                 facts.iter().filter_map(|(name, value)| Address::from_fact(name, value)).collect();
             let acceptor = Acceptor::Plugin(Mutex::new(foreign));
-            return Ok(Self { acceptor, keeper: None, reachable, addresses, endpoint, peers_are_told });
+            let (keeper, opened) = (None, opened::current());
+            return Ok(Self { acceptor, keeper, reachable, addresses, endpoint, peers_are_told, opened });
         };
-        let (acceptor, address) = listening(socket)?;
-        let addresses = vec![address];
-        Ok(Self { acceptor, keeper: Some(foreign), reachable, addresses, endpoint, peers_are_told })
+        let (acceptor, address) = accepting(socket)?;
+        let (addresses, keeper, opened) = (vec![address], Some(foreign), opened::current());
+        opened.note(&endpoint, &acceptor, &reachable);
+        Ok(Self { acceptor, keeper, reachable, addresses, endpoint, peers_are_told, opened })
     }
 
     /// Waits for the next connection. It never waits for a peer's bytes: a handshake is done when the [`Incoming`] is
@@ -161,8 +169,8 @@ impl Listener {
     /// Whether its socket listens no more, as when others have it too, and one of them has shut it down.
     pub(crate) fn is_dead(&self) -> bool {
         let listens = match &self.acceptor {
-            Acceptor::Tcp(listener) => sockopt::socket_acceptconn(listener),
-            Acceptor::Unix(listener) => sockopt::socket_acceptconn(listener),
+            Acceptor::Tcp(listener) => sockopt::socket_acceptconn(&**listener),
+            Acceptor::Unix(listener) => sockopt::socket_acceptconn(&**listener),
             Acceptor::Plugin(_) => return false,
         };
         listens == Ok(false)
@@ -233,7 +241,7 @@ fn is_about_the_peer(error: &io::Error) -> bool {
     )
 }
 
-fn listening(socket: OwnedFd) -> Result<(Acceptor, Address), Error> {
+fn accepting(socket: OwnedFd) -> Result<(Acceptor, Address), Error> {
     let io = |error: io::Error| {
         Error::from(api::Error::from_io("the plugin's socket cannot be listened on", &error))
     };
@@ -246,11 +254,11 @@ fn listening(socket: OwnedFd) -> Result<(Acceptor, Address), Error> {
     if domain == rustix::net::AddressFamily::UNIX {
         let listener = UnixListener::from_std(socket.into()).map_err(io)?;
         let address = listener.local_addr().map_err(io)?;
-        Ok((Acceptor::Unix(listener), Address::from_unix(&address)))
+        Ok((Acceptor::Unix(Arc::new(listener)), Address::from_unix(&address)))
     } else {
         let listener = TcpListener::from_std(socket.into()).map_err(io)?;
         let address = listener.local_addr().map_err(io)?;
-        Ok((Acceptor::Tcp(listener), Address::from_ip(address)))
+        Ok((Acceptor::Tcp(Arc::new(listener)), Address::from_ip(address)))
     }
 }
 

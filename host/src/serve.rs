@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::error::{Error, ErrorKind};
 use crate::listener::{Incoming, Listener};
@@ -20,9 +21,10 @@ mod limits;
 mod reserve;
 mod settings;
 mod stopping;
+mod workers;
 
 pub(crate) use accept::Failures;
-use accept::{Ended, Shared, accept_loop};
+use accept::{Acceptor, Ended, Shared, accept_loop};
 pub(crate) use event::Observer;
 pub use event::{Event, Outcome};
 pub(crate) use limits::Terms;
@@ -30,6 +32,8 @@ use reserve::Reserve;
 pub(crate) use settings::Settings;
 pub use settings::WhenFull;
 pub use stopping::Stopping;
+pub use workers::Workers;
+pub(crate) use workers::is_worker;
 
 /// Serves every connection of a listener: accepts, hands each to a task of its own, and drains when told to stop.
 ///
@@ -129,6 +133,13 @@ impl Serve {
         self
     }
 
+    /// Has `workers` accept and serve too, where it is a socket that is listened on. Where it is not, connections are accepted
+    /// here, and served by all in turn.
+    pub fn workers(mut self, workers: &Workers) -> Self {
+        self.settings.workers = Some(workers.clone());
+        self
+    }
+
     /// Calls `observe` for every event, in the tasks where they happen: it must not block. A panic in it is logged, and ends
     /// nothing.
     pub fn on_event(mut self, observe: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
@@ -185,12 +196,25 @@ impl Serve {
         let settings = self.settings.within_bounds();
         let Settings { drain_timeout, acceptors: count, ref observer, .. } = settings;
         let observer = observer.clone();
-        let shared = Arc::new(Shared::new(self.listener, self.reserve, settings));
+        let listener = Arc::new(self.listener);
+        let (others, spread) = match &settings.workers {
+            Some(workers) => listen_too(&listener, workers).await,
+            None => Default::default(),
+        };
+        let shared = Arc::new(Shared::new(self.reserve, settings, !others.is_empty()));
         // Not shared with the rest: connections that go on must not keep the listener.
         let handle = Arc::new(handle);
         let mut acceptors = JoinSet::new();
+        let begin = |listener, spread| {
+            let acceptor = Acceptor { shared: Arc::clone(&shared), listener, spread, waiting: None };
+            accept_loop(acceptor, Arc::clone(&handle), stopped.clone())
+        };
+        let spread: Arc<[Handle]> = spread.into();
         for _ in 0..count {
-            acceptors.spawn(accept_loop(Arc::clone(&shared), Arc::clone(&handle), stopped.clone()));
+            acceptors.spawn(begin(Arc::clone(&listener), Arc::clone(&spread)));
+        }
+        for (worker, listener) in others {
+            acceptors.spawn_on(begin(Arc::new(listener), Arc::default()), &worker);
         }
         let mut open = Vec::new();
         let mut error = None;
@@ -221,8 +245,9 @@ impl Serve {
         let deadline = Instant::now().checked_add(drain_timeout);
         // A listener that is slow to close takes nothing from the connections' time, and has no more than they have.
         let closing = async {
-            if let Some(shared) = Arc::into_inner(shared) {
-                if let Err(error) = shared.listener.close().await {
+            // Those of workers are closed, since their acceptors have ended.
+            if let Some(listener) = Arc::into_inner(listener) {
+                if let Err(error) = listener.close().await {
                     observer.tell(&Event::Error { id: None, error: &error });
                 }
                 observer.tell(&Event::ListenerClosed);
@@ -232,6 +257,34 @@ impl Serve {
         observer.tell(&Event::Stopped);
         Outcome { cut: cut_already + cut, error, exhausted }
     }
+}
+
+/// How long it may take a worker to listen too, of which nothing has to be waited for; a plugin may see that otherwise.
+const LISTENING_TOO: Duration = Duration::from_secs(5);
+
+/// Listens on the same socket on the workers' threads. Where none of them can, as where it is no socket, those that serve what they
+/// are given come second.
+async fn listen_too(listener: &Arc<Listener>, workers: &Workers) -> (Vec<(Handle, Listener)>, Vec<Handle>) {
+    let (mut others, mut alive) = (Vec::new(), Vec::new());
+    for worker in workers.handles() {
+        let first = Arc::clone(listener);
+        // There, so that its events come there.
+        let other = worker.spawn(async move { timeout(LISTENING_TOO, first.another()).await });
+        match other.await {
+            Ok(Ok(Ok(other))) => others.push((worker.clone(), other)),
+            Ok(Ok(Err(error))) => {
+                tracing::debug!(%error, "a worker does not accept");
+                alive.push(worker.clone());
+            }
+            Ok(Err(late)) => {
+                tracing::warn!(error = %late, "a worker does not accept");
+                alive.push(worker.clone());
+                break;
+            }
+            Err(_) => tracing::debug!("a worker has ended"),
+        }
+    }
+    if others.is_empty() { (others, alive) } else { (others, Vec::new()) }
 }
 
 /// Waits for `future`, no longer than to the deadline, and until `cut` says so.

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use crate::connection::Connection;
 use crate::endpoint::{self, RoleKind};
 use crate::registry::{Inner, Registry};
+use crate::serve::is_worker;
 use crate::stream::Stream;
 
 mod sys;
@@ -44,6 +45,10 @@ impl HostServices {
     /// If the caller is in none.
     pub(crate) fn note_runtime(&self) -> Result<(), api::Error> {
         let handle = Handle::try_current().map_err(|_| no_runtime())?;
+        // One that lives no longer than what it serves is none to call on, where there is another.
+        if is_worker() && self.runtime.read().is_ok_and(|runtime| runtime.is_some()) {
+            return Ok(());
+        }
         let known = |known: &Option<Handle>| known.as_ref().is_some_and(|known| known.id() == handle.id());
         if !self.runtime.read().is_ok_and(|runtime| known(&runtime)) {
             // Where several runtimes connect at once any of them will do, so nobody waits for the lock.

@@ -34,3 +34,4 @@ mod tls_reload;
 mod transport;
 mod trust;
 mod unix;
+mod workers;

@@ -163,9 +163,15 @@ impl Service {
     /// The next event, which must be of that name.
     #[track_caller]
     pub(crate) fn event(&self, name: &str) -> Value {
-        let event: Value = serde_json::from_str(&self.stdout_line()).expect("JSON");
+        let event = self.any_event();
         assert_eq!(event["event"], name, "{event}");
         event
+    }
+
+    /// The next event, whatever it is.
+    #[track_caller]
+    pub(crate) fn any_event(&self) -> Value {
+        serde_json::from_str(&self.stdout_line()).expect("JSON")
     }
 
     pub(crate) fn port(&self) -> u16 {

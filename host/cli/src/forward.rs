@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use clap::Args;
 use endpoints::forward::Forward;
-use endpoints::serve::Serve;
+use endpoints::serve::{Serve, Workers};
 use endpoints::{ClientEndpoint, Listener, ServerEndpoint};
 
 use crate::context::Context;
 use crate::events::Events;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::manager;
 use crate::options::{Limits, duration, some_time};
 use crate::progress;
-use crate::service::{self, Stop, runtime, serve};
+use crate::service::{self, Stop, runtime, serve_with};
 use crate::standard::are_standard_streams;
 use crate::statistics::{self, Statistics};
 
@@ -61,8 +61,10 @@ pub(crate) fn run(context: &Context, mut options: Options) -> Outcome {
     let workers = options
         .workers
         .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    let relay = |stop| relay(&server, client, stats.as_ref(), &options, workers, &events, stop);
-    serve(runtime(workers)?, &events, relay)
+    // The first thread is this one.
+    let workers = Workers::new(workers - 1).map_err(|error| Failure::system("cannot begin", &error))?;
+    let relay = |stop| relay(&server, client, stats.as_ref(), &options, &workers, &events, stop);
+    serve_with(runtime(1)?, Some(workers.clone()), &events, relay)
 }
 
 async fn relay(
@@ -70,7 +72,7 @@ async fn relay(
     client: ClientEndpoint,
     stats: Option<&ServerEndpoint>,
     options: &Options,
-    workers: usize,
+    workers: &Workers,
     events: &Events,
     stop: Stop,
 ) -> Outcome {
@@ -111,13 +113,13 @@ fn set_up(
     listener: Listener,
     client: ClientEndpoint,
     options: &Options,
-    workers: usize,
+    workers: &Workers,
     statistics: &Arc<Statistics>,
     events: Events,
 ) -> Forward {
     let counted = Arc::clone(statistics);
     let mut forward = Forward::new(listener, client)
-        .acceptors(workers)
+        .workers(workers)
         .drain_timeout(options.drain_timeout)
         .handshake_timeout(options.limits.handshake_timeout)
         .on_event(move |event| {

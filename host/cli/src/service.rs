@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use endpoints::Error;
-use endpoints::serve::{Event, Outcome as Served};
+use endpoints::serve::{Event, Outcome as Served, Workers};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -44,6 +44,19 @@ pub(crate) fn serve<F>(runtime: Runtime, events: &Events, serving: impl FnOnce(S
 where
     F: Future<Output = Outcome>,
 {
+    serve_with(runtime, None, events, serving)
+}
+
+/// The same with workers.
+pub(crate) fn serve_with<F>(
+    runtime: Runtime,
+    workers: Option<Workers>,
+    events: &Events,
+    serving: impl FnOnce(Stop) -> F,
+) -> Outcome
+where
+    F: Future<Output = Outcome>,
+{
     let (stop, end) = signals().map_err(|error| no_signals(&error))?;
     let ended = runtime.block_on(async {
         tokio::select! {
@@ -59,6 +72,9 @@ where
         Err(number) => {
             // Connections that are open tell their end when they are dropped.
             runtime.shutdown_timeout(TO_CUT);
+            if let Some(workers) = workers {
+                workers.shutdown_timeout(TO_CUT);
+            }
             Ok(ExitCode::from(128 + number))
         }
     };

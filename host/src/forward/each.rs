@@ -107,7 +107,7 @@ impl Relay {
     }
 
     /// Joins an accepted connection to one of the client endpoint.
-    async fn join(&self, id: u64, accepted: Connection) -> Result<Joined, Error> {
+    async fn join(&self, id: u64, accepted: Connection) -> Result<Box<Joined>, Error> {
         let connected = match self.connect(&accepted).await {
             Ok(connected) => connected,
             Err(error) => {
@@ -117,7 +117,8 @@ impl Relay {
             }
         };
         self.observer.tell(&Event::Connected { id, accepted: Some(&accepted), connected: &connected });
-        Ok(Joined { accepted, connected, relaying: Relaying::new(Limits::new(self.idle_timeout)) })
+        let relaying = Relaying::new(Limits::new(self.idle_timeout));
+        Ok(Box::new(Joined { accepted, connected, relaying }))
     }
 
     async fn connect(&self, accepted: &Connection) -> Result<Connection, Error> {
@@ -144,8 +145,8 @@ pub(super) struct Serving<'a, R: Deref<Target = Relay>> {
 }
 
 enum Stage<'a> {
-    Joining(Pin<Box<dyn Future<Output = Result<Joined, Error>> + Send + 'a>>),
-    Relaying(Joined),
+    Joining(Pin<Box<dyn Future<Output = Result<Box<Joined>, Error>> + Send + 'a>>),
+    Relaying(Box<Joined>),
     Ended,
 }
 
@@ -170,7 +171,7 @@ impl<'a, R: Deref<Target = Relay> + Clone + Send + Sync + 'a> Serving<'a, R> {
     fn joining(
         relay: R,
         id: u64,
-        joining: Pin<Box<dyn Future<Output = Result<Joined, Error>> + Send + 'a>>,
+        joining: Pin<Box<dyn Future<Output = Result<Box<Joined>, Error>> + Send + 'a>>,
     ) -> Self {
         Self { relay, id, begun: Instant::now(), traffic: Traffic::default(), stage: Stage::Joining(joining) }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -18,9 +19,18 @@ use super::stopping::Stopping;
 use crate::error::{Error, ErrorKind};
 use crate::listener::{Incoming, Limit, Listener};
 
+/// One that accepts.
+pub(super) struct Acceptor {
+    pub(super) shared: Arc<Shared>,
+    pub(super) listener: Arc<Listener>,
+    /// Who serves what it accepts, in turn with itself, where they cannot accept themselves.
+    pub(super) spread: Arc<[Handle]>,
+    /// A connection that waits for a place.
+    pub(super) waiting: Option<Incoming>,
+}
+
 /// What all acceptors share.
 pub(super) struct Shared {
-    pub(super) listener: Listener,
     observer: Observer,
     slots: Option<Arc<Semaphore>>,
     handshakes: Option<Arc<Semaphore>>,
@@ -28,6 +38,8 @@ pub(super) struct Shared {
     settings: Settings,
     reserve: Reserve,
     next_id: AtomicU64,
+    /// Whether there are several listeners, of which one may have nothing while connections wait at another.
+    several: bool,
 }
 
 /// The connections of an acceptor that ended, and why it did unless it was told to.
@@ -41,10 +53,9 @@ struct Places {
 }
 
 impl Shared {
-    pub(super) fn new(listener: Listener, reserve: Reserve, settings: Settings) -> Self {
+    pub(super) fn new(reserve: Reserve, settings: Settings, several: bool) -> Self {
         let semaphore = |most: usize| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
         Self {
-            listener,
             observer: settings.observer.clone(),
             slots: settings.max_connections.map(semaphore),
             handshakes: settings.max_handshakes.map(semaphore),
@@ -52,22 +63,15 @@ impl Shared {
             settings,
             reserve,
             next_id: AtomicU64::new(1),
+            several,
         }
     }
 
-    /// The next connection that there is a place for; `None` where one was refused.
-    async fn accept(&self, stopping: &Stopping) -> Result<Option<(Places, Incoming)>, Error> {
+    /// A place among the connections, where they wait for one, and one among the handshakes.
+    async fn places(&self) -> (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>) {
         let waits = self.settings.when_full == WhenFull::Wait;
         let slot = if waits { taken(self.slots.as_ref()).await } else { None };
-        let handshake = taken(self.handshakes.as_ref()).await;
-        let incoming = self.listener.accept().await?;
-        match self.admit(slot, handshake, incoming, stopping) {
-            Ok(admitted) => Ok(Some(admitted)),
-            Err(error) => {
-                self.observer.tell(&Event::Error { id: None, error: &error });
-                Ok(None)
-            }
-        }
+        (slot, taken(self.handshakes.as_ref()).await)
     }
 
     fn admit(
@@ -76,6 +80,7 @@ impl Shared {
         handshake: Option<OwnedSemaphorePermit>,
         mut incoming: Incoming,
         stopping: &Stopping,
+        peers_are_told: bool,
     ) -> Result<(Places, Incoming), Error> {
         if let (None, Some(slots)) = (&slot, &self.slots) {
             let Ok(free) = Arc::clone(slots).try_acquire_owned() else {
@@ -88,7 +93,7 @@ impl Shared {
         let begins = !incoming.is_ready();
         let of_peer = match &self.peers {
             // The proxy's connections are those of its clients, who are known after the handshake.
-            Some(peers) if begins && self.listener.peers_are_told() => Some(peers.place(None)?),
+            Some(peers) if begins && peers_are_told => Some(peers.place(None)?),
             Some(peers) => Some(peers.place(Peer::of(&incoming.info()))?),
             None => None,
         };
@@ -103,8 +108,8 @@ impl Shared {
     }
 
     /// Tells that accepting has failed, and closes what waits where descriptors have run out.
-    fn failed(&self, error: Error, pause: Duration) {
-        let refused = self.reserve.refuse_waiting(&self.listener, &error);
+    fn failed(&self, listener: &Listener, error: Error, pause: Duration) {
+        let refused = self.reserve.refuse_waiting(listener, &error);
         let error = match refused {
             0 => error,
             1 => error.meaning("the connection that waited is closed"),
@@ -115,17 +120,49 @@ impl Shared {
     }
 }
 
+impl Acceptor {
+    /// The next connection that there is a place for; `None` where one was refused.
+    ///
+    /// # Cancel safety
+    /// No connection is lost when the future is dropped.
+    async fn accept(&mut self, stopping: &Stopping) -> Result<Option<(Places, Incoming)>, Error> {
+        let Self { shared, listener, waiting, .. } = self;
+        if shared.several && waiting.is_none() {
+            // One that held a place while nothing comes here would keep it from those that have somebody waiting.
+            *waiting = Some(listener.accept().await?);
+        }
+        let (slot, handshake) = shared.places().await;
+        let incoming = match waiting.take() {
+            Some(incoming) => incoming,
+            None => listener.accept().await?,
+        };
+        match shared.admit(slot, handshake, incoming, stopping, listener.peers_are_told()) {
+            Ok(admitted) => Ok(Some(admitted)),
+            Err(error) => {
+                shared.observer.tell(&Event::Error { id: None, error: &error });
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whose turn it is to serve that connection, where it is not the acceptor's own.
+    fn server_of(&self, id: u64) -> Option<&Handle> {
+        self.spread.get(usize::try_from(id).ok()? % (self.spread.len() + 1))
+    }
+}
+
 /// A place, once there is one; `None` where there is no limit.
 async fn taken(free: Option<&Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
     // It is never closed, so there always comes one.
     Arc::clone(free?).acquire_owned().await.ok()
 }
 
-pub(super) async fn accept_loop<H, F>(shared: Arc<Shared>, handle: Arc<H>, stopping: Stopping) -> Ended
+pub(super) async fn accept_loop<H, F>(mut acceptor: Acceptor, handle: Arc<H>, stopping: Stopping) -> Ended
 where
     H: Fn(u64, Incoming) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
+    let shared = Arc::clone(&acceptor.shared);
     let mut open = JoinSet::new();
     let mut failures = Failures::default();
     let mut stopped = std::pin::pin!(stopping.wait());
@@ -135,7 +172,7 @@ where
             () = &mut stopped => return (open, None),
             // Those that ended are forgotten, so that the set is as large as what is open.
             Some(_) = open.join_next() => continue,
-            accepted = shared.accept(&stopping) => accepted,
+            accepted = acceptor.accept(&stopping) => accepted,
         };
         match accepted {
             Ok(None) => {}
@@ -145,16 +182,20 @@ where
                 let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
                 shared.observer.tell(&Event::Accepted { id, incoming: &incoming });
                 let observer = shared.observer.clone();
-                open.spawn(Handling::new(Arc::clone(&handle), id, incoming, observer, places));
+                let handling = Handling::new(Arc::clone(&handle), id, incoming, observer, places);
+                match acceptor.server_of(id) {
+                    Some(worker) => open.spawn_on(handling, worker),
+                    None => open.spawn(handling),
+                };
             }
             Err(error) if error.kind() == ErrorKind::Closed => return (open, None),
-            Err(error) if error.kind() == ErrorKind::PluginPanicked || shared.listener.is_dead() => {
+            Err(error) if error.kind() == ErrorKind::PluginPanicked || acceptor.listener.is_dead() => {
                 shared.observer.tell(&Event::Error { id: None, error: &error });
                 return (open, Some(error));
             }
             Err(error) => {
                 let pause = failures.pause();
-                shared.failed(error, pause);
+                shared.failed(&acceptor.listener, error, pause);
                 tokio::select! {
                     () = &mut stopped => return (open, None),
                     () = sleep(pause) => {}

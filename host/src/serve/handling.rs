@@ -24,7 +24,8 @@ pin_project! {
         observer: Observer,
         #[pin]
         stage: Stage<H, F>,
-        _kept: K,
+        // Given back before the end is told, as a handler does when it is dropped.
+        kept: Option<K>,
     }
 }
 
@@ -39,7 +40,7 @@ pin_project! {
 
 impl<H, F, K> Handling<H, F, K> {
     pub(super) fn new(handle: Arc<H>, id: u64, incoming: Incoming, observer: Observer, kept: K) -> Self {
-        Self { id, observer, stage: Stage::Begun { begun: Some((handle, incoming)) }, _kept: kept }
+        Self { id, observer, stage: Stage::Begun { begun: Some((handle, incoming)) }, kept: Some(kept) }
     }
 }
 
@@ -65,6 +66,9 @@ where
                 }
             }
         }));
+        if !matches!(polled, Ok(Poll::Pending)) {
+            *this.kept = None;
+        }
         polled.unwrap_or_else(|panic| {
             let message = format!("handling the connection panicked: {}", message_of(&*panic));
             // Made one line.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::event::Observer;
+use super::workers::Workers;
 
 /// As many acceptors as make sense: each is a task that waits for the same socket.
 const MOST_ACCEPTORS: usize = 1024;
@@ -29,6 +30,7 @@ pub(crate) struct Settings {
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) drain_timeout: Duration,
     pub(crate) acceptors: usize,
+    pub(crate) workers: Option<Workers>,
     pub(crate) observer: Observer,
 }
 
@@ -43,6 +45,7 @@ impl Settings {
             idle_timeout: None,
             drain_timeout: Duration::from_secs(30),
             acceptors: 1,
+            workers: None,
             observer: Observer::none(),
         }
     }

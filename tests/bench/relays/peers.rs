@@ -61,7 +61,8 @@ pub(crate) fn start(endpoints: &Path, beside: Option<&Path>, folder: &Path, back
     all.extend([
         ("HAProxy", Path::new("haproxy"), haproxy as Begin),
         ("HAProxy, splice", Path::new("haproxy"), haproxy_splice),
-        ("nginx", Path::new("nginx"), nginx),
+        ("nginx", Path::new("nginx"), nginx as Begin),
+        ("nginx, half-close", Path::new("nginx"), nginx_half_close),
         ("socat", Path::new("socat"), socat),
     ]);
     for (name, program, begin) in all {
@@ -124,7 +125,16 @@ fn haproxy_with(program: &Path, place: &Place, options: &str) -> Vec<Child> {
     vec![command.spawn().expect("it starts")]
 }
 
+/// As it is without more: the end of one direction is the end of the connection.
 fn nginx(program: &Path, place: &Place) -> Vec<Child> {
+    nginx_with(program, place, "")
+}
+
+fn nginx_half_close(program: &Path, place: &Place) -> Vec<Child> {
+    nginx_with(program, place, "proxy_half_close on;")
+}
+
+fn nginx_with(program: &Path, place: &Place, options: &str) -> Vec<Child> {
     let Place { port, backend, .. } = place;
     let proxied = port + 1;
     let (at, front, behind) = (place.folder.display(), place.unix(), place.unix_backend());
@@ -133,7 +143,7 @@ fn nginx(program: &Path, place: &Place) -> Vec<Child> {
     let configuration = format!(
         "{module} daemon off; user root root; worker_processes 1; worker_rlimit_nofile 20000; pid {at}/pid; error_log {at}/log;\n\
          events {{ worker_connections 9000; }}\n\
-         stream {{\n  proxy_timeout 1h;\n\
+         stream {{\n  proxy_timeout 1h; {options}\n\
            server {{ listen 127.0.0.1:{port}; proxy_pass 127.0.0.1:{backend}; }}\n\
            server {{ listen 127.0.0.1:{proxied} proxy_protocol; proxy_pass 127.0.0.1:{backend}; }}\n\
            server {{ listen unix:{front}; proxy_pass unix:{behind}; }}\n}}\n",

@@ -1,0 +1,101 @@
+//! Threads that serve, each with a runtime of its own.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::watch;
+
+/// Threads that accept and serve beside that of whoever runs a [`Serve`](super::Serve) or a
+/// [`Forward`](crate::forward::Forward), each with a runtime of its own.
+///
+/// A connection stays on the thread that has accepted it: none waits for another, and nothing that is served moves from one
+/// processor to the next, as it does on a runtime with several threads.
+///
+/// Cheap to clone; several may share the same ones. When the last clone is dropped, and nothing is served by them any more, the
+/// threads end, and what handlers have spawned there with them.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use endpoints::forward::Forward;
+/// use endpoints::serve::Workers;
+///
+/// let listener = endpoints::server("tcp:port=8080")?.listen().await?;
+/// let backend = endpoints::client("unix:/run/app.sock")?;
+/// let outcome =
+///     Forward::new(listener, backend).workers(&Workers::new(3)?).run(std::future::pending()).await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Workers(Arc<Inner>);
+
+struct Inner {
+    handles: Vec<Handle>,
+    ended: watch::Sender<bool>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+thread_local! {
+    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is a worker, which lives no longer than what it serves.
+pub(crate) fn is_worker() -> bool {
+    IS_WORKER.get()
+}
+
+impl Workers {
+    /// Begins so many threads, which may be none.
+    ///
+    /// # Errors
+    /// Why a thread, or its runtime, cannot begin; those that have begun end.
+    pub fn new(count: usize) -> io::Result<Self> {
+        let (ended, _) = watch::channel(false);
+        let mut inner = Inner { handles: Vec::with_capacity(count), ended, threads: Mutex::default() };
+        for number in 1..=count {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            inner.handles.push(runtime.handle().clone());
+            let ended = inner.ended.subscribe();
+            let thread = thread::Builder::new().name(format!("worker-{number}"));
+            let thread = thread.spawn(move || serve(runtime, ended))?;
+            inner.threads.get_mut().unwrap_or_else(PoisonError::into_inner).push(thread);
+        }
+        Ok(Self(Arc::new(inner)))
+    }
+
+    pub(super) fn handles(&self) -> &[Handle] {
+        &self.0.handles
+    }
+
+    /// Ends the threads, and what is still served there, and waits for that, but no longer than `limit`: a handler that blocks
+    /// its thread is left behind.
+    pub fn shutdown_timeout(self, limit: Duration) {
+        let begun = Instant::now();
+        self.0.ended.send_replace(true);
+        let threads = std::mem::take(&mut *self.0.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        while !threads.iter().all(JoinHandle::is_finished) && begun.elapsed() < limit {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn serve(runtime: Runtime, mut ended: watch::Receiver<bool>) {
+    IS_WORKER.set(true);
+    // It ends also when nobody is left who could say so.
+    runtime.block_on(async { _ = ended.wait_for(|ended| *ended).await });
+    // What blocks a thread of its own, as reading a file may, is left behind.
+    runtime.shutdown_background();
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Workers").field(&self.0.handles.len()).finish()
+    }
+}

@@ -1,0 +1,168 @@
+//! Workers: who serves what, and what is left when serving ends.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use endpoints::serve::{Outcome, Serve, Workers};
+use endpoints::{Connection, Incoming, Listener};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::support::{World, around, both_forms, echo, files, folder_with, in_time, reachable};
+
+both_forms!(
+    all_threads_serve,
+    a_limit_starves_nobody,
+    dropping_it_cuts_what_others_serve,
+    workers_that_have_ended_are_done_without,
+);
+
+const LOCAL: &str = "tcp:0:interface=127.0.0.1";
+
+/// How many connections each thread has served.
+type Served = Arc<Mutex<HashMap<String, usize>>>;
+
+fn handler(served: &Served) -> impl Fn(u64, Incoming) -> EchoOf + Send + Sync + 'static + use<> {
+    let served = Arc::clone(served);
+    move |_, incoming| {
+        let served = Arc::clone(&served);
+        Box::pin(async move {
+            let name = thread::current().name().unwrap_or_default().to_owned();
+            *served.lock().expect("no panic").entry(name).or_default() += 1;
+            if let Ok(connection) = incoming.await {
+                echo(connection).await;
+            }
+        })
+    }
+}
+
+type EchoOf = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+fn start(
+    listener: Listener,
+    served: &Served,
+    set: impl FnOnce(Serve) -> Serve,
+) -> (oneshot::Sender<()>, JoinHandle<Outcome>) {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serve = set(Serve::new(listener));
+    let task = tokio::spawn(serve.run(handler(served), async move { drop(stopped.await) }));
+    (stop, task)
+}
+
+async fn ping(connection: &mut Connection) {
+    connection.write_all(b"ping").await.expect("write");
+    let mut got = [0; 4];
+    in_time(connection.read_exact(&mut got)).await.expect("its turn comes");
+}
+
+/// Connects until each thread has served one; this test's own is the third.
+async fn connected_until_all_serve(world: &World, to: &str, served: &Served) -> Vec<Connection> {
+    let mut open = Vec::new();
+    in_time(async {
+        while served.lock().expect("no panic").len() < 3 {
+            let mut connection = world.connect(to).await;
+            ping(&mut connection).await;
+            open.push(connection);
+        }
+    })
+    .await;
+    open
+}
+
+async fn all_threads_serve(world: &World) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let unix = format!("unix:{}", folder.path().join("s").display());
+    let servers = [LOCAL.to_owned(), around("pass", LOCAL), around("pass", &around("pass", &unix)), unix];
+    let workers = Workers::new(2).expect("threads");
+    for server in servers {
+        let listener = world.listen(&server).await;
+        let reached_by = reachable(&listener);
+        let served = Served::default();
+        let (stop, task) = start(listener, &served, |serve| serve.workers(&workers));
+        let open = connected_until_all_serve(world, &reached_by, &served).await;
+        for mut connection in open {
+            ping(&mut connection).await;
+        }
+        stop.send(()).expect("it runs");
+        let outcome = in_time(task).await.expect("no panic");
+        assert_eq!((outcome.cut, outcome.error.map(|error| error.to_string())), (0, None), "{server}");
+        // Nobody listens any more.
+        world.registry.client(&reached_by).expect("valid").connect().await.expect_err(&server);
+        assert!(!folder.path().join("s").exists(), "{server}");
+    }
+}
+
+/// Where it is no socket that is listened on, one accepts, and all serve in turn.
+#[tokio::test]
+async fn all_threads_serve_what_a_plugin_accepts() {
+    let folder = folder_with(&["endpoints_fixture_own_runtime"]);
+    let registry = files(&[folder.path()]);
+    let listener = registry.server("own:0").expect("valid").listen().await.expect("listen");
+    let address = listener.addresses()[0].ip().expect("an address");
+    let workers = Workers::new(2).expect("threads");
+    let served = Served::default();
+    let (stop, task) = start(listener, &served, |serve| serve.workers(&workers));
+    for _ in 0..9 {
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        stream.write_all(b"ping").await.expect("write");
+        in_time(stream.read_exact(&mut [0; 4])).await.expect("an echo");
+    }
+    let each: Vec<usize> = served.lock().expect("no panic").values().copied().collect();
+    assert_eq!(each, [3, 3, 3]);
+    stop.send(()).expect("it runs");
+    assert!(in_time(task).await.expect("no panic").error.is_none());
+}
+
+/// One that has a place does not keep it while all who wait do so elsewhere.
+async fn a_limit_starves_nobody(world: &World) {
+    let workers = Workers::new(3).expect("threads");
+    let listener = world.listen(LOCAL).await;
+    let reached_by = reachable(&listener);
+    let (stop, task) =
+        start(listener, &Served::default(), |serve| serve.workers(&workers).max_connections(1));
+    for _ in 0..50 {
+        let (mut first, mut second) = tokio::join!(world.connect(&reached_by), world.connect(&reached_by));
+        let one = async {
+            ping(&mut first).await;
+            drop(first);
+        };
+        let other = async {
+            ping(&mut second).await;
+            drop(second);
+        };
+        tokio::join!(one, other);
+    }
+    stop.send(()).expect("it runs");
+    assert_eq!(in_time(task).await.expect("no panic").cut, 0);
+}
+
+async fn dropping_it_cuts_what_others_serve(world: &World) {
+    let workers = Workers::new(2).expect("threads");
+    let listener = world.listen(LOCAL).await;
+    let reached_by = reachable(&listener);
+    let served = Served::default();
+    let (_stop, task) = start(listener, &served, |serve| serve.workers(&workers));
+    let open = connected_until_all_serve(world, &reached_by, &served).await;
+    task.abort();
+    for mut connection in open {
+        // Ended or broken.
+        assert_eq!(in_time(connection.read(&mut [0])).await.unwrap_or(0), 0);
+    }
+}
+
+/// What they served is gone, but not what others do.
+async fn workers_that_have_ended_are_done_without(world: &World) {
+    let workers = Workers::new(2).expect("threads");
+    workers.clone().shutdown_timeout(std::time::Duration::from_secs(10));
+    let listener = world.listen(LOCAL).await;
+    let reached_by = reachable(&listener);
+    let (stop, task) = start(listener, &Served::default(), |serve| serve.workers(&workers));
+    for _ in 0..10 {
+        ping(&mut world.connect(&reached_by).await).await;
+    }
+    stop.send(()).expect("it runs");
+    assert!(in_time(task).await.expect("no panic").error.is_none());
+}
