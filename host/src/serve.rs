@@ -201,12 +201,12 @@ impl Serve {
             Some(workers) => listen_too(&listener, workers).await,
             None => Default::default(),
         };
-        let shared = Arc::new(Shared::new(self.reserve, settings, !others.is_empty()));
+        let shared = Arc::new(Shared::new(self.reserve, settings));
         // Not shared with the rest: connections that go on must not keep the listener.
         let handle = Arc::new(handle);
         let mut acceptors = JoinSet::new();
         let begin = |listener, spread| {
-            let acceptor = Acceptor { shared: Arc::clone(&shared), listener, spread, waiting: None };
+            let acceptor = Acceptor { shared: Arc::clone(&shared), listener, spread };
             accept_loop(acceptor, Arc::clone(&handle), stopped.clone())
         };
         let spread: Arc<[Handle]> = spread.into();

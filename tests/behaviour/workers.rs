@@ -116,7 +116,7 @@ async fn all_threads_serve_what_a_plugin_accepts() {
     assert!(in_time(task).await.expect("no panic").error.is_none());
 }
 
-/// One that has a place does not keep it while all who wait do so elsewhere.
+/// Whoever has the place accepts whatever waits.
 async fn a_limit_starves_nobody(world: &World) {
     let workers = Workers::new(3).expect("threads");
     let listener = world.listen(LOCAL).await;

@@ -25,8 +25,6 @@ pub(super) struct Acceptor {
     pub(super) listener: Arc<Listener>,
     /// Who serves what it accepts, in turn with itself, where they cannot accept themselves.
     pub(super) spread: Arc<[Handle]>,
-    /// A connection that waits for a place.
-    pub(super) waiting: Option<Incoming>,
 }
 
 /// What all acceptors share.
@@ -38,8 +36,6 @@ pub(super) struct Shared {
     settings: Settings,
     reserve: Reserve,
     next_id: AtomicU64,
-    /// Whether there are several listeners, of which one may have nothing while connections wait at another.
-    several: bool,
 }
 
 /// The connections of an acceptor that ended, and why it did unless it was told to.
@@ -53,7 +49,7 @@ struct Places {
 }
 
 impl Shared {
-    pub(super) fn new(reserve: Reserve, settings: Settings, several: bool) -> Self {
+    pub(super) fn new(reserve: Reserve, settings: Settings) -> Self {
         let semaphore = |most: usize| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
         Self {
             observer: settings.observer.clone(),
@@ -63,15 +59,7 @@ impl Shared {
             settings,
             reserve,
             next_id: AtomicU64::new(1),
-            several,
         }
-    }
-
-    /// A place among the connections, where they wait for one, and one among the handshakes.
-    async fn places(&self) -> (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>) {
-        let waits = self.settings.when_full == WhenFull::Wait;
-        let slot = if waits { taken(self.slots.as_ref()).await } else { None };
-        (slot, taken(self.handshakes.as_ref()).await)
     }
 
     fn admit(
@@ -122,20 +110,12 @@ impl Shared {
 
 impl Acceptor {
     /// The next connection that there is a place for; `None` where one was refused.
-    ///
-    /// # Cancel safety
-    /// No connection is lost when the future is dropped.
-    async fn accept(&mut self, stopping: &Stopping) -> Result<Option<(Places, Incoming)>, Error> {
-        let Self { shared, listener, waiting, .. } = self;
-        if shared.several && waiting.is_none() {
-            // One that held a place while nothing comes here would keep it from those that have somebody waiting.
-            *waiting = Some(listener.accept().await?);
-        }
-        let (slot, handshake) = shared.places().await;
-        let incoming = match waiting.take() {
-            Some(incoming) => incoming,
-            None => listener.accept().await?,
-        };
+    async fn accept(&self, stopping: &Stopping) -> Result<Option<(Places, Incoming)>, Error> {
+        let Self { shared, listener, .. } = self;
+        let waits = shared.settings.when_full == WhenFull::Wait;
+        let slot = if waits { taken(shared.slots.as_ref()).await } else { None };
+        let handshake = taken(shared.handshakes.as_ref()).await;
+        let incoming = listener.accept().await?;
         match shared.admit(slot, handshake, incoming, stopping, listener.peers_are_told()) {
             Ok(admitted) => Ok(Some(admitted)),
             Err(error) => {
@@ -157,7 +137,7 @@ async fn taken(free: Option<&Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
     Arc::clone(free?).acquire_owned().await.ok()
 }
 
-pub(super) async fn accept_loop<H, F>(mut acceptor: Acceptor, handle: Arc<H>, stopping: Stopping) -> Ended
+pub(super) async fn accept_loop<H, F>(acceptor: Acceptor, handle: Arc<H>, stopping: Stopping) -> Ended
 where
     H: Fn(u64, Incoming) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
