@@ -3,7 +3,8 @@
 mod peers;
 mod work;
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use peers::Relay;
@@ -58,7 +59,7 @@ fn connects(runtime: &Runtime, front: &Front, quick: bool) -> f64 {
     count as f64
 }
 
-const ROWS: [Row; 11] = [
+const ROWS: [Row; 13] = [
     Row {
         name: "bulk up, 1 connection",
         unit: "s/GB",
@@ -86,6 +87,20 @@ const ROWS: [Row; 11] = [
         rounds: 5,
         wants_proxy: false,
         run: |runtime, relay, quick| bulk(runtime, &tcp(relay), 8, Way::Down, quick),
+    },
+    Row {
+        name: "duplex, 1 connection",
+        unit: "s/GB",
+        rounds: 5,
+        wants_proxy: false,
+        run: |runtime, relay, quick| bulk(runtime, &tcp(relay), 1, Way::Duplex, quick),
+    },
+    Row {
+        name: "duplex, 8 connections",
+        unit: "s/GB",
+        rounds: 5,
+        wants_proxy: false,
+        run: |runtime, relay, quick| bulk(runtime, &tcp(relay), 8, Way::Duplex, quick),
     },
     Row {
         name: "ping-pong, 1 connection",
@@ -142,7 +157,9 @@ const ROWS: [Row; 11] = [
 #[derive(Default)]
 struct Arguments {
     quick: bool,
-    /// Another build of the command, to be compared.
+    /// The command, where it is not beside this program.
+    command: Option<PathBuf>,
+    /// Another build of it, to be compared.
     beside: Option<PathBuf>,
     /// Parts of the names of rows; none stands for all.
     wanted: Vec<String>,
@@ -157,6 +174,7 @@ impl Arguments {
                 // From cargo.
                 "--bench" => {}
                 "--quick" => read.quick = true,
+                "--command" => read.command = Some(arguments.next().expect("--command FILE").into()),
                 "--beside" => read.beside = Some(arguments.next().expect("--beside FILE").into()),
                 _ if argument.starts_with('-') => panic!("there is no option {argument}"),
                 _ => read.wanted.push(argument),
@@ -167,7 +185,12 @@ impl Arguments {
 }
 
 fn main() {
-    let Arguments { quick, beside, wanted } = Arguments::read();
+    let Arguments { quick, command, beside, wanted } = Arguments::read();
+    if fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").is_ok_and(|used| used.trim() != "reno")
+    {
+        println!("relays are measured by tests/bench/relay, in a network of their own");
+        return;
+    }
     let folder = tempfile::tempdir().expect("a folder");
     let mut first = CpuSet::new();
     first.set(0);
@@ -182,21 +205,29 @@ fn main() {
     });
     let backend = runtime.block_on(work::backend(&folder.path().join("backend"))).expect("a port");
     let executable = std::env::current_exe().expect("the bench has a path");
-    let endpoints: PathBuf =
-        executable.ancestors().nth(2).expect("target/release/deps/relays").join("endpoints");
+    let endpoints = command.unwrap_or_else(|| {
+        executable.ancestors().nth(2).expect("target/release/deps/relays").join("endpoints")
+    });
     let relays = peers::start(&endpoints, beside.as_deref(), folder.path(), backend);
     print!("{:<28}", "CPU of the relay");
     for relay in &relays {
         print!("{:>22}", relay.name);
     }
     println!("{:>12}", "ours/best");
-    for row in ROWS
-        .iter()
-        .filter(|row| wanted.is_empty() || wanted.iter().any(|one| row.name.contains(one.as_str())))
-    {
+    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|one| name.contains(one.as_str()));
+    for row in ROWS.iter().filter(|row| wants(row.name)) {
         measure(row, &runtime, &relays, quick);
     }
-    idle(&runtime, &relays, quick);
+    if wants("idle connection") {
+        idle(&runtime, &relays, quick);
+    }
+    drop(relays);
+    if wants("both processors") {
+        let mut all = CpuSet::new();
+        (0..2).for_each(|processor| all.set(processor));
+        sched_setaffinity(None, &all).expect("two processors");
+        spread(&runtime, &endpoints, folder.path(), backend, quick);
+    }
 }
 
 fn measure(row: &Row, runtime: &Runtime, relays: &[Relay], quick: bool) {
@@ -226,7 +257,10 @@ fn measure(row: &Row, runtime: &Runtime, relays: &[Relay], quick: bool) {
             None => print!("{:>22}", "–"),
         }
     }
-    let best = medians[1..].iter().flatten().map(|(median, _)| *median).fold(f64::INFINITY, f64::min);
+    // Beside us stands another build of ours, where one is given.
+    let peers =
+        relays.iter().zip(&medians).filter(|(relay, _)| !relay.name.starts_with("endpoints") && !relay.cuts);
+    let best = peers.filter_map(|(_, median)| Some((*median)?.0)).fold(f64::INFINITY, f64::min);
     match medians[0] {
         Some((ours, _)) if best.is_finite() => println!("{:>12.2}", ours / best),
         _ => println!(),
@@ -243,6 +277,53 @@ fn summary(mut samples: Vec<f64>) -> Option<(f64, f64)> {
     let last = samples.len().checked_sub(1)?;
     let quartile = |part: usize| samples[last * part / 4];
     Some((quartile(2), (quartile(3) - quartile(1)) / 2.0))
+}
+
+/// How the work is shared by two workers, and what that costs. They and the load have both processors together.
+fn spread(runtime: &Runtime, endpoints: &Path, folder: &Path, backend: u16, quick: bool) {
+    let rounds = if quick { 3 } else { 7 };
+    println!(
+        "\n{:<28}{:>22}{:>30}{:>22}",
+        "both processors", "workers: 1", "workers: 2 (share of less)", "2/1"
+    );
+    let relays = [1, 2].map(|workers| peers::spread(endpoints, folder, backend, workers));
+    let crowd = |relay: &Relay| {
+        let each = if quick { 20 } else { 200 };
+        runtime.block_on(work::crowd(&tcp(relay), 32, each));
+        (32 * each) as f64
+    };
+    let talk = |relay: &Relay| ping_pong(runtime, &tcp(relay), 64, quick);
+    let talks = ("ping-pong, 64 connections", &talk as &dyn Fn(&Relay) -> f64);
+    for (name, work) in [talks, ("connect, 32 at a time", &crowd)] {
+        let mut samples = [Vec::new(), Vec::new()];
+        let mut shares = Vec::new();
+        for round in 0..=rounds {
+            for (place, relay) in relays.iter().enumerate() {
+                let (before, threads) = (relay.cpu(), relay.threads());
+                let units = work(relay);
+                if round == 0 {
+                    continue;
+                }
+                samples[place].push(scaled(relay.cpu() - before, "µs") / units);
+                if place == 1 {
+                    let mut used: Vec<u64> =
+                        relay.threads().iter().zip(threads).map(|(now, then)| now - then).collect();
+                    used.sort_unstable();
+                    let last = used.len() - 1;
+                    shares.push(used[last - 1] as f64 / (used[last] + used[last - 1]) as f64);
+                }
+            }
+        }
+        let [one, two] = samples.map(|samples| summary(samples).expect("rounds"));
+        let share = summary(shares).expect("rounds").0 * 100.0;
+        println!(
+            "{:<28}{:>22}{:>30}{:>22.2}",
+            format!("{name}, µs"),
+            format!("{:.3} ± {:.3}", one.0, one.1),
+            format!("{:.3} ± {:.3} ({share:.0} %)", two.0, two.1),
+            two.0 / one.0,
+        );
+    }
 }
 
 /// What an idle connection costs.

@@ -35,6 +35,8 @@ pub(crate) struct Relay {
     pub(crate) place: Place,
     processes: Vec<Child>,
     pub(crate) takes_proxy: bool,
+    /// It loses what still comes from one side when the other has ended, and so is none to compare with.
+    pub(crate) cuts: bool,
 }
 
 /// The processor that relays run on; the other one is whose who loads them.
@@ -57,12 +59,12 @@ pub(crate) fn start(endpoints: &Path, beside: Option<&Path>, folder: &Path, back
     let mut port = 20_000;
     let mut relays = Vec::new();
     let mut all = vec![("endpoints", endpoints, ours as Begin)];
-    all.extend(beside.map(|beside| ("beside", beside, ours as Begin)));
+    all.extend(beside.map(|beside| ("endpoints, beside", beside, ours as Begin)));
     all.extend([
         ("HAProxy", Path::new("haproxy"), haproxy as Begin),
         ("HAProxy, splice", Path::new("haproxy"), haproxy_splice),
-        ("nginx", Path::new("nginx"), nginx as Begin),
-        ("nginx, half-close", Path::new("nginx"), nginx_half_close),
+        ("nginx", Path::new("nginx"), nginx),
+        ("nginx, cutting", Path::new("nginx"), nginx_cutting),
         ("socat", Path::new("socat"), socat),
     ]);
     for (name, program, begin) in all {
@@ -74,11 +76,35 @@ pub(crate) fn start(endpoints: &Path, beside: Option<&Path>, folder: &Path, back
         port += 10;
         fs::create_dir(&place.folder).expect("a folder");
         let processes = begin(program, &place);
-        let relay = Relay { name, place, processes, takes_proxy: name != "socat" };
+        let cuts = name == "nginx, cutting";
+        let relay = Relay { name, place, processes, takes_proxy: name != "socat", cuts };
         relay.wait();
         relays.push(relay);
     }
     relays
+}
+
+/// Ours on all processors, with so many workers.
+pub(crate) fn spread(endpoints: &Path, folder: &Path, backend: u16, workers: u16) -> Relay {
+    let place =
+        Place { folder: folder.join(format!("spread{workers}")), port: 21_000 + 10 * workers, backend };
+    fs::create_dir(&place.folder).expect("a folder");
+    let forward = |server: String, client: String| {
+        let mut command = Command::new(endpoints);
+        command.args(["forward", "--workers", &workers.to_string(), &server, &client]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        command.spawn().expect("it starts")
+    };
+    let processes = vec![
+        forward(format!("tcp:{}:interface=127.0.0.1", place.port), format!("tcp:127.0.0.1:{backend}")),
+        forward(
+            format!("unix:{}", place.unix().display()),
+            format!("unix:{}", place.unix_backend().display()),
+        ),
+    ];
+    let relay = Relay { name: "endpoints", place, processes, takes_proxy: false, cuts: false };
+    relay.wait();
+    relay
 }
 
 type Begin = fn(&Path, &Place) -> Vec<Child>;
@@ -125,13 +151,14 @@ fn haproxy_with(program: &Path, place: &Place, options: &str) -> Vec<Child> {
     vec![command.spawn().expect("it starts")]
 }
 
-/// As it is without more: the end of one direction is the end of the connection.
+/// Passing half-closes on, as the others do.
 fn nginx(program: &Path, place: &Place) -> Vec<Child> {
-    nginx_with(program, place, "")
+    nginx_with(program, place, "proxy_half_close on;")
 }
 
-fn nginx_half_close(program: &Path, place: &Place) -> Vec<Child> {
-    nginx_with(program, place, "proxy_half_close on;")
+/// As it is without more: the end of one direction is the end of both.
+fn nginx_cutting(program: &Path, place: &Place) -> Vec<Child> {
+    nginx_with(program, place, "")
 }
 
 fn nginx_with(program: &Path, place: &Place, options: &str) -> Vec<Child> {
@@ -196,16 +223,19 @@ impl Relay {
             .collect()
     }
 
+    /// CPU time so far of each thread, in nanoseconds.
+    pub(crate) fn threads(&self) -> Vec<u64> {
+        let tasks_of = |id: u32| fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+        let tasks = self.processes().into_iter().flat_map(tasks_of);
+        tasks
+            .filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok())
+            .filter_map(|stat| stat.split_whitespace().next()?.parse().ok())
+            .collect()
+    }
+
     /// CPU time so far, of what runs and of children that have ended.
     pub(crate) fn cpu(&self) -> Duration {
-        let nanoseconds = |id: u32| -> u64 {
-            let tasks = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
-            tasks
-                .filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok())
-                .filter_map(|stat| stat.split_whitespace().next()?.parse::<u64>().ok())
-                .sum()
-        };
-        let running = self.processes().into_iter().map(nanoseconds).sum();
+        let running = self.threads().into_iter().sum();
         let ended: u64 = self.processes.iter().filter_map(|child| ticks_of_children(child.id())).sum();
         // A tick is 10 ms.
         Duration::from_nanos(running) + Duration::from_millis(ended * 10)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 
 /// The first byte of a connection says what the backend is to do with the rest.
 const SINK: u8 = b'S';
@@ -30,7 +30,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 impl Front {
     async fn connect(&self) -> io::Result<Box<dyn Stream>> {
         Ok(match self {
-            Self::Unix(path) => Box::new(UnixStream::connect(path).await?),
+            Self::Unix(path) => Box::new(unix(path).await?),
             Self::Tcp(address) => Box::new(tcp(*address).await?),
             Self::Proxied(address, header) => {
                 let mut stream = tcp(*address).await?;
@@ -38,6 +38,16 @@ impl Front {
                 Box::new(stream)
             }
         })
+    }
+}
+
+/// Where the backlog is full, as socat's with its five places, connecting does not wait (unix(7), `EAGAIN`).
+async fn unix(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => yield_now().await,
+            connected => return connected,
+        }
     }
 }
 
@@ -79,10 +89,15 @@ async fn serve(mut stream: impl Stream) -> io::Result<()> {
             source(&mut stream, count).await
         }
         _ => {
-            let mut bytes = vec![0; 16 * 1024];
+            // Idle ones are many.
+            let mut bytes = vec![0; 64];
             loop {
                 match stream.read(&mut bytes).await? {
-                    0 => return Ok(()),
+                    0 => return stream.shutdown().await,
+                    count if count == bytes.len() && count < PIECE => {
+                        stream.write_all(&bytes).await?;
+                        bytes = vec![0; PIECE];
+                    }
                     count => stream.write_all(&bytes[..count]).await?,
                 }
             }
@@ -119,6 +134,8 @@ async fn source(stream: &mut (impl AsyncWrite + Unpin), count: u64) -> io::Resul
 pub(crate) enum Way {
     Up,
     Down,
+    /// Both at once: what is sent comes back.
+    Duplex,
 }
 
 /// Sends so many bytes over each of so many connections at once, and checks that all arrived where that can be seen.
@@ -134,6 +151,13 @@ pub(crate) async fn bulk(front: &Front, connections: usize, bytes: u64, way: Way
                     source(&mut stream, bytes).await.expect("write");
                     // The backend ends when it has all.
                     assert_eq!(sink(&mut stream).await.expect("its end"), 0);
+                }
+                Way::Duplex => {
+                    stream.write_u8(ECHO).await.expect("write");
+                    let (mut read, mut write) = tokio::io::split(stream);
+                    let sending = tokio::spawn(async move { source(&mut write, bytes).await });
+                    assert_eq!(sink(&mut read).await.expect("read"), bytes);
+                    sending.await.expect("no panic").expect("write");
                 }
                 Way::Down => {
                     stream.write_u8(SOURCE).await.expect("write");
@@ -199,6 +223,18 @@ pub(crate) async fn connects(front: &Front, count: usize) {
         stream.write_all(&[ECHO, 1]).await.expect("write");
         assert_eq!(stream.read_u8().await.expect("read"), 1);
         drop(stream);
+    }
+}
+
+/// So many that do that at the same time.
+pub(crate) async fn crowd(front: &Front, clients: usize, each: usize) {
+    let mut going = JoinSet::new();
+    for _ in 0..clients {
+        let front = front.clone();
+        going.spawn(async move { connects(&front, each).await });
+    }
+    while let Some(gone) = going.join_next().await {
+        gone.expect("no panic");
     }
 }
 
