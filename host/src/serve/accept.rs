@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::event::{Event, Observer};
 use super::handling::handle_one;
-use super::limits::{Peer, Peers, Place, Terms};
+use super::limits::{Handshake, Peer, Peers, Place, Terms};
 use super::reserve::Reserve;
 use super::settings::{Settings, WhenFull};
 use super::stopping::Stopping;
@@ -56,7 +56,7 @@ impl Shared {
     }
 
     /// The next connection that there is a place for; `None` where one was refused.
-    async fn accept(&self, stopping: &Stopping) -> Result<Option<(Places, Incoming)>, Error> {
+    async fn accept(&self, stopping: &Stopping) -> Result<Option<(u64, Places, Incoming)>, Error> {
         let waits = self.settings.when_full == WhenFull::Wait;
         let slot = if waits { taken(self.slots.as_ref()).await } else { None };
         let handshake = taken(self.handshakes.as_ref()).await;
@@ -76,7 +76,7 @@ impl Shared {
         handshake: Option<OwnedSemaphorePermit>,
         mut incoming: Incoming,
         stopping: &Stopping,
-    ) -> Result<(Places, Incoming), Error> {
+    ) -> Result<(u64, Places, Incoming), Error> {
         if let (None, Some(slots)) = (&slot, &self.slots) {
             let Ok(free) = Arc::clone(slots).try_acquire_owned() else {
                 let most = self.settings.max_connections.unwrap_or_default();
@@ -92,14 +92,15 @@ impl Shared {
             Some(peers) => Some(peers.place(Peer::of(&incoming.info()))?),
             None => None,
         };
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         incoming.on_terms(Terms {
             stopping: stopping.clone(),
             limit: self.settings.handshake_timeout.filter(|_| begins).and_then(Limit::from_now),
             idle_timeout: self.settings.idle_timeout,
             place: of_peer.clone().filter(|_| begins),
-            _handshake: handshake.filter(|_| begins),
+            handshake: begins.then(|| Handshake::begin(id, self.observer.clone(), handshake)),
         });
-        Ok((Places { _slot: slot, _of_peer: of_peer }, incoming))
+        Ok((id, Places { _slot: slot, _of_peer: of_peer }, incoming))
     }
 
     /// Tells that accepting has failed, and closes what waits where descriptors have run out.
@@ -139,10 +140,9 @@ where
         };
         match accepted {
             Ok(None) => {}
-            Ok(Some((places, incoming))) => {
+            Ok(Some((id, places, incoming))) => {
                 failures = Failures::default();
                 shared.reserve.restore();
-                let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
                 shared.observer.tell(&Event::Accepted { id, incoming: &incoming });
                 let handled = handle_one(Arc::clone(&handle), id, incoming, shared.observer.clone());
                 open.spawn(async move {
