@@ -39,11 +39,8 @@ async fn serve(incoming: Incoming, statistics: &Statistics) -> Option<()> {
     let service = service_fn(|request: hyper::Request<_>| {
         ready(respond(request.method(), request.uri().path(), || statistics.counts()))
     });
-    let mut serving = http1::Builder::new()
-        .keep_alive(false)
-        .half_close(true)
-        .max_buf_size(LONGEST)
-        .serve_connection(connection, service);
+    let mut serving =
+        http1::Builder::new().keep_alive(false).max_buf_size(LONGEST).serve_connection(connection, service);
     // What is no request is answered too, and an error then.
     if let Err(error) = poll_fn(|cx| serving.poll_without_shutdown(cx)).await {
         tracing::debug!(%error, "a request for statistics failed");
