@@ -252,3 +252,20 @@ fn who_a_proxy_speaks_for_is_told() {
     drop(stream);
     service.stop();
 }
+
+#[test]
+fn the_log_tells_how_long_a_handshake_took() {
+    let backend = backend();
+    let service = Service::start(["-v", "forward", &format!("haproxy:{ANY}"), &backend.description]);
+    let mut stream = tcp(port(&service.description.replace('\\', "")));
+    stream.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 443\r\n").expect("it reads");
+    let line = loop {
+        let line = service.stderr_line();
+        if line.contains("handshake done") {
+            break line;
+        }
+    };
+    assert!(line.contains("DEBUG") && line.contains("id=1 ") && line.contains("seconds=0."), "{line}");
+    drop(stream);
+    service.stop();
+}
