@@ -104,10 +104,16 @@ impl metrics::Recorder for Exporter {
     }
 }
 
+const LOCAL: &str = "tcp:0:interface=127.0.0.1";
+
 /// Listens on a port of loopback.
 async fn listen() -> (endpoints::Listener, std::net::SocketAddr) {
+    listen_on(LOCAL).await
+}
+
+async fn listen_on(server: &str) -> (endpoints::Listener, std::net::SocketAddr) {
     let registry = Registry::builder().default_plugin_path(false).build().expect("a registry");
-    let server = registry.server("tcp:0:interface=127.0.0.1").expect("a description");
+    let server = registry.server(server).expect("a description");
     let listener = server.listen().await.expect("a listener");
     let address = listener.addresses()[0].ip().expect("an address");
     (listener, address)
@@ -189,6 +195,33 @@ async fn whoever_serves_tells_what_is_open() {
     tokio::join!(serve.run(handle, async { drop(stopped.await) }), drive);
     exporter.wait("connections_accepted_total", "service=echo", 1.0).await;
     exporter.wait("connection_duration_seconds", "service=echo", 1.0).await;
+}
+
+#[tokio::test]
+async fn the_time_of_handshakes_is_recorded() {
+    let exporter = Exporter::default();
+    let _installed = metrics::set_default_local_recorder(&exporter);
+    for (server, header, handshakes) in [
+        (LOCAL.to_owned(), "", 0.0),
+        (format!("haproxy:{LOCAL}"), "PROXY TCP4 192.0.2.1 192.0.2.2 5000 443\r\n", 1.0),
+        (format!("haproxy:{LOCAL}"), "no header\r\n", 1.0),
+    ] {
+        let recorder = Recorder::new("any");
+        let (listener, address) = listen_on(&server).await;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let handle = |_, incoming: endpoints::Incoming| async { drop(incoming.await) };
+        let serve = Serve::new(listener).on_event(move |event| recorder.observe(event));
+        let drive = async {
+            let mut stream = TcpStream::connect(address).await.expect("a connection");
+            stream.write_all(header.as_bytes()).await.expect("sending");
+            // Until the handler is done with it.
+            let _ = stream.read(&mut [0]).await;
+            drop(stop);
+        };
+        tokio::join!(serve.run(handle, async { drop(stopped.await) }), drive);
+        exporter.wait("handshake_duration_seconds", "service=any", handshakes).await;
+    }
+    exporter.wait("connections_accepted_total", "service=any", 3.0).await;
 }
 
 #[tokio::test]

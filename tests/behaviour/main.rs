@@ -12,6 +12,7 @@ mod dispatch;
 mod exec;
 mod faults;
 mod forward;
+mod handshakes;
 mod haproxy;
 mod incoming;
 mod loader;

@@ -1,11 +1,11 @@
-//! `forward`: connections through the relay, its limits, its counts.
+//! `forward`: connections through the relay, and its limits.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::harness::{LIMIT, Service, port, read_all, run_with, tcp};
@@ -246,56 +246,6 @@ fn a_drain_that_takes_too_long_cuts() {
 }
 
 #[test]
-fn statistics_are_served() {
-    let backend = backend();
-    let service = Service::start(["forward", ANY, &backend.description, "--stats", ANY, "--json"]);
-    service.event("listening");
-    let statistics = &service.event("statistics")["description"];
-    let statistics = port(statistics.as_str().expect("a description"));
-    let mut open = service.tcp();
-    ping(&mut open);
-    let head_and_body = |path: &str| {
-        let mut stream = tcp(statistics);
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: here\r\n\r\n").expect("it reads");
-        let text = read_all(stream);
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
-        (head.to_owned(), body.to_owned())
-    };
-    // Somebody who says nothing, and somebody who never stops, are in nobody's way.
-    let _silent = tcp(statistics);
-    let _ = tcp(statistics).write_all(&vec![b'x'; 100_000]);
-    // The peer may have the bytes a moment before they are counted.
-    let begun = Instant::now();
-    let (head, body) = loop {
-        let answer = head_and_body("/stats");
-        if answer.1.contains("\"out\":4") || begun.elapsed() > LIMIT {
-            break answer;
-        }
-    };
-    assert!(head.starts_with("HTTP/1.0 200 ") && head.contains("application/json"), "{head}");
-    let mut body: Value = serde_json::from_str(&body).expect("JSON");
-    assert!(body["uptime_seconds"].take().is_f64());
-    let expected = json!({
-        "connections": { "now": 1, "total": 1, "failed": 0 },
-        "bytes": { "in": 4, "out": 4 },
-        "uptime_seconds": null,
-    });
-    assert_eq!(body, expected);
-    assert!(head_and_body("/metrics").1.contains("\nendpoints_bytes_in_total 4\n"));
-    assert!(head_and_body("/other").0.starts_with("HTTP/1.0 404 "));
-    drop(open);
-    service.stop();
-}
-
-#[test]
-fn progress_is_told_on_standard_error() {
-    let backend = backend();
-    let service = Service::start(["forward", ANY, &backend.description, "--progress"]);
-    assert!(service.stderr_line().starts_with("0 open, 0 in all, 0 failed; "));
-    service.stop();
-}
-
-#[test]
 fn who_a_proxy_speaks_for_is_told() {
     let backend = backend();
     let proxied = format!("haproxy:{ANY}");
@@ -310,6 +260,23 @@ fn who_a_proxy_speaks_for_is_told() {
     let connected = service.event("connected");
     assert_eq!(connected["peer"], json!("192.0.2.1:5000"));
     assert_eq!(connected["local"], json!("192.0.2.2:443"));
+    drop(stream);
+    service.stop();
+}
+
+#[test]
+fn the_log_tells_how_long_a_handshake_took() {
+    let backend = backend();
+    let service = Service::start(["-v", "forward", &format!("haproxy:{ANY}"), &backend.description]);
+    let mut stream = tcp(port(&service.description.replace('\\', "")));
+    stream.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 443\r\n").expect("it reads");
+    let line = loop {
+        let line = service.stderr_line();
+        if line.contains("handshake done") {
+            break line;
+        }
+    };
+    assert!(line.contains("DEBUG") && line.contains("id=1 ") && line.contains("seconds=0."), "{line}");
     drop(stream);
     service.stop();
 }

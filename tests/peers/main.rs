@@ -7,6 +7,7 @@ mod harness;
 mod inherited;
 mod nginx;
 mod ours;
+mod prometheus;
 mod relay;
 mod socat;
 mod socks;

@@ -1,6 +1,5 @@
 //! What a command runs with: the options of all commands, and what follows from them.
 
-use std::io::{IsTerminal, stderr};
 use std::path::Path;
 
 use endpoints::{Error, ErrorKind, Registry};
@@ -89,14 +88,11 @@ impl Context {
 }
 
 pub(crate) fn wants_color(when: When) -> bool {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     match when {
         When::Always => true,
         When::Never => false,
         When::Auto => {
-            set("NO_COLOR").is_none()
-                && set("TERM").is_some_and(|term| term != "dumb")
-                && stderr().is_terminal()
+            std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && standard_error::is_terminal()
         }
     }
 }

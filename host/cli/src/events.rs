@@ -265,7 +265,10 @@ fn peer_and_local_json(info: &ConnectionInfo) -> [Option<Value>; 2] {
 /// Of the connection that it is about.
 fn id(event: &Event<'_>) -> Option<u64> {
     match event {
-        Event::Accepted { id, .. } | Event::Connected { id, .. } | Event::Closed { id, .. } => Some(*id),
+        Event::Accepted { id, .. }
+        | Event::Established { id, .. }
+        | Event::Connected { id, .. }
+        | Event::Closed { id, .. } => Some(*id),
         Event::Error { id, .. } => *id,
         _ => None,
     }
@@ -306,6 +309,9 @@ fn log(event: &Event<'_>, service: Option<&str>, id: Option<u64>) {
             if tracing::enabled!(tracing::Level::DEBUG) {
                 tracing::debug!(service, id, peer = peer(&incoming.info()), "accepted");
             }
+        }
+        Event::Established { duration, .. } => {
+            tracing::debug!(service, id, seconds = duration.as_secs_f64(), "handshake done");
         }
         Event::Connected { accepted: None, .. } => {
             tracing::debug!(service, id, "connected");

@@ -42,7 +42,7 @@ pub(crate) struct Options {
     /// Serve /stats (JSON) and /metrics (Prometheus) over HTTP on this endpoint
     #[arg(long, value_name = "SERVER")]
     stats: Option<OsString>,
-    /// Show once a second what is going on
+    /// Show once a second what is going on: on a terminal in one line that changes in place
     #[arg(long)]
     progress: bool,
 }

@@ -1,32 +1,55 @@
 //! The line that shows what the relay does.
 
-use std::io::{IsTerminal, stderr};
+use std::io::stderr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::termios::tcgetwinsize;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::standard_error;
 use crate::statistics::{Counts, Statistics};
 
-/// Shows the counts once a second: on a terminal in one line that changes, elsewhere line by line.
+/// Shows the counts once a second, until it is dropped: on a terminal in one line that changes, elsewhere line by line.
 pub(crate) async fn show(statistics: Arc<Statistics>) {
-    let terminal = stderr().is_terminal();
+    let terminal = standard_error::is_terminal();
+    let _cleared = Cleared;
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = statistics.counts();
     loop {
         ticks.tick().await;
         let now = statistics.counts();
-        let line = line(last, now);
-        // To the line's start, then what is left of the one before is erased.
-        let text = if terminal { format!("\r{line}\x1b[K") } else { format!("{line}\n") };
-        standard_error::write(text);
+        let mut line = line(&last, &now);
+        if terminal {
+            line.truncate(columns());
+            standard_error::set_live_line(line);
+        } else {
+            standard_error::write(format!("{line}\n"));
+        }
         last = now;
     }
 }
 
-fn line(last: Counts, now: Counts) -> String {
+struct Cleared;
+
+impl Drop for Cleared {
+    fn drop(&mut self) {
+        standard_error::set_live_line(String::new());
+    }
+}
+
+/// How much a line may have without being continued on the next one, which would stay there. The last column is left
+/// alone, since terminals differ in what comes of it.
+fn columns() -> usize {
+    match tcgetwinsize(stderr()).map(|size| usize::from(size.ws_col)) {
+        Ok(columns @ 1..) => columns - 1,
+        // It does not say.
+        _ => usize::MAX,
+    }
+}
+
+fn line(last: &Counts, now: &Counts) -> String {
     let seconds = (now.uptime - last.uptime).as_secs_f64().max(0.001);
     let rate = |from: u64, to: u64| (to - from) as f64 / seconds;
     format!(
@@ -70,12 +93,11 @@ mod tests {
         let counts = |bytes_in, seconds| Counts {
             now: 1,
             total: 2,
-            failed: 0,
             bytes_in,
-            bytes_out: 0,
             uptime: Duration::from_secs(seconds),
+            ..Counts::default()
         };
-        let line = line(counts(1000, 1), counts(5000, 3));
+        let line = line(&counts(1000, 1), &counts(5000, 3));
         assert_eq!(line, "1 open, 2 in all, 0 failed; in 5.0 kB (2.0 kB/s), out 0 B (0 B/s)");
     }
 }

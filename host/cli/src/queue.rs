@@ -100,6 +100,13 @@ impl Queue {
         }
     }
 
+    /// The same, unless any line waits already.
+    pub(crate) fn push_if_empty(&self, line: String) {
+        if self.state().lines.is_empty() {
+            self.push(line);
+        }
+    }
+
     /// Waits until all is written, but not for a reader that has stalled.
     pub(crate) fn flush(&self) {
         let begun = Instant::now();

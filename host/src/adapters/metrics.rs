@@ -5,11 +5,12 @@
 //! | Name | Kind | What |
 //! |---|---|---|
 //! | `endpoints_connections_accepted_total` | counter | connections that were accepted, handshakes still to come |
+//! | `endpoints_handshake_duration_seconds` | histogram | from accepting to the end of the handshake, of connections that have one |
 //! | `endpoints_connections_open` | gauge | connections that are relayed, or that [`Recorder::open`] is held for |
 //! | `endpoints_connection_duration_seconds` | histogram | how long those were open |
 //! | `endpoints_received_bytes_total` | counter | bytes that came from accepted connections that are relayed |
 //! | `endpoints_sent_bytes_total` | counter | bytes that were sent to them |
-//! | `endpoints_errors_total` | counter | errors, by the label `kind`, an [`ErrorKind::name`](crate::ErrorKind::name); failed handshakes are `handshake-failed` |
+//! | `endpoints_errors_total` | counter | errors, by the label `kind`, an [`ErrorKind::name`](crate::ErrorKind::name); failed handshakes are `handshake-failed`, or `timed-out` |
 //!
 //! And of a connection that is kept up:
 //!
@@ -145,6 +146,7 @@ pub struct Recorder(Arc<Inner>);
 struct Inner {
     service: SharedString,
     accepted: Counter,
+    handshake: Histogram,
     open: Gauge,
     duration: Histogram,
     received: Counter,
@@ -168,6 +170,7 @@ impl Recorder {
         let label = || service.clone();
         Self(Arc::new(Inner {
             accepted: metrics::counter!(ACCEPTED, "service" => label()),
+            handshake: metrics::histogram!(HANDSHAKE, "service" => label()),
             open: metrics::gauge!(OPEN, "service" => label()),
             duration: metrics::histogram!(DURATION, "service" => label()),
             received: metrics::counter!(RECEIVED, "service" => label()),
@@ -183,6 +186,7 @@ impl Recorder {
         let relayed = || relayed.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Accepted { .. } => self.0.accepted.increment(1),
+            Event::Established { duration, .. } => self.0.handshake.record(*duration),
             Event::Connected { id, .. } => {
                 self.0.open.increment(1);
                 relayed().insert(*id, Instant::now());
@@ -243,6 +247,7 @@ impl Drop for Open {
 }
 
 const ACCEPTED: &str = "endpoints_connections_accepted_total";
+const HANDSHAKE: &str = "endpoints_handshake_duration_seconds";
 const OPEN: &str = "endpoints_connections_open";
 const DURATION: &str = "endpoints_connection_duration_seconds";
 const RECEIVED: &str = "endpoints_received_bytes_total";
@@ -254,6 +259,7 @@ const CONNECTED: &str = "endpoints_client_connected";
 
 fn describe() {
     metrics::describe_counter!(ACCEPTED, Unit::Count, "Connections that were accepted");
+    metrics::describe_histogram!(HANDSHAKE, Unit::Seconds, "From accepting to the end of the handshake");
     metrics::describe_gauge!(OPEN, Unit::Count, "Connections that are open");
     metrics::describe_histogram!(DURATION, Unit::Seconds, "How long connections were open");
     metrics::describe_counter!(RECEIVED, Unit::Bytes, "Bytes that came from accepted connections");

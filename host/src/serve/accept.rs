@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::event::{Event, Observer};
 use super::handling::Handling;
-use super::limits::{Peer, Peers, Place, Terms};
+use super::limits::{Handshake, Peer, Peers, Place, Terms};
 use super::reserve::Reserve;
 use super::settings::{Settings, WhenFull};
 use super::stopping::Stopping;
@@ -62,39 +62,6 @@ impl Shared {
         }
     }
 
-    fn admit(
-        &self,
-        mut slot: Option<OwnedSemaphorePermit>,
-        handshake: Option<OwnedSemaphorePermit>,
-        mut incoming: Incoming,
-        stopping: &Stopping,
-        peers_are_told: bool,
-    ) -> Result<(Places, Incoming), Error> {
-        if let (None, Some(slots)) = (&slot, &self.slots) {
-            let Ok(free) = Arc::clone(slots).try_acquire_owned() else {
-                let most = self.settings.max_connections.unwrap_or_default();
-                let message = format!("a connection is refused: {most} are open, which is the limit");
-                return Err(Error::new(ErrorKind::ResourceExhausted, message).retryable(true));
-            };
-            slot = Some(free);
-        }
-        let begins = !incoming.is_ready();
-        let of_peer = match &self.peers {
-            // The proxy's connections are those of its clients, who are known after the handshake.
-            Some(peers) if begins && peers_are_told => Some(peers.place(None)?),
-            Some(peers) => Some(peers.place(Peer::of(&incoming.info()))?),
-            None => None,
-        };
-        incoming.on_terms(Terms {
-            stopping: stopping.clone(),
-            limit: self.settings.handshake_timeout.filter(|_| begins).and_then(Limit::from_now),
-            idle_timeout: self.settings.idle_timeout,
-            place: of_peer.clone().filter(|_| begins),
-            _handshake: handshake.filter(|_| begins),
-        });
-        Ok((Places { _slot: slot, _of_peer: of_peer }, incoming))
-    }
-
     /// Tells that accepting has failed, and closes what waits where descriptors have run out.
     fn failed(&self, listener: &Listener, error: Error, pause: Duration) {
         let refused = self.reserve.refuse_waiting(listener, &error);
@@ -110,19 +77,53 @@ impl Shared {
 
 impl Acceptor {
     /// The next connection that there is a place for; `None` where one was refused.
-    async fn accept(&self, stopping: &Stopping) -> Result<Option<(Places, Incoming)>, Error> {
+    async fn accept(&self, stopping: &Stopping) -> Result<Option<(u64, Places, Incoming)>, Error> {
         let Self { shared, listener, .. } = self;
         let waits = shared.settings.when_full == WhenFull::Wait;
         let slot = if waits { taken(shared.slots.as_ref()).await } else { None };
         let handshake = taken(shared.handshakes.as_ref()).await;
         let incoming = listener.accept().await?;
-        match shared.admit(slot, handshake, incoming, stopping, listener.peers_are_told()) {
+        match self.admit(slot, handshake, incoming, stopping) {
             Ok(admitted) => Ok(Some(admitted)),
             Err(error) => {
                 shared.observer.tell(&Event::Error { id: None, error: &error });
                 Ok(None)
             }
         }
+    }
+
+    fn admit(
+        &self,
+        mut slot: Option<OwnedSemaphorePermit>,
+        handshake: Option<OwnedSemaphorePermit>,
+        mut incoming: Incoming,
+        stopping: &Stopping,
+    ) -> Result<(u64, Places, Incoming), Error> {
+        let shared = &*self.shared;
+        if let (None, Some(slots)) = (&slot, &shared.slots) {
+            let Ok(free) = Arc::clone(slots).try_acquire_owned() else {
+                let most = shared.settings.max_connections.unwrap_or_default();
+                let message = format!("a connection is refused: {most} are open, which is the limit");
+                return Err(Error::new(ErrorKind::ResourceExhausted, message).retryable(true));
+            };
+            slot = Some(free);
+        }
+        let begins = !incoming.is_ready();
+        let of_peer = match &shared.peers {
+            // The proxy's connections are those of its clients, who are known after the handshake.
+            Some(peers) if begins && self.listener.peers_are_told() => Some(peers.place(None)?),
+            Some(peers) => Some(peers.place(Peer::of(&incoming.info()))?),
+            None => None,
+        };
+        let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
+        incoming.on_terms(Terms {
+            stopping: stopping.clone(),
+            limit: shared.settings.handshake_timeout.filter(|_| begins).and_then(Limit::from_now),
+            idle_timeout: shared.settings.idle_timeout,
+            place: of_peer.clone().filter(|_| begins),
+            handshake: begins.then(|| Handshake::begin(id, shared.observer.clone(), handshake)),
+        });
+        Ok((id, Places { _slot: slot, _of_peer: of_peer }, incoming))
     }
 
     /// Whose turn it is to serve that connection, where it is not the acceptor's own.
@@ -156,10 +157,9 @@ where
         };
         match accepted {
             Ok(None) => {}
-            Ok(Some((places, incoming))) => {
+            Ok(Some((id, places, incoming))) => {
                 failures = Failures::default();
                 shared.reserve.restore();
-                let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
                 shared.observer.tell(&Event::Accepted { id, incoming: &incoming });
                 let observer = shared.observer.clone();
                 let handling = Handling::new(Arc::clone(&handle), id, incoming, observer, places);

@@ -51,6 +51,17 @@ pub enum Event<'a> {
         /// The connection; [`Incoming::info`] tells what is known about it.
         incoming: &'a Incoming,
     },
+    /// The handshake of an accepted connection is done. A connection that has none, as one of `tcp`, tells nothing; of one
+    /// that failed there is an [`Error`](Self::Error).
+    #[non_exhaustive]
+    Established {
+        /// The number of the accepted connection.
+        id: u64,
+        /// The accepted connection: what it knows may be more than before, such as the name that the peer asked for in TLS.
+        connection: &'a Connection,
+        /// Time since it was accepted.
+        duration: Duration,
+    },
     /// The other side of a relayed connection is connected.
     #[non_exhaustive]
     Connected {
@@ -96,6 +107,14 @@ impl<'a> Event<'a> {
     #[must_use]
     pub fn accepted(id: u64, incoming: &'a Incoming) -> Self {
         Self::Accepted { id, incoming }
+    }
+
+    /// The handshake of an accepted connection is done, so long after it was accepted: for handlers of connections that no
+    /// [`Serve`](super::Serve) has accepted, which tells it itself. They tell it where there was a handshake
+    /// ([`Incoming::is_ready`] was false).
+    #[must_use]
+    pub fn established(id: u64, connection: &'a Connection, duration: Duration) -> Self {
+        Self::Established { id, connection, duration }
     }
 
     /// The other side of an accepted connection is connected, or a connection where nothing was accepted: for handlers that tell

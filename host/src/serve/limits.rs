@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
+use super::event::{Event, Observer};
 use super::stopping::Stopping;
 use crate::address::Address;
 use crate::connection::{Connection, ConnectionInfo};
@@ -23,8 +25,25 @@ pub(crate) struct Terms {
     pub(super) idle_timeout: Option<Duration>,
     /// Its place among those of its peer, where the handshake may tell more of that.
     pub(super) place: Option<Arc<Place>>,
-    /// Its place among the handshakes that go on.
-    pub(super) _handshake: Option<OwnedSemaphorePermit>,
+    /// Its handshake, where it has one.
+    pub(super) handshake: Option<Handshake>,
+}
+
+/// A handshake that goes on.
+pub(super) struct Handshake {
+    /// Of the connection.
+    id: u64,
+    begun: Instant,
+    observer: Observer,
+    /// Its place among those that go on.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Handshake {
+    /// The connection was accepted just now.
+    pub(super) fn begin(id: u64, observer: Observer, place: Option<OwnedSemaphorePermit>) -> Self {
+        Self { id, begun: Instant::now(), observer, _place: place }
+    }
 }
 
 impl Terms {
@@ -36,10 +55,13 @@ impl Terms {
         }
     }
 
-    /// Sets an established connection up.
+    /// Sets an established connection up, and tells of its handshake.
     pub(crate) fn begin(&self, mut connection: Connection) -> Connection {
         if self.idle_timeout.is_some() {
             connection.set_idle_timeout(self.idle_timeout);
+        }
+        if let Some(Handshake { id, begun, observer, .. }) = &self.handshake {
+            observer.tell(&Event::established(*id, &connection, begun.elapsed()));
         }
         connection
     }
