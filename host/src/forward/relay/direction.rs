@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::splice::{self, Conduit};
-use super::{Failure, Place, Socket};
+use super::{Place, Socket};
 use crate::stream::Bare;
 
 /// What one read takes at most.
@@ -77,10 +77,10 @@ const LARGE: usize = 16 * 1024;
 const SMALL: u8 = 4;
 
 impl Direction {
-    pub(super) fn result(&mut self, reading: Place, writing: Place) -> Result<(), Failure> {
-        let broken = self.source_failed;
+    /// The error, and where it was met.
+    pub(super) fn result(&mut self, reading: Place, writing: Place) -> Result<(), (io::Error, Place)> {
         let place = if self.at_reading { reading } else { writing };
-        self.error.take().map_or(Ok(()), |error| Err(Failure { error, place, broken }))
+        self.error.take().map_or(Ok(()), |error| Err((error, place)))
     }
 
     /// Whether the stream that is written was found to be reset.
