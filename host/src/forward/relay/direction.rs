@@ -107,7 +107,7 @@ impl Direction {
                 State::Copying => {
                     let step = if !self.pending.is_empty() {
                         ready!(self.poll_pending(cx, to, count))
-                    } else if matches!(self.pace, Pace::Moved(_))
+                    } else if self.is_moving()
                         && let (Some(from), Some(to)) = (sockets.0(from), sockets.1(to))
                     {
                         ready!(self.poll_splice(cx, from, to, count))
@@ -132,6 +132,11 @@ impl Direction {
                 State::Ended => return Poll::Ready(()),
             }
         }
+    }
+
+    /// Whether the kernel moves what comes next, or is still to move what has come: nothing may overtake that.
+    fn is_moving(&self) -> bool {
+        self.conduit.is_some() || matches!(self.pace, Pace::Moved(_))
     }
 
     fn fail(&mut self, error: io::Error) {
