@@ -30,6 +30,8 @@ pub(super) struct Direction {
     pace: Pace,
     /// Where the kernel moves the bytes; while it does.
     conduit: Option<Conduit>,
+    /// What was moved last may have been all there was.
+    took_all: bool,
     /// The connection is broken, not ended, and there is nothing left to pass on.
     pub(super) source_failed: bool,
     /// The stream that is read was reset, which was seen when it was written to: its end is none.
@@ -246,14 +248,20 @@ impl Direction {
             return Poll::Ready(Ok(()));
         };
         if conduit.is_empty() {
+            let took_all = std::mem::take(&mut self.took_all);
             // Nothing is held while nothing comes.
-            let filled = match ready!(from.poll_reading(cx, |socket| conduit.fill(socket))) {
+            let filled = match ready!(from.poll_reading(cx, |socket| conduit.fill(socket, took_all))) {
+                Ok(None) => {
+                    self.pace = Pace::Copied(0);
+                    return Poll::Ready(Ok(()));
+                }
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     self.pace = Pace::Unmovable;
                     return Poll::Ready(Ok(()));
                 }
-                filled => self.read(filled)?,
+                filled => self.read(filled.map(Option::unwrap_or_default))?,
             };
+            self.took_all = filled < splice::CAPACITY;
             self.pace = match self.pace {
                 Pace::Moved(small) if filled < LARGE && small + 1 < SMALL => Pace::Moved(small + 1),
                 Pace::Moved(_) if filled < LARGE => Pace::Copied(0),
