@@ -130,6 +130,41 @@ async fn a_slow_reader_gets_everything() {
     .await;
 }
 
+/// What is still in the pipe when copying begins again, as pieces have become small, comes first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_pieces_behind_large_ones_do_not_overtake() {
+    let world = World::built_in();
+    let bytes = pattern(400_000);
+    let sockets = [Kind::Tcp, Kind::Unix];
+    for (front, back) in sockets.into_iter().flat_map(|front| sockets.map(|back| (front, back))) {
+        let mut joined = Joined::new(&world, front, back).await;
+        let (mut near, mut far) = joined.pair(&world, b"", None).await;
+        let (large, small) = bytes.split_at(200_000);
+        let writing = async {
+            near.write_all(large).await.expect("it is taken");
+            for piece in small.chunks(150) {
+                near.write_all(piece).await.expect("it is taken");
+            }
+            near.shutdown().await.expect("the end is passed on");
+        };
+        let reading = async {
+            let mut came = vec![0; bytes.len()];
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            // So slowly that there is never much room.
+            for piece in came.chunks_mut(1000) {
+                far.read_exact(piece).await.expect("bytes");
+                tokio::time::sleep(Duration::from_micros(100)).await;
+            }
+            came
+        };
+        let ((), came) = in_time(async { tokio::join!(writing, reading) }).await;
+        assert!(came == bytes, "{front:?} {back:?}");
+        drop(far);
+        in_time(joined.told()).await;
+        joined.end().await;
+    }
+}
+
 /// While bytes move, and while they are stuck, as the other side reads nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_is_passed_on() {
