@@ -171,13 +171,13 @@ impl Relaying {
         forth.is_last = close && back.has_ended();
         let there = forth.poll(cx, a, b, (first, second), &mut traffic.bytes_in);
         back.is_last = close && forth.has_ended();
+        // A stream that was reset while it was written to has no end of its own any more.
+        back.source_is_reset |= forth.was_reset();
         let here = back.poll(cx, b, a, (second, first), &mut traffic.bytes_out);
         if let Some(meter) = meter {
             meter.add(before, *traffic);
         }
-        // A stream that was reset while it was written to has no end of its own any more.
         forth.source_is_reset |= back.was_reset();
-        back.source_is_reset |= forth.was_reset();
         let moved = before != *traffic;
         let mut broken = forth.source_failed || back.source_failed;
         if forth.error.is_some() || back.error.is_some() {
@@ -190,7 +190,8 @@ impl Relaying {
         }
         if broken || (there.is_ready() && here.is_ready()) {
             let forth = forth.result(Place::ReadingFirst, Place::WritingSecond);
-            return Poll::Ready(forth.and(back.result(Place::ReadingSecond, Place::WritingFirst)));
+            let result = forth.and(back.result(Place::ReadingSecond, Place::WritingFirst));
+            return Poll::Ready(result.map_err(|(error, place)| Failure { error, place, broken }));
         }
         match &mut self.idle {
             Some(idle) => {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::splice::{self, Conduit};
-use super::{Failure, Place, Socket};
+use super::{Place, Socket};
 use crate::stream::Bare;
 
 /// What one read takes at most.
@@ -32,6 +32,8 @@ pub(super) struct Direction {
     conduit: Option<Conduit>,
     /// The opposite direction has ended well, and both streams are closed once this one has.
     pub(super) is_last: bool,
+    /// What was moved last may have been all there was.
+    took_all: bool,
     /// The connection is broken, not ended, and there is nothing left to pass on.
     pub(super) source_failed: bool,
     /// The stream that is read was reset, which was seen when it was written to: its end is none.
@@ -79,10 +81,10 @@ const LARGE: usize = 16 * 1024;
 const SMALL: u8 = 4;
 
 impl Direction {
-    pub(super) fn result(&mut self, reading: Place, writing: Place) -> Result<(), Failure> {
-        let broken = self.source_failed;
+    /// The error, and where it was met.
+    pub(super) fn result(&mut self, reading: Place, writing: Place) -> Result<(), (io::Error, Place)> {
         let place = if self.at_reading { reading } else { writing };
-        self.error.take().map_or(Ok(()), |error| Err(Failure { error, place, broken }))
+        self.error.take().map_or(Ok(()), |error| Err((error, place)))
     }
 
     /// Whether the stream that is written was found to be reset.
@@ -114,7 +116,7 @@ impl Direction {
                 State::Copying => {
                     let step = if !self.pending.is_empty() {
                         ready!(self.poll_pending(cx, to, count))
-                    } else if matches!(self.pace, Pace::Moved(_))
+                    } else if self.is_moving()
                         && let (Some(from), Some(to)) = (sockets.0(from), sockets.1(to))
                     {
                         ready!(self.poll_splice(cx, from, to, count))
@@ -141,6 +143,11 @@ impl Direction {
                 State::Ended => return Poll::Ready(()),
             }
         }
+    }
+
+    /// Whether the kernel moves what comes next, or is still to move what has come: nothing may overtake that.
+    fn is_moving(&self) -> bool {
+        self.conduit.is_some() || matches!(self.pace, Pace::Moved(_))
     }
 
     fn fail(&mut self, error: io::Error) {
@@ -250,14 +257,20 @@ impl Direction {
             return Poll::Ready(Ok(()));
         };
         if conduit.is_empty() {
+            let took_all = std::mem::take(&mut self.took_all);
             // Nothing is held while nothing comes.
-            let filled = match ready!(from.poll_reading(cx, |socket| conduit.fill(socket))) {
+            let filled = match ready!(from.poll_reading(cx, |socket| conduit.fill(socket, took_all))) {
+                Ok(None) => {
+                    self.pace = Pace::Copied(0);
+                    return Poll::Ready(Ok(()));
+                }
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     self.pace = Pace::Unmovable;
                     return Poll::Ready(Ok(()));
                 }
-                filled => self.read(filled)?,
+                filled => self.read(filled.map(Option::unwrap_or_default))?,
             };
+            self.took_all = filled < splice::CAPACITY;
             self.pace = match self.pace {
                 Pace::Moved(small) if filled < LARGE && small + 1 < SMALL => Pace::Moved(small + 1),
                 Pace::Moved(_) if filled < LARGE => Pace::Copied(0),

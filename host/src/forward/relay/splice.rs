@@ -6,11 +6,13 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
 /// What a pipe should hold. An unprivileged user may have 64 MiB in larger pipes than the usual ones of 64 KiB
 /// (pipe-user-pages-soft, pipe(7)); where that is used up, a pipe stays as it is.
-const CAPACITY: usize = 256 * 1024;
+pub(super) const CAPACITY: usize = 256 * 1024;
 
 /// Pipes of this process at most, with two descriptors each; directions beyond that are copied.
 const MOST: usize = 128;
@@ -70,13 +72,25 @@ impl Conduit {
         self.filled == 0
     }
 
-    /// Takes what there is from a socket, as much as the pipe holds; 0 at the end. The pipe must be empty: one that is
-    /// full would look as if the socket had nothing to give.
-    pub(super) fn fill(&mut self, from: BorrowedFd<'_>) -> io::Result<usize> {
-        let Some(pipe) = &self.pipe else { return Ok(0) };
-        let moved = splice(from, None, &pipe.write, None, CAPACITY, FLAGS)?;
-        self.filled += moved;
-        Ok(moved)
+    /// Takes what there is from a socket, as much as the pipe holds; 0 at the end, and `None` where there is something that
+    /// only reading gets at. The pipe must be empty: one that is full would look as if the socket had nothing to give.
+    ///
+    /// At the place of urgent data splice(2) says of TCP that nothing is there, and after the peer's end that this is the
+    /// end, whatever follows; so reading has the last word on both. Where there may be nothing left, as `took_all` says, it
+    /// is asked first, which takes no call more.
+    pub(super) fn fill(&mut self, from: BorrowedFd<'_>, took_all: bool) -> io::Result<Option<usize>> {
+        let Some(pipe) = &self.pipe else { return Ok(None) };
+        if took_all && !has_more(from)? {
+            return Ok(Some(0));
+        }
+        match splice(from, None, &pipe.write, None, CAPACITY, FLAGS) {
+            Ok(0) | Err(Errno::AGAIN) => Ok(if has_more(from)? { None } else { Some(0) }),
+            Ok(moved) => {
+                self.filled += moved;
+                Ok(Some(moved))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Gives what is there to a socket, as much as that takes.
@@ -100,6 +114,12 @@ impl Conduit {
         self.filled = 0;
         Ok(bytes)
     }
+}
+
+/// Whether a socket has something to read, rather than the end; fails where it has nothing yet.
+fn has_more(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let (_, count) = recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
+    Ok(count > 0)
 }
 
 const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);

@@ -90,6 +90,19 @@ async fn a_reset_that_is_met_when_writing_is_no_end() {
     assert_eq!(all, 10_000, "what came before it is passed on");
 }
 
+/// The first stream's would be met when reading, which comes before.
+#[tokio::test]
+async fn a_reset_that_is_met_together_with_what_looks_like_an_end_is_none() {
+    let (mut near, mut speaks) = duplex(64);
+    near.write_all(b"hello").await.unwrap();
+    drop(near);
+    let (gone, ended) = duplex(64);
+    drop(gone);
+    let mut reset = Unwritable { inner: ended, kind: io::ErrorKind::ConnectionReset };
+    let failure = relayed(&mut speaks, &mut reset).await.unwrap_err();
+    assert_eq!((failure.place, failure.broken), (Place::WritingSecond, true));
+}
+
 /// Also where the one that reads nothing has ended its own sending, so that there is nothing to throw away any more.
 #[tokio::test]
 async fn nobody_waits_for_ever_on_behalf_of_a_peer_that_is_gone() {
