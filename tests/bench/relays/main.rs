@@ -18,9 +18,29 @@ struct Row {
     unit: &'static str,
     /// So many rounds, each relay once in each, after one that does not count.
     rounds: usize,
-    wants_proxy: bool,
+    needs: Needs,
     /// Does some work, and says how many units that was; what it takes is of the relay in one unit's own measure.
     run: fn(&Runtime, &Relay, bool) -> f64,
+}
+
+/// What a relay must do for a row.
+#[derive(Clone, Copy)]
+enum Needs {
+    Nothing,
+    /// Take a PROXY header.
+    Proxy,
+    /// Pass on what still comes from one side when the other has ended.
+    HalfCloses,
+}
+
+impl Needs {
+    fn are_met_by(self, relay: &Relay) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Proxy => relay.takes_proxy,
+            Self::HalfCloses => !relay.cuts,
+        }
+    }
 }
 
 const V1: &[u8] = b"PROXY TCP4 127.0.0.1 127.0.0.1 40000 80\r\n";
@@ -64,91 +84,91 @@ const ROWS: [Row; 13] = [
         name: "bulk up, 1 connection",
         unit: "s/GB",
         rounds: 5,
-        wants_proxy: false,
+        needs: Needs::Nothing,
         run: |runtime, relay, quick| bulk(runtime, &tcp(relay), 1, Way::Up, quick),
     },
     Row {
         name: "bulk down, 1 connection",
         unit: "s/GB",
         rounds: 5,
-        wants_proxy: false,
+        needs: Needs::Nothing,
         run: |runtime, relay, quick| bulk(runtime, &tcp(relay), 1, Way::Down, quick),
     },
     Row {
         name: "bulk up, 8 connections",
         unit: "s/GB",
         rounds: 5,
-        wants_proxy: false,
+        needs: Needs::Nothing,
         run: |runtime, relay, quick| bulk(runtime, &tcp(relay), 8, Way::Up, quick),
     },
     Row {
         name: "bulk down, 8 connections",
         unit: "s/GB",
         rounds: 5,
-        wants_proxy: false,
+        needs: Needs::Nothing,
         run: |runtime, relay, quick| bulk(runtime, &tcp(relay), 8, Way::Down, quick),
     },
     Row {
         name: "duplex, 1 connection",
         unit: "s/GB",
         rounds: 5,
-        wants_proxy: false,
+        needs: Needs::HalfCloses,
         run: |runtime, relay, quick| bulk(runtime, &tcp(relay), 1, Way::Duplex, quick),
     },
     Row {
         name: "duplex, 8 connections",
         unit: "s/GB",
         rounds: 5,
-        wants_proxy: false,
+        needs: Needs::HalfCloses,
         run: |runtime, relay, quick| bulk(runtime, &tcp(relay), 8, Way::Duplex, quick),
     },
     Row {
         name: "ping-pong, 1 connection",
         unit: "µs",
         rounds: 7,
-        wants_proxy: false,
+        needs: Needs::Nothing,
         run: |runtime, relay, quick| ping_pong(runtime, &tcp(relay), 1, quick),
     },
     Row {
         name: "ping-pong, 64 connections",
         unit: "µs",
         rounds: 7,
-        wants_proxy: false,
+        needs: Needs::Nothing,
         run: |runtime, relay, quick| ping_pong(runtime, &tcp(relay), 64, quick),
     },
     Row {
         name: "connect, a byte, close",
         unit: "µs",
         rounds: 7,
-        wants_proxy: false,
+        needs: Needs::Nothing,
         run: |runtime, relay, quick| connects(runtime, &tcp(relay), quick),
     },
     Row {
         name: "the same behind PROXY v1",
         unit: "µs",
         rounds: 7,
-        wants_proxy: true,
+        needs: Needs::Proxy,
         run: |runtime, relay, quick| connects(runtime, &proxied(relay, V1), quick),
     },
     Row {
         name: "the same behind PROXY v2",
         unit: "µs",
         rounds: 7,
-        wants_proxy: true,
+        needs: Needs::Proxy,
         run: |runtime, relay, quick| connects(runtime, &proxied(relay, V2), quick),
     },
     Row {
         name: "unix bulk, 1 connection",
         unit: "s/GB",
         rounds: 5,
-        wants_proxy: false,
+        needs: Needs::Nothing,
         run: |runtime, relay, quick| bulk(runtime, &unix(relay), 1, Way::Up, quick),
     },
     Row {
         name: "unix bulk, 8 connections",
         unit: "s/GB",
         rounds: 5,
-        wants_proxy: false,
+        needs: Needs::Nothing,
         run: |runtime, relay, quick| bulk(runtime, &unix(relay), 8, Way::Up, quick),
     },
 ];
@@ -238,7 +258,7 @@ fn measure(row: &Row, runtime: &Runtime, relays: &[Relay], quick: bool) {
             // Each round begins with another one, so that none always follows the same one.
             let place = (place + round) % relays.len();
             let relay = &relays[place];
-            if row.wants_proxy && !relay.takes_proxy {
+            if !row.needs.are_met_by(relay) {
                 continue;
             }
             let before = relay.cpu();

@@ -15,7 +15,7 @@ const ECHO: u8 = b'E';
 const SOURCE: u8 = b'D';
 
 /// Where a relay is reached.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) enum Front {
     Tcp(SocketAddr),
     /// Each connection begins with this header.
@@ -145,6 +145,7 @@ pub(crate) async fn bulk(front: &Front, connections: usize, bytes: u64, way: Way
         let front = front.clone();
         going.spawn(async move {
             let mut stream = front.connect().await.expect("connect");
+            let all = |got: u64| assert_eq!(got, bytes, "{front:?} loses bytes");
             match way {
                 Way::Up => {
                     stream.write_u8(SINK).await.expect("write");
@@ -156,13 +157,13 @@ pub(crate) async fn bulk(front: &Front, connections: usize, bytes: u64, way: Way
                     stream.write_u8(ECHO).await.expect("write");
                     let (mut read, mut write) = tokio::io::split(stream);
                     let sending = tokio::spawn(async move { source(&mut write, bytes).await });
-                    assert_eq!(sink(&mut read).await.expect("read"), bytes);
+                    all(sink(&mut read).await.expect("read"));
                     sending.await.expect("no panic").expect("write");
                 }
                 Way::Down => {
                     stream.write_u8(SOURCE).await.expect("write");
                     stream.write_u64(bytes).await.expect("write");
-                    assert_eq!(sink(&mut stream).await.expect("read"), bytes);
+                    all(sink(&mut stream).await.expect("read"));
                 }
             }
         });
