@@ -295,6 +295,11 @@ impl Connection {
         self.stream.reset_on_close();
     }
 
+    /// Has the reactor of this thread watch its socket, where it has one.
+    pub(crate) fn watch_here(&mut self) {
+        self.stream.watch_here();
+    }
+
     /// Whether the bytes go through a socket of this process's own reactor, with no plugin between.
     #[must_use]
     pub fn is_socket(&self) -> bool {

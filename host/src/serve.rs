@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::{Future, pending, poll_fn};
+use std::iter;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::error::{Error, ErrorKind};
 use crate::listener::{Incoming, Listener};
 
 mod accept;
+mod balance;
 mod event;
 mod handling;
 mod limits;
@@ -25,6 +27,7 @@ mod workers;
 
 pub(crate) use accept::Failures;
 use accept::{Acceptor, Ended, Shared, accept_loop};
+use balance::Balance;
 pub(crate) use event::Observer;
 pub use event::{Event, Outcome};
 pub(crate) use limits::Terms;
@@ -197,24 +200,28 @@ impl Serve {
         let Settings { drain_timeout, acceptors: count, ref observer, .. } = settings;
         let observer = observer.clone();
         let listener = Arc::new(self.listener);
-        let (others, spread) = match &settings.workers {
+        let workers = match &settings.workers {
             Some(workers) => listen_too(&listener, workers).await,
-            None => Default::default(),
+            None => Vec::new(),
         };
-        let shared = Arc::new(Shared::new(self.reserve, settings));
+        let runtimes = workers.iter().map(|(worker, _)| worker.clone());
+        let balance = Balance::new(iter::once(Handle::current()).chain(runtimes));
+        let is_shared = workers.iter().any(|(_, listener)| listener.is_some());
+        let shared = Arc::new(Shared::new(self.reserve, settings, balance, is_shared || workers.is_empty()));
         // Not shared with the rest: connections that go on must not keep the listener.
         let handle = Arc::new(handle);
         let mut acceptors = JoinSet::new();
-        let begin = |listener, spread| {
-            let acceptor = Acceptor { shared: Arc::clone(&shared), listener, spread };
+        let begin = |thread, listener| {
+            let acceptor = Acceptor { shared: Arc::clone(&shared), listener, thread };
             accept_loop(acceptor, Arc::clone(&handle), stopped.clone())
         };
-        let spread: Arc<[Handle]> = spread.into();
         for _ in 0..count {
-            acceptors.spawn(begin(Arc::clone(&listener), Arc::clone(&spread)));
+            acceptors.spawn(begin(0, Arc::clone(&listener)));
         }
-        for (worker, listener) in others {
-            acceptors.spawn_on(begin(Arc::new(listener), Arc::default()), &worker);
+        for (thread, (worker, listener)) in (1..).zip(workers) {
+            if let Some(listener) = listener {
+                acceptors.spawn_on(begin(thread, Arc::new(listener)), &worker);
+            }
         }
         let mut open = Vec::new();
         let mut error = None;
@@ -259,32 +266,34 @@ impl Serve {
     }
 }
 
-/// How long it may take a worker to listen too, of which nothing has to be waited for; a plugin may see that otherwise.
-const LISTENING_TOO: Duration = Duration::from_secs(5);
+/// How long it may take a worker to listen too: there is nothing to wait for, which a plugin may see otherwise.
+const LISTENING_TOO: Duration = Duration::from_secs(2);
 
-/// Listens on the same socket on the workers' threads. Where none of them can, as where it is no socket, those that serve what they
-/// are given come second.
-async fn listen_too(listener: &Arc<Listener>, workers: &Workers) -> (Vec<(Handle, Listener)>, Vec<Handle>) {
-    let (mut others, mut alive) = (Vec::new(), Vec::new());
+/// The workers that there are, and the listeners of those that can listen on the same socket.
+async fn listen_too(listener: &Arc<Listener>, workers: &Workers) -> Vec<(Handle, Option<Listener>)> {
+    let mut listening = Vec::new();
     for worker in workers.handles() {
         let first = Arc::clone(listener);
         // There, so that its events come there.
-        let other = worker.spawn(async move { timeout(LISTENING_TOO, first.another()).await });
-        match other.await {
-            Ok(Ok(Ok(other))) => others.push((worker.clone(), other)),
-            Ok(Ok(Err(error))) => {
+        let another = worker.spawn(async move { timeout(LISTENING_TOO, first.another()).await });
+        let Ok(another) = another.await else {
+            tracing::debug!("a worker has ended");
+            continue;
+        };
+        let another = match another {
+            Ok(Ok(another)) => Some(another),
+            Ok(Err(error)) => {
                 tracing::debug!(%error, "a worker does not accept");
-                alive.push(worker.clone());
+                None
             }
-            Ok(Err(late)) => {
+            Err(late) => {
                 tracing::warn!(error = %late, "a worker does not accept");
-                alive.push(worker.clone());
-                break;
+                None
             }
-            Err(_) => tracing::debug!("a worker has ended"),
-        }
+        };
+        listening.push((worker.clone(), another));
     }
-    if others.is_empty() { (others, alive) } else { (others, Vec::new()) }
+    listening
 }
 
 /// Waits for `future`, no longer than to the deadline, and until `cut` says so.

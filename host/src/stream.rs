@@ -184,6 +184,23 @@ impl Stream {
         }
     }
 
+    /// Has the reactor of this thread watch the socket, where there is one. Where descriptors are short, that of another thread goes
+    /// on, which is slower.
+    pub(crate) fn watch_here(&mut self) {
+        let watched = match &self.carrier {
+            Carrier::Tcp(socket) => {
+                copy(socket).and_then(|copy| TcpStream::from_std(copy.into())).map(Carrier::Tcp)
+            }
+            Carrier::Unix(socket) => {
+                copy(socket).and_then(|copy| UnixStream::from_std(copy.into())).map(Carrier::Unix)
+            }
+            Carrier::Pair(_) | Carrier::Plugin(_) => return,
+        };
+        if let Ok(watched) = watched {
+            self.carrier = watched;
+        }
+    }
+
     /// Has closing reset the connection instead of ending it, where it is TCP.
     pub(crate) fn reset_on_close(&self) {
         if let Carrier::Tcp(stream) = &self.carrier {
@@ -280,6 +297,10 @@ impl Stream {
             }
         }
     }
+}
+
+fn copy(socket: &impl AsFd) -> io::Result<OwnedFd> {
+    socket.as_fd().try_clone_to_owned()
 }
 
 /// Polls within the task's budget: a plugin's stream that is always ready must not keep other tasks from running.

@@ -15,6 +15,7 @@ use crate::support::{World, around, both_forms, echo, files, folder_with, in_tim
 
 both_forms!(
     all_threads_serve,
+    what_stays_is_balanced,
     a_limit_starves_nobody,
     dropping_it_cuts_what_others_serve,
     workers_that_have_ended_are_done_without,
@@ -105,15 +106,43 @@ async fn all_threads_serve_what_a_plugin_accepts() {
     let workers = Workers::new(2).expect("threads");
     let served = Served::default();
     let (stop, task) = start(listener, &served, |serve| serve.workers(&workers));
+    let mut open = Vec::new();
     for _ in 0..9 {
         let mut stream = TcpStream::connect(address).await.expect("it listens");
         stream.write_all(b"ping").await.expect("write");
         in_time(stream.read_exact(&mut [0; 4])).await.expect("an echo");
+        open.push(stream);
     }
     let each: Vec<usize> = served.lock().expect("no panic").values().copied().collect();
     assert_eq!(each, [3, 3, 3]);
+    drop(open);
     stop.send(()).expect("it runs");
     assert!(in_time(task).await.expect("no panic").error.is_none());
+}
+
+/// Connections that stay are shared fairly, whoever is quicker to accept them.
+async fn what_stays_is_balanced(world: &World) {
+    let workers = Workers::new(2).expect("threads");
+    for server in [LOCAL.to_owned(), around("pass", LOCAL)] {
+        let listener = world.listen(&server).await;
+        let reached_by = reachable(&listener);
+        let served = Served::default();
+        let (stop, task) = start(listener, &served, |serve| serve.workers(&workers));
+        let mut open = Vec::new();
+        for _ in 0..60 {
+            let mut connection = world.connect(&reached_by).await;
+            ping(&mut connection).await;
+            open.push(connection);
+        }
+        let each: Vec<usize> = served.lock().expect("no panic").values().copied().collect();
+        assert!(each.len() == 3 && each.iter().all(|one| *one >= 16), "{server}: {each:?}");
+        for connection in &mut open {
+            ping(connection).await;
+        }
+        drop(open);
+        stop.send(()).expect("it runs");
+        assert_eq!(in_time(task).await.expect("no panic").cut, 0);
+    }
 }
 
 /// Whoever has the place accepts whatever waits.

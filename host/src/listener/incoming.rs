@@ -70,6 +70,14 @@ impl Incoming {
         }
     }
 
+    /// Has the reactor of this thread watch its socket, in place of the one that did. Where a handshake is to come, its plugin has the
+    /// socket, and all goes on as it is.
+    pub(crate) fn watch_here(&mut self) {
+        if let State::Ready(connection) = &mut self.state {
+            connection.watch_here();
+        }
+    }
+
     /// Whether there is nothing left to wait for.
     #[must_use]
     pub fn is_ready(&self) -> bool {

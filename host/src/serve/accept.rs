@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::balance::Balance;
 use super::event::{Event, Observer};
 use super::handling::Handling;
 use super::limits::{Handshake, Peer, Peers, Place, Terms};
@@ -23,8 +23,8 @@ use crate::listener::{Incoming, Limit, Listener};
 pub(super) struct Acceptor {
     pub(super) shared: Arc<Shared>,
     pub(super) listener: Arc<Listener>,
-    /// Who serves what it accepts, in turn with itself, where they cannot accept themselves.
-    pub(super) spread: Arc<[Handle]>,
+    /// Where it does, in the balance.
+    pub(super) thread: usize,
 }
 
 /// What all acceptors share.
@@ -36,6 +36,9 @@ pub(super) struct Shared {
     settings: Settings,
     reserve: Reserve,
     next_id: AtomicU64,
+    balance: Arc<Balance>,
+    /// Whether what an acceptor has accepted is its own to serve, as there is one on each thread.
+    own: bool,
 }
 
 /// The connections of an acceptor that ended, and why it did unless it was told to.
@@ -49,7 +52,7 @@ struct Places {
 }
 
 impl Shared {
-    pub(super) fn new(reserve: Reserve, settings: Settings) -> Self {
+    pub(super) fn new(reserve: Reserve, settings: Settings, balance: Arc<Balance>, own: bool) -> Self {
         let semaphore = |most: usize| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
         Self {
             observer: settings.observer.clone(),
@@ -59,6 +62,8 @@ impl Shared {
             settings,
             reserve,
             next_id: AtomicU64::new(1),
+            balance,
+            own,
         }
     }
 
@@ -125,11 +130,6 @@ impl Acceptor {
         });
         Ok((id, Places { _slot: slot, _of_peer: of_peer }, incoming))
     }
-
-    /// Whose turn it is to serve that connection, where it is not the acceptor's own.
-    fn server_of(&self, id: u64) -> Option<&Handle> {
-        self.spread.get(usize::try_from(id).ok()? % (self.spread.len() + 1))
-    }
 }
 
 /// A place, once there is one; `None` where there is no limit.
@@ -162,9 +162,13 @@ where
                 shared.reserve.restore();
                 shared.observer.tell(&Event::Accepted { id, incoming: &incoming });
                 let observer = shared.observer.clone();
-                let handling = Handling::new(Arc::clone(&handle), id, incoming, observer, places);
-                match acceptor.server_of(id) {
-                    Some(worker) => open.spawn_on(handling, worker),
+                let part = shared.balance.part(shared.own.then_some(acceptor.thread));
+                let worker = part.runtime_beside(acceptor.thread).cloned();
+                let moves = worker.is_some();
+                let handling =
+                    Handling::new(Arc::clone(&handle), id, incoming, observer, (places, part)).moving(moves);
+                match worker {
+                    Some(worker) => open.spawn_on(handling, &worker),
                     None => open.spawn(handling),
                 };
             }

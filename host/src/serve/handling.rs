@@ -22,6 +22,8 @@ pin_project! {
     pub(super) struct Handling<H, F, K> {
         id: u64,
         observer: Observer,
+        // It was accepted on another thread.
+        moves: bool,
         #[pin]
         stage: Stage<H, F>,
         // Given back before the end is told, as a handler does when it is dropped.
@@ -40,7 +42,13 @@ pin_project! {
 
 impl<H, F, K> Handling<H, F, K> {
     pub(super) fn new(handle: Arc<H>, id: u64, incoming: Incoming, observer: Observer, kept: K) -> Self {
-        Self { id, observer, stage: Stage::Begun { begun: Some((handle, incoming)) }, kept: Some(kept) }
+        let stage = Stage::Begun { begun: Some((handle, incoming)) };
+        Self { id, observer, moves: false, stage, kept: Some(kept) }
+    }
+
+    /// The same on another thread than that which has accepted the connection.
+    pub(super) fn moving(self, moves: bool) -> Self {
+        Self { moves, ..self }
     }
 }
 
@@ -58,7 +66,10 @@ where
             loop {
                 match this.stage.as_mut().project() {
                     StageProjection::Begun { begun } => {
-                        let Some((handle, incoming)) = begun.take() else { return Poll::Ready(()) };
+                        let Some((handle, mut incoming)) = begun.take() else { return Poll::Ready(()) };
+                        if *this.moves {
+                            incoming.watch_here();
+                        }
                         let handling = handle(*this.id, incoming);
                         this.stage.set(Stage::Handled { handling });
                     }
