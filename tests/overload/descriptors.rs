@@ -80,7 +80,7 @@ fn much_is_relayed_also_where_there_are_no_pipes() {
                 })
             })
             .collect();
-        for mut far in far.iter() {
+        for mut far in &far {
             let mut begin = vec![0; 1 << 20];
             far.read_exact(&mut begin).expect("what comes first");
             assert!(begin == block);

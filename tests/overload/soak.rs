@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use endpoints::{ClientEndpoint, Connection};
+use endpoints::{ClientEndpoint, Connection, ErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, split};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -27,8 +27,6 @@ struct Relayed {
     service: Service,
     process: Process,
     way: Way,
-    /// Whether there is a backend.
-    answers: bool,
 }
 
 /// How a relay is connected to.
@@ -37,6 +35,8 @@ struct Way {
     client: ClientEndpoint,
     /// What is sent first.
     first: &'static [u8],
+    /// Whether there is a backend.
+    answers: bool,
 }
 
 /// What a process holds while nobody is connected.
@@ -57,9 +57,10 @@ fn nothing_grows() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
     let relays = runtime.block_on(relays());
-    runtime.block_on(work(&relays, (time / 10).min(Duration::from_secs(60))));
+    let begin = (time / 10).min(Duration::from_secs(60));
+    runtime.block_on(work(&relays, begin));
     let before: Vec<_> = relays.iter().map(Relayed::held).collect();
-    runtime.block_on(work(&relays, time - time / 10));
+    runtime.block_on(work(&relays, time - begin));
     let after: Vec<_> = relays.iter().map(Relayed::held).collect();
     for ((before, after), relay) in before.iter().zip(&after).zip(relays.iter()) {
         let what = format!("{}: {before:?}, then {after:?}", relay.service.description);
@@ -88,12 +89,8 @@ async fn relays() -> Vec<Relayed> {
     let relayed = |server: &str, backend: &str, client: &dyn Fn(u16) -> String, first| {
         let service = Service::start(["forward", server, backend, "--workers", "2"]);
         let client = client(port(&service.description.replace('\\', "")));
-        Relayed {
-            process: Process::of(&service),
-            service,
-            way: Way { client: world.registry.client(client.as_str()).expect("a client"), first },
-            answers: true,
-        }
+        let client = world.registry.client(client.as_str()).expect("a client");
+        Relayed { process: Process::of(&service), service, way: Way { client, first, answers: true } }
     };
     let tcp = |port: u16| format!("tcp:127.0.0.1:{port}");
     let header: &[u8] = b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 443\r\n";
@@ -101,8 +98,9 @@ async fn relays() -> Vec<Relayed> {
     let mut relays = vec![
         relayed(ANY, &backend, &tcp, b""),
         relayed(&format!("haproxy:{ANY}"), &backend, &tcp, header),
-        Relayed { answers: false, ..relayed(ANY, &refused, &tcp, b"") },
+        relayed(ANY, &refused, &tcp, b""),
     ];
+    relays[2].way.answers = false;
     if let Some(folder) = pki() {
         let quoted = |name: &str| {
             let path = folder.join("pki").join(name);
@@ -136,10 +134,16 @@ impl Relayed {
 }
 
 impl Way {
-    async fn connect(&self) -> Connection {
-        let mut connection = self.client.connect().await.expect("it listens");
-        connection.write_all(self.first).await.expect("it reads");
-        connection
+    /// A connection; none where it was reset before it was seen, as there is no backend.
+    async fn connect(&self) -> Option<Connection> {
+        match self.client.connect().await {
+            Ok(mut connection) => {
+                connection.write_all(self.first).await.expect("it reads");
+                Some(connection)
+            }
+            Err(error) if !self.answers && error.kind() == ErrorKind::ConnectionReset => None,
+            Err(error) => panic!("it listens: {error}"),
+        }
     }
 }
 
@@ -148,9 +152,9 @@ async fn work(relays: &[Relayed], time: Duration) {
     let stop = Arc::new(AtomicBool::new(false));
     let rounds = Arc::new(AtomicU64::new(0));
     let mut work = JoinSet::new();
-    for Relayed { way, answers, .. } in relays {
+    for Relayed { way, .. } in relays {
         let mut begin = Begin { work: &mut work, way, stop: &stop, rounds: &rounds };
-        if *answers {
+        if way.answers {
             begin.often(2, bulk);
             begin.often(4, ping_pong);
             begin.often(1, slow);
@@ -182,7 +186,11 @@ impl Begin<'_> {
             let (way, stop, rounds) = (self.way.clone(), Arc::clone(self.stop), Arc::clone(self.rounds));
             self.work.spawn(async move {
                 while !stop.load(Ordering::SeqCst) {
-                    let round = async { round(way.connect().await).await };
+                    let round = async {
+                        if let Some(connection) = way.connect().await {
+                            round(connection).await;
+                        }
+                    };
                     tokio::time::timeout(Duration::from_secs(30), round).await.expect("it is not stuck");
                     rounds.fetch_add(1, Ordering::Relaxed);
                 }
