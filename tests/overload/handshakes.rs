@@ -8,8 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
-use crate::harness::{Service, port, tcp};
+use crate::harness::{LIMIT, Service, port, tcp};
 use crate::load::{ANY, alone, echo, median};
 use crate::support::{World, pki};
 
@@ -99,12 +100,13 @@ fn latency(front: &Front, port: u16) -> Duration {
     let client = world.registry.client((front.client)(port).as_str()).expect("a client");
     let times = (0..41).map(|_| {
         let begun = Instant::now();
-        runtime.block_on(async {
+        let asking = async {
             let mut connection = client.connect().await.expect("connect");
             connection.write_all(&[front.first, b"ping"].concat()).await.expect("write");
             connection.flush().await.expect("write");
             connection.read_exact(&mut [0; 4]).await.expect("an answer");
-        });
+        };
+        runtime.block_on(async { timeout(LIMIT, asking).await.expect("an answer in time") });
         begun.elapsed()
     });
     median(times.collect())
