@@ -119,7 +119,7 @@ pub(crate) struct Service {
     pub(crate) description: String,
     pub(crate) stdin: Option<ChildStdin>,
     stdout: Receiver<String>,
-    stderr: Receiver<String>,
+    pub(crate) stderr: Receiver<String>,
 }
 
 impl Service {
