@@ -1,57 +1,102 @@
 //! As many connections as there are descriptors for, and more.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Service, tcp};
-use crate::load::{ANY, alone, answers, describe, echo, served_after, with_descriptors};
+use crate::harness::{Service, port, tcp};
+use crate::load::{ANY, alone, answers, describe, echo, with_descriptors};
 use crate::process::{Process, wait_until};
 
 const DESCRIPTORS: usize = 64;
 
-/// Connections until no more are served.
-fn fill(service: &Service) -> Vec<TcpStream> {
-    let mut open = Vec::new();
-    loop {
-        let mut stream = tcp(service.port());
-        if !answers(&mut stream) {
-            return open;
-        }
-        open.push(stream);
-    }
+/// A connection that has said for whom it is.
+fn proxied(port: u16) -> TcpStream {
+    let mut stream = tcp(port);
+    // Who is refused may see a reset already.
+    let _ = stream.write_all(b"PROXY UNKNOWN\r\n");
+    stream
 }
 
-fn lines(service: &Service) -> usize {
-    service.stderr.try_iter().count()
+/// Connections until no more are served.
+fn fill(service: &Service) -> Vec<TcpStream> {
+    let port = service_port(service);
+    std::iter::repeat_with(|| proxied(port))
+        .map_while(|mut stream| answers(&mut stream).then_some(stream))
+        .collect()
+}
+
+/// Connections that say nothing, and so take one descriptor each, until one is closed.
+fn fill_up(service: &Service) -> Vec<TcpStream> {
+    let port = service_port(service);
+    let silent = || {
+        let stream = tcp(port);
+        stream.set_read_timeout(Some(Duration::from_millis(500))).expect("a limit");
+        stream
+    };
+    let is_open = |mut stream: &TcpStream| {
+        stream.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    };
+    std::iter::repeat_with(silent).take_while(is_open).collect()
+}
+
+fn service_port(service: &Service) -> u16 {
+    port(&service.description.replace('\\', ""))
+}
+
+/// A client that comes again whenever it is refused, and counts that.
+fn come_again(port: u16, stop: &Arc<AtomicBool>) -> JoinHandle<usize> {
+    let stop = Arc::clone(stop);
+    thread::spawn(move || {
+        let mut refused = 0;
+        while !stop.load(Ordering::SeqCst) {
+            refused += usize::from(!answers(&mut proxied(port)));
+            thread::sleep(Duration::from_millis(1));
+        }
+        refused
+    })
+}
+
+/// How often it has told since it was asked last that it cannot accept.
+fn pauses(service: &Service) -> usize {
+    service.stderr.try_iter().filter(|line| line.contains("accepting pauses")).count()
 }
 
 #[test]
 fn what_is_open_is_served_while_there_are_no_more_and_others_when_there_are() {
     let _alone = alone();
-    let service = with_descriptors(DESCRIPTORS, &["forward", ANY, &echo()]);
+    let server = format!("haproxy:endpoint={}:timeout=3600", endpoints::quote_str(ANY));
+    let arguments = ["forward", &server, &echo(), "--handshake-timeout", "3600", "--workers", "1"];
+    let service = with_descriptors(DESCRIPTORS, &arguments);
     let process = Process::of(&service);
+    let port = service_port(&service);
     let mut open = fill(&service);
     assert!(open.len() > 15, "{}", open.len());
-    // Those that come now hear of it; one after the other, so that nothing else can be what it is busy with.
-    let refused = (0..20).filter(|_| !answers(&mut tcp(service.port()))).count();
-    assert!(refused > 15, "{refused}");
-    // The pauses between attempts grow to a second.
-    let waiting: Vec<_> = (0..20).map(|_| tcp(service.port())).collect();
+    let silent = fill_up(&service);
+    // The pauses between attempts grow to a second, however many come again and again.
+    let stop = Arc::new(AtomicBool::new(false));
+    let coming: Vec<_> = (0..10).map(|_| come_again(port, &stop)).collect();
     thread::sleep(Duration::from_secs(2));
-    lines(&service);
+    pauses(&service);
     let load = process.load(Duration::from_secs(4));
-    let told = lines(&service);
+    let pauses = pauses(&service);
+    assert!(open.iter_mut().all(answers), "those that are open are served");
+    stop.store(true, Ordering::SeqCst);
+    let refused: usize = coming.into_iter().map(|coming| coming.join().expect("it is not stuck")).sum();
+    assert!(refused >= 10, "{refused}");
     assert!(load < 0.05, "{load}");
-    assert!(told <= 5, "{told} lines in four seconds");
-    assert!(open.iter_mut().all(answers), "those that are open are served");
-    drop(waiting);
+    assert!(pauses <= 5, "{pauses} times in four seconds");
     open.truncate(10);
-    let after = served_after(service.port());
-    assert!(after < Duration::from_secs(2), "{after:?}");
+    let begun = Instant::now();
+    while !answers(&mut proxied(port)) {
+        assert!(begun.elapsed() < Duration::from_secs(2), "it does not recover");
+        thread::sleep(Duration::from_millis(10));
+    }
     assert!(open.iter_mut().all(answers), "those that are open are served");
-    drop(open);
+    drop((open, silent));
     service.stop();
 }
 
@@ -67,7 +112,7 @@ fn much_is_relayed_also_where_there_are_no_pipes() {
         let idle = process.descriptors();
         let near: Vec<_> = (0..connections).map(|_| tcp(service.port())).collect();
         let far: Vec<_> = near.iter().map(|_| listener.accept().expect("the relay connects").0).collect();
-        let fillers = fill_up(&process, descriptors, &service);
+        let fillers = take_the_rest(&process, descriptors, &service);
         let block: Vec<u8> = (0..1_u32 << 20).map(|place| (place % 251) as u8).collect();
         let writers: Vec<_> = near
             .into_iter()
@@ -116,7 +161,7 @@ fn much_is_relayed_also_where_there_are_no_pipes() {
 }
 
 /// Takes the descriptors that are left, by connections that say nothing, where they are few.
-fn fill_up(process: &Process, descriptors: usize, service: &Service) -> Vec<TcpStream> {
+fn take_the_rest(process: &Process, descriptors: usize, service: &Service) -> Vec<TcpStream> {
     let begun = Instant::now();
     let mut fillers = Vec::new();
     while descriptors < 1000 && process.descriptors() + 2 < descriptors && begun.elapsed().as_secs() < 5 {
