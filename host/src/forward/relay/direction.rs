@@ -19,6 +19,14 @@ thread_local! {
     static SCRATCH: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
+/// Lends it to `work`, taken out for so long: a stream may itself relay.
+fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+    let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice());
+    let done = work(&mut scratch);
+    SCRATCH.set(Some(scratch));
+    done
+}
+
 /// One direction.
 #[derive(Default)]
 pub(super) struct Direction {
@@ -160,17 +168,16 @@ impl Direction {
 
     /// Reads and throws away; ready when nothing more comes.
     fn poll_discard<R: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, from: &mut R) -> Poll<()> {
-        let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice());
-        let polled = loop {
-            let mut buf = ReadBuf::new(&mut scratch);
-            match Pin::new(&mut *from).poll_read(cx, &mut buf) {
-                Poll::Pending => break Poll::Pending,
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
-                Poll::Ready(_) => break Poll::Ready(()),
+        with_scratch(|scratch| {
+            loop {
+                let mut buf = ReadBuf::new(scratch);
+                match Pin::new(&mut *from).poll_read(cx, &mut buf) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+                    Poll::Ready(_) => return Poll::Ready(()),
+                }
             }
-        };
-        SCRATCH.set(Some(scratch));
-        polled
+        })
     }
 
     /// Reads once, and writes what was read as far as that goes.
@@ -185,11 +192,7 @@ impl Direction {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        // Taken out for the call: a stream may itself relay.
-        let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice());
-        let polled = self.poll_copy_with(&mut scratch, cx, from, to, count);
-        SCRATCH.set(Some(scratch));
-        polled
+        with_scratch(|scratch| self.poll_copy_with(scratch, cx, from, to, count))
     }
 
     fn poll_copy_with<R, W>(
