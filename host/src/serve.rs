@@ -137,7 +137,7 @@ impl Serve {
     }
 
     /// Has `workers` accept and serve too, where it is a socket that is listened on. Where it is not, connections are accepted
-    /// here, and served by all in turn.
+    /// here, and served by all. In either case none of them has many more open than another.
     pub fn workers(mut self, workers: &Workers) -> Self {
         self.settings.workers = Some(workers.clone());
         self
