@@ -150,10 +150,8 @@ fn much_is_relayed_also_where_there_are_no_pipes() {
         let near: Vec<_> = writers.into_iter().map(|writer| writer.join().expect("all of it")).collect();
         // None is held for what is open still, but for those that are kept for the next ones.
         wait_until("pipes go back", || process.pipes() <= 2 * 8);
-        for (near, mut far) in near.iter().zip(&open) {
-            near.shutdown(Shutdown::Write).expect("half");
-            assert_eq!(far.read(&mut [0]).expect("the end"), 0);
-        }
+        near.iter().for_each(|near| near.shutdown(Shutdown::Write).expect("half"));
+        open.iter().for_each(|mut far| assert_eq!(far.read(&mut [0]).expect("the end"), 0));
         // With those that wait to be accepted.
         drop((near, open, fillers, listener));
         wait_until("they are closed", || process.descriptors() < 20 + 2 * 2 * 8);
