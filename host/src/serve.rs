@@ -20,18 +20,20 @@ mod balance;
 mod event;
 mod handling;
 mod limits;
+mod pauses;
 mod reserve;
 mod settings;
 mod stopping;
 mod workers;
 
-pub(crate) use accept::Failures;
 use accept::{Acceptor, Ended, Shared, accept_loop};
 use balance::Balance;
 pub(crate) use event::Observer;
 pub use event::{Event, Outcome};
 pub(crate) use limits::Terms;
-use reserve::Reserve;
+pub(crate) use pauses::Failures;
+use pauses::Pauses;
+use reserve::{Reserve, is_about_descriptors};
 pub(crate) use settings::Settings;
 pub use settings::WhenFull;
 pub use stopping::Stopping;
@@ -64,13 +66,15 @@ pub(crate) use workers::is_worker;
 pub struct Serve {
     listener: Listener,
     reserve: Reserve,
+    pauses: Arc<Pauses>,
     settings: Settings,
 }
 
 impl Serve {
     /// Serves `listener`, without a limit, and with 30 s to drain.
     pub fn new(listener: Listener) -> Self {
-        Self { reserve: Reserve::new(), listener, settings: Settings::new() }
+        let (reserve, pauses) = (Reserve::new(), Arc::default());
+        Self { listener, reserve, pauses, settings: Settings::new() }
     }
 
     /// With other settings, all of them.
@@ -150,8 +154,15 @@ impl Serve {
         self
     }
 
+    /// For handlers that tell what they do with a connection: where that fails for want of descriptors, accepting pauses too.
     pub(crate) fn observer(&self) -> Observer {
-        self.settings.observer.clone()
+        let (observer, pauses) = (self.settings.observer.clone(), Arc::clone(&self.pauses));
+        Observer::new(move |event| {
+            if matches!(event, Event::Error { error, .. } if is_about_descriptors(error)) {
+                pauses.begin();
+            }
+            observer.tell(event);
+        })
     }
 
     /// Stops listening without having served.
@@ -207,7 +218,12 @@ impl Serve {
         let runtimes = workers.iter().map(|(worker, _)| worker.clone());
         let balance = Balance::new(iter::once(Handle::current()).chain(runtimes));
         let is_shared = workers.iter().any(|(_, listener)| listener.is_some());
-        let shared = Arc::new(Shared::new(self.reserve, settings, balance, is_shared || workers.is_empty()));
+        let shared = Arc::new(Shared::new(
+            (self.reserve, self.pauses),
+            settings,
+            balance,
+            is_shared || workers.is_empty(),
+        ));
         // Not shared with the rest: connections that go on must not keep the listener.
         let handle = Arc::new(handle);
         let mut acceptors = JoinSet::new();

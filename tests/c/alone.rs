@@ -111,8 +111,10 @@ async fn giving_up_leaves_nothing_behind() {
             }
             ended
         };
+        // Within one machine the host's own sockets are connected when they are looked at first.
+        let at_once = client.ends_with("stream=host");
         assert!(
-            !ended[0] && !ended[1] && ended[12],
+            !ended[0] && ended[1] == at_once && ended[12],
             "{client}: {ended:?}: it is given up before its end, and not always"
         );
     }

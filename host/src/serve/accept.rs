@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::sleep_until;
 
 use super::balance::Balance;
 use super::event::{Event, Observer};
 use super::handling::Handling;
 use super::limits::{Handshake, Peer, Peers, Place, Terms};
+use super::pauses::Pauses;
 use super::reserve::Reserve;
 use super::settings::{Settings, WhenFull};
 use super::stopping::Stopping;
@@ -37,6 +38,7 @@ pub(super) struct Shared {
     reserve: Reserve,
     next_id: AtomicU64,
     balance: Arc<Balance>,
+    pauses: Arc<Pauses>,
     /// Whether what an acceptor has accepted is its own to serve, as there is one on each thread.
     own: bool,
 }
@@ -52,7 +54,12 @@ struct Places {
 }
 
 impl Shared {
-    pub(super) fn new(reserve: Reserve, settings: Settings, balance: Arc<Balance>, own: bool) -> Self {
+    pub(super) fn new(
+        (reserve, pauses): (Reserve, Arc<Pauses>),
+        settings: Settings,
+        balance: Arc<Balance>,
+        own: bool,
+    ) -> Self {
         let semaphore = |most: usize| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
         Self {
             observer: settings.observer.clone(),
@@ -63,6 +70,7 @@ impl Shared {
             reserve,
             next_id: AtomicU64::new(1),
             balance,
+            pauses,
             own,
         }
     }
@@ -145,9 +153,14 @@ where
 {
     let shared = Arc::clone(&acceptor.shared);
     let mut open = JoinSet::new();
-    let mut failures = Failures::default();
     let mut stopped = std::pin::pin!(stopping.wait());
     loop {
+        if let Some(until) = shared.pauses.until() {
+            tokio::select! {
+                () = &mut stopped => return (open, None),
+                () = sleep_until(until) => {}
+            }
+        }
         let accepted = tokio::select! {
             biased;
             () = &mut stopped => return (open, None),
@@ -158,7 +171,7 @@ where
         match accepted {
             Ok(None) => {}
             Ok(Some((id, places, incoming))) => {
-                failures = Failures::default();
+                shared.pauses.succeeded();
                 shared.reserve.restore();
                 shared.observer.tell(&Event::Accepted { id, incoming: &incoming });
                 let observer = shared.observer.clone();
@@ -178,26 +191,10 @@ where
                 return (open, Some(error));
             }
             Err(error) => {
-                let pause = failures.pause();
-                shared.failed(&acceptor.listener, error, pause);
-                tokio::select! {
-                    () = &mut stopped => return (open, None),
-                    () = sleep(pause) => {}
+                if let Some(pause) = shared.pauses.begin() {
+                    shared.failed(&acceptor.listener, error, pause);
                 }
             }
         }
-    }
-}
-
-/// How often accepting has failed in a row: the pauses grow from 10 ms to 1 s, so that neither the log nor the processor
-/// is flooded while descriptors are short.
-#[derive(Default)]
-pub(crate) struct Failures(u32);
-
-impl Failures {
-    pub(crate) fn pause(&mut self) -> Duration {
-        let pause = Duration::from_millis(10 << self.0.min(7)).min(Duration::from_secs(1));
-        self.0 += 1;
-        pause
     }
 }

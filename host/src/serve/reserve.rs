@@ -80,7 +80,7 @@ fn refuse(listener: &Listener) -> usize {
 }
 
 /// Whether this process, or the system, has as many descriptors as it may have.
-fn is_about_descriptors(error: &Error) -> bool {
+pub(super) fn is_about_descriptors(error: &Error) -> bool {
     let about = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
     error.raw_os_error().is_some_and(|number| about.contains(&number))
 }
