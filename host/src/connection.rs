@@ -34,8 +34,8 @@ pub struct Connection {
     told: SmallVec<[Told; 1]>,
     /// The peer's address, where accepting or connecting told it.
     peer: Option<Address>,
-    /// This side's address, once somebody has asked for it.
-    local: OnceLock<Option<Address>>,
+    /// This side's address, once somebody has asked for it, as few do.
+    local: OnceLock<Option<Box<Address>>>,
     /// Where there is an idle limit.
     idle: Option<Box<Watch>>,
 }
@@ -271,7 +271,8 @@ impl Connection {
             return;
         }
         if known.local_addr().is_none() {
-            facts.extend_address(self.local.get_or_init(|| self.stream.local_addr()).as_ref(), true);
+            let local = self.local.get_or_init(|| self.stream.local_addr().map(Box::new));
+            facts.extend_address(local.as_deref(), true);
         }
         if known.peer_addr().is_none() {
             match &self.peer {

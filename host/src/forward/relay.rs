@@ -138,7 +138,8 @@ pub(super) struct Relaying {
     back: Direction,
     idle: Option<Watch>,
     lingering: Option<Box<Watch>>,
-    limits: Limits,
+    /// The limit of that.
+    linger: Duration,
 }
 
 impl Relaying {
@@ -148,7 +149,7 @@ impl Relaying {
             back: Direction::default(),
             idle: limits.idle.map(Watch::new),
             lingering: None,
-            limits,
+            linger: limits.lingering,
         }
     }
 
@@ -181,7 +182,7 @@ impl Relaying {
         let moved = before != *traffic;
         let mut broken = forth.source_failed || back.source_failed;
         if forth.error.is_some() || back.error.is_some() {
-            let limit = self.limits.lingering;
+            let limit = self.linger;
             let lingering = self.lingering.get_or_insert_with(|| Box::new(Watch::new(limit)));
             if !broken && lingering.poll(cx, moved).is_ready() {
                 (forth.source_failed, back.source_failed) = (true, true);

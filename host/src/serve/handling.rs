@@ -34,15 +34,15 @@ pin_project! {
 pin_project! {
     #[project = StageProjection]
     enum Stage<H, F> {
-        // Taken out when it is handled. What the handler holds is not kept for as long as there are connections.
-        Begun { begun: Option<(Arc<H>, Incoming)> },
+        // Taken out when it is handled: the handler is not kept for as long as there are connections, nor room for all this.
+        Begun { begun: Option<Box<(Arc<H>, Incoming)>> },
         Handled { #[pin] handling: F },
     }
 }
 
 impl<H, F, K> Handling<H, F, K> {
     pub(super) fn new(handle: Arc<H>, id: u64, incoming: Incoming, observer: Observer, kept: K) -> Self {
-        let stage = Stage::Begun { begun: Some((handle, incoming)) };
+        let stage = Stage::Begun { begun: Some(Box::new((handle, incoming))) };
         Self { id, observer, moves: false, stage, kept: Some(kept) }
     }
 
@@ -66,7 +66,8 @@ where
             loop {
                 match this.stage.as_mut().project() {
                     StageProjection::Begun { begun } => {
-                        let Some((handle, mut incoming)) = begun.take() else { return Poll::Ready(()) };
+                        let Some(begun) = begun.take() else { return Poll::Ready(()) };
+                        let (handle, mut incoming) = *begun;
                         if *this.moves {
                             incoming.watch_here();
                         }
