@@ -151,6 +151,11 @@ impl Listener {
     pub(crate) async fn another(&self) -> Result<Self, Error> {
         let listen = Arc::clone(&self.endpoint).listen();
         let mut another = again(&self.opened, listen).await?;
+        // A plugin may have it listen on another thread, where nobody knows that this is no new call.
+        if another.addresses != self.addresses {
+            let message = "listening once more is listening elsewhere";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
         another.peers_are_told = self.peers_are_told;
         Ok(another)
     }
