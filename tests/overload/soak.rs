@@ -247,6 +247,8 @@ async fn reset(mut connection: Connection) {
     let some = vec![7; fastrand::usize(1..1 << 20)];
     let _ = tokio::time::timeout(Duration::from_millis(20), connection.write_all(&some)).await;
     connection.abort();
+    // What was sent is still relayed; without a pause more would come than that takes, until no descriptor is left.
+    sleep(Duration::from_millis(10)).await;
 }
 
 /// There is no backend.

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::idle::{Alarm, Idle};
 use crate::stream::Bare;
 
+mod buffer;
 mod direction;
 mod splice;
 

@@ -1,38 +1,20 @@
 //! One direction of a relay.
 
-use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::buffer::{Buffer, CHUNK, Pending};
 use super::splice::{self, Conduit};
 use super::{Place, Socket};
 use crate::stream::Bare;
 
-/// What one read takes at most.
-const CHUNK: usize = 64 * 1024;
-
-thread_local! {
-    /// Where reads go first: what can be written at once is never copied, and an idle connection holds no memory.
-    static SCRATCH: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
-}
-
-/// Lends it to `work`, taken out for so long: a stream may itself relay.
-fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
-    let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice());
-    let done = work(&mut scratch);
-    SCRATCH.set(Some(scratch));
-    done
-}
-
 /// One direction.
 #[derive(Default)]
 pub(super) struct Direction {
-    /// Bytes that were read and could not be written yet.
-    pending: Vec<u8>,
-    written: usize,
+    pending: Option<Box<Pending>>,
     unflushed: bool,
     state: State,
     pace: Pace,
@@ -122,7 +104,7 @@ impl Direction {
         loop {
             match self.state {
                 State::Copying => {
-                    let step = if !self.pending.is_empty() {
+                    let step = if self.pending.is_some() {
                         ready!(self.poll_pending(cx, to, count))
                     } else if self.is_moving()
                         && let (Some(from), Some(to)) = (sockets.0(from), sockets.1(to))
@@ -160,7 +142,7 @@ impl Direction {
 
     fn fail(&mut self, error: io::Error) {
         self.error = Some(error);
-        self.pending = Vec::new();
+        self.pending = None;
         self.conduit = None;
         self.state =
             if self.source_failed || self.state == State::Ending { State::Ended } else { State::Discarding };
@@ -168,16 +150,16 @@ impl Direction {
 
     /// Reads and throws away; ready when nothing more comes.
     fn poll_discard<R: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, from: &mut R) -> Poll<()> {
-        with_scratch(|scratch| {
-            loop {
-                let mut buf = ReadBuf::new(scratch);
-                match Pin::new(&mut *from).poll_read(cx, &mut buf) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
-                    Poll::Ready(_) => return Poll::Ready(()),
-                }
+        let Ok(mut buffer) = Buffer::take() else {
+            return Poll::Ready(());
+        };
+        loop {
+            let mut buf = ReadBuf::new(&mut buffer);
+            match ready!(Pin::new(&mut *from).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => {}
+                _ => return Poll::Ready(()),
             }
-        })
+        }
     }
 
     /// Reads once, and writes what was read as far as that goes.
@@ -192,42 +174,29 @@ impl Direction {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        with_scratch(|scratch| self.poll_copy_with(scratch, cx, from, to, count))
-    }
-
-    fn poll_copy_with<R, W>(
-        &mut self,
-        scratch: &mut [u8],
-        cx: &mut Context<'_>,
-        from: &mut R,
-        to: &mut W,
-        count: &mut u64,
-    ) -> Poll<io::Result<()>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        let mut buf = ReadBuf::new(scratch);
+        let mut buffer = Buffer::take()?;
+        let mut buf = ReadBuf::new(&mut buffer);
         let Poll::Ready(read) = Pin::new(from).poll_read(cx, &mut buf) else {
             if self.unflushed {
                 self.unflushed = ready!(Pin::new(to).poll_flush(cx).map_ok(|()| false))?;
             }
             return Poll::Pending;
         };
-        let mut rest = buf.filled();
-        self.read(read.map(|()| rest.len()))?;
+        let length = buf.filled().len();
+        self.read(read.map(|()| length))?;
         self.pace = match self.pace {
-            Pace::Copied(_) if rest.len() < CHUNK => Pace::Copied(0),
+            Pace::Copied(_) if length < CHUNK => Pace::Copied(0),
             Pace::Copied(full) if full + 1 < FULL => Pace::Copied(full + 1),
             Pace::Copied(_) if splice::is_harmless() => Pace::Moved(0),
             _ => Pace::Unmovable,
         };
-        while !rest.is_empty() {
-            let Poll::Ready(written) = Pin::new(&mut *to).poll_write(cx, rest) else {
-                self.pending = rest.to_vec();
+        let mut begin = 0;
+        while begin < length {
+            let Poll::Ready(written) = Pin::new(&mut *to).poll_write(cx, &buffer[begin..length]) else {
+                self.pending = Some(Box::new(Pending::new(buffer, begin..length)));
                 return Poll::Pending;
             };
-            rest = &rest[self.wrote(written, count)?..];
+            begin += self.wrote(written, count)?;
         }
         Poll::Ready(Ok(()))
     }
@@ -288,7 +257,7 @@ impl Direction {
             match drained {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     self.pace = Pace::Unmovable;
-                    self.pending = conduit.read_out()?;
+                    self.pending = Some(Box::new(Pending::Few(conduit.read_out()?, 0)));
                     return Poll::Ready(Ok(()));
                 }
                 drained => self.wrote(drained, count)?,
@@ -301,12 +270,11 @@ impl Direction {
     where
         W: AsyncWrite + Unpin,
     {
-        while self.written < self.pending.len() {
-            let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.pending[self.written..]));
-            self.written += self.wrote(written, count)?;
+        while let Some(pending) = &self.pending {
+            let written = ready!(Pin::new(&mut *to).poll_write(cx, pending.bytes()));
+            let written = self.wrote(written, count)?;
+            self.pending = self.pending.take().and_then(|pending| pending.after(written));
         }
-        self.written = 0;
-        self.pending = Vec::new();
         Poll::Ready(Ok(()))
     }
 
