@@ -149,8 +149,8 @@ impl Made {
         }
         .with_cert_resolver(Arc::<Reloading>::clone(&reloading));
         config.alpn_protocols = settings::alpn(arguments)?;
-        // An order was asked for.
-        config.ignore_client_order = arguments.is_given("ciphers");
+        // What it costs is this side's concern too, as it is in Twisted.
+        config.ignore_client_order = true;
         // Tickets of TLS 1.3 and 1.2, whose keys change every six hours.
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()
             .map_err(|error| Error::new(ErrorKind::Internal, format!("no keys for tickets: {error}")))?;
