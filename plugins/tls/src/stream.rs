@@ -230,3 +230,6 @@ impl<S: Side> AsyncWrite for TlsStream<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

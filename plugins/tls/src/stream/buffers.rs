@@ -97,6 +97,12 @@ impl Waiting {
         &self.bytes[self.taken..]
     }
 
+    /// The bytes of memory that are held.
+    #[cfg(test)]
+    pub(super) fn allocated(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Takes away the first `count` of [`bytes`](Self::bytes).
     pub(super) fn consume(&mut self, count: usize) {
         self.taken += count;

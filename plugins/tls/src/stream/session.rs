@@ -47,7 +47,7 @@ pub(super) struct Session<S> {
     /// Decrypted, and not read.
     pub(super) plaintext: Waiting,
     /// What the connection is broken by.
-    failure: Option<Error>,
+    failure: Option<Box<Error>>,
     /// The other side has said that this is its end.
     is_ended: bool,
 }
@@ -71,12 +71,18 @@ impl<S: Side> Session<S> {
         self.kept.len()
     }
 
+    /// The bytes of memory that are held beside the state of rustls.
+    #[cfg(test)]
+    pub(super) fn allocated(&self) -> usize {
+        self.kept.capacity() + self.plaintext.allocated()
+    }
+
     /// # Errors
     /// If the connection is broken.
     pub(super) fn check(&self) -> io::Result<()> {
         match &self.failure {
             None => Ok(()),
-            Some(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error.clone())),
+            Some(error) => Err(io::Error::new(io::ErrorKind::InvalidData, Error::clone(error))),
         }
     }
 
@@ -186,7 +192,7 @@ impl<S: Side> Session<S> {
 
     /// Notes why the connection is broken, and lets rustls tell the other side.
     fn fail(&mut self, error: Error, out: &mut Outgoing<'_>) {
-        self.failure = Some(error);
+        self.failure = Some(Box::new(error));
         self.kept = Vec::new();
         while self.side.wants_write() {
             // What is to be sent comes before anything else, so nothing that has come is looked at.
