@@ -223,6 +223,7 @@ async fn keys_are_updated_while_data_moves() {
         assert_eq!(received, [round; 5]);
         // By the new keys too, which are told before.
         stream.write_all(&received).await.expect("write");
+        stream.flush().await.expect("flush");
         assert_eq!(peer.receive().await.expect("an answer"), received);
     }
     assert_idle(&stream);
@@ -260,6 +261,7 @@ async fn writing_does_not_disturb_half_a_message() {
             () = tokio::task::yield_now() => None,
         };
         stream.write_all(b"meanwhile").await.expect("write");
+        stream.flush().await.expect("flush");
         assert_eq!(peer.receive().await.expect("what was written"), b"meanwhile");
         assert!(read.is_none_or(|count| byte[..count] == b"data"[..count]));
     }
