@@ -260,7 +260,12 @@ async fn suites_can_be_chosen(world: &World) {
         let version = if suite.contains("ECDHE") { "TLSv1.2" } else { "TLSv1.3" };
         assert_eq!(client.info().fact(name::TLS_VERSION), Some(version.as_bytes()));
     }
-    // The server's order counts where it has one.
+    // The server's order counts, its own one too.
+    let listener = world.listen(&server(&files, "server.pem", "")).await;
+    let wants = format!(":ciphers={},TLS_AES_128_GCM_SHA256", SUITES[0]);
+    let wants = client(&files, "localhost", &listener, &wants);
+    let (client_side, _accepted) = pair(world, &listener, &wants).await;
+    assert_eq!(client_side.info().fact(name::TLS_CIPHER), Some(&b"TLS_AES_128_GCM_SHA256"[..]));
     let listener =
         world.listen(&server(&files, "server.pem", &format!(":ciphers={},{}", SUITES[1], SUITES[0]))).await;
     let wants = client(&files, "localhost", &listener, &format!(":ciphers={},{}", SUITES[0], SUITES[1]));

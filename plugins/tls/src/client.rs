@@ -7,13 +7,12 @@ use std::time::Duration;
 use endpoints_plugin_api::{
     Arguments, Client, Connect, ConnectContext, Connection, Error, ErrorKind, Facts, Host, LogLevel,
 };
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{UnbufferedClientConnection, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
-use tokio_rustls::TlsConnector;
 
 use crate::advice;
 use crate::certificate::Certificate;
@@ -22,6 +21,7 @@ use crate::handshake;
 use crate::hostname::Hostname;
 use crate::identity::{Identity, Named, Source, trusted};
 use crate::settings::{self, VERSIONS};
+use crate::stream::TlsStream;
 
 /// What a client is made of.
 struct Parts {
@@ -145,8 +145,8 @@ fn make(
         }
     };
     config.alpn_protocols = settings::alpn(arguments)?;
-    let connector = TlsConnector::from(Arc::new(config));
-    Ok(Client::new(TlsClient { host: host.clone(), inner, connector, hostname, timeout, facts }))
+    let config = Arc::new(config);
+    Ok(Client::new(TlsClient { host: host.clone(), inner, config, hostname, timeout, facts }))
 }
 
 pub(crate) fn unusable(error: &rustls::Error) -> Error {
@@ -172,7 +172,7 @@ fn platform(provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier
 struct TlsClient {
     host: Host,
     inner: Client,
-    connector: TlsConnector,
+    config: Arc<ClientConfig>,
     hostname: Hostname,
     /// For everything up to the end of the handshake.
     timeout: Duration,
@@ -212,8 +212,10 @@ impl TlsClient {
         let name = self.hostname.server_name.clone();
         let connection = connection
             .try_map_stream(|stream| async {
-                let stream = self.connector.connect(name, stream).await?;
-                facts = handshake::facts(stream.get_ref().1, None);
+                let side = UnbufferedClientConnection::new(Arc::clone(&self.config), name)
+                    .map_err(std::io::Error::other)?;
+                let stream = TlsStream::shake_hands(side, stream).await?;
+                facts = handshake::facts(stream.state(), None);
                 Ok::<_, std::io::Error>(stream)
             })
             .await

@@ -1,7 +1,7 @@
 //! Endpoints over TLS: the schemes `tls` and `ssl` (deprecated), clients and servers, on rustls.
 //!
 //! The manifest, `plugin.json`, says what they accept. Their two sides are in `client.rs` and `server.rs`; what they read
-//! from files is in `pem.rs`, `certificate.rs`, `identity.rs` and `folder.rs`.
+//! from files is in `pem.rs`, `certificate.rs`, `identity.rs` and `folder.rs`; `stream.rs` has the connection.
 
 mod advice;
 mod certificate;
@@ -18,6 +18,7 @@ pub mod pem;
 mod reload;
 mod server;
 mod settings;
+mod stream;
 
 use endpoints_plugin_api::{Arguments, Client, Error, Host, Plugin, Server};
 

@@ -1,7 +1,7 @@
 //! The server sides of `tls` and `ssl`.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use endpoints_plugin_api::{
@@ -9,9 +9,9 @@ use endpoints_plugin_api::{
     LogLevel, Reachable, Server, name,
 };
 use rustls::crypto::CryptoProvider;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, UnbufferedServerConnection, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
-use tokio_rustls::TlsAcceptor;
 
 use crate::advice;
 use crate::client::unusable;
@@ -21,6 +21,7 @@ use crate::handshake;
 use crate::identity::{Identities, Named, Source, trusted};
 use crate::reload::Reloading;
 use crate::settings::{self, VERSIONS, Versions};
+use crate::stream::TlsStream;
 
 /// Makes a server of `tls`.
 pub(crate) fn tls(host: &Host, arguments: &mut Arguments<'_>) -> Result<Server, Error> {
@@ -149,8 +150,8 @@ impl Made {
         }
         .with_cert_resolver(Arc::<Reloading>::clone(&reloading));
         config.alpn_protocols = settings::alpn(arguments)?;
-        // An order was asked for.
-        config.ignore_client_order = arguments.is_given("ciphers");
+        // What it costs is this side's concern too, as it is in Twisted.
+        config.ignore_client_order = true;
         // Tickets of TLS 1.3 and 1.2, whose keys change every six hours.
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()
             .map_err(|error| Error::new(ErrorKind::Internal, format!("no keys for tickets: {error}")))?;
@@ -159,10 +160,11 @@ impl Made {
 
     fn into_server(self, host: &Host, inner: Server, facts: Facts, timeout: Duration) -> Server {
         let Self { config, reloading, identities } = self;
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let config = Arc::new(config);
         let handshake_host = host.clone();
         let handshake = move |connection| {
-            accept(handshake_host.clone(), connection, acceptor.clone(), Arc::clone(&reloading), timeout)
+            let (config, reloading) = (Arc::clone(&config), Arc::clone(&reloading));
+            accept(handshake_host.clone(), connection, config, reloading, timeout)
         };
         let name = known_as(&identities);
         let reachable = move |inner| reachable(&name, inner);
@@ -206,7 +208,7 @@ fn client_verifier(
 async fn accept(
     host: Host,
     mut connection: Connection,
-    acceptor: TlsAcceptor,
+    config: Arc<ServerConfig>,
     reloading: Arc<Reloading>,
     timeout: Duration,
 ) -> Result<Connection, Error> {
@@ -217,9 +219,13 @@ async fn accept(
         let mut facts = Facts::new();
         let connection = connection
             .try_map_stream(|stream| async {
-                let stream = acceptor.accept(stream).await?;
-                let connection = stream.get_ref().1;
-                facts = handshake::facts(connection, connection.server_name());
+                let asked = Arc::new(Asked { reloading, name: OnceLock::new() });
+                let mut config = ServerConfig::clone(&config);
+                config.cert_resolver = Arc::<Asked>::clone(&asked);
+                let side =
+                    UnbufferedServerConnection::new(Arc::new(config)).map_err(std::io::Error::other)?;
+                let stream = TlsStream::shake_hands(side, stream).await?;
+                facts = handshake::facts(stream.state(), asked.name.get().map(String::as_str));
                 Ok::<_, std::io::Error>(stream)
             })
             .await
@@ -231,6 +237,23 @@ async fn accept(
         let message = format!("the TLS handshake with {peer} was not done within the timeout of {timeout:?}");
         Err(Error::new(ErrorKind::TimedOut, message))
     })
+}
+
+/// The certificates, for one handshake: notes the name that the client asks for, which this side of rustls does not tell.
+#[derive(Debug)]
+struct Asked {
+    reloading: Arc<Reloading>,
+    name: OnceLock<String>,
+}
+
+impl ResolvesServerCert for Asked {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if let Some(name) = hello.server_name() {
+            // A second hello of the same handshake has the same name.
+            self.name.get_or_init(|| name.to_owned());
+        }
+        self.reloading.resolve(hello)
+    }
 }
 
 fn peer(facts: &Facts) -> String {

@@ -11,7 +11,7 @@ use crate::identity::Named;
 
 /// Certificates by the script of the recorded cases, for all tests of this process; `None`, and said on screen, where
 /// there is no openssl to make them with.
-fn pki() -> Option<&'static Path> {
+pub(crate) fn pki() -> Option<&'static Path> {
     static MADE: OnceLock<Option<PathBuf>> = OnceLock::new();
     let made = MADE.get_or_init(|| {
         if Command::new("openssl").arg("version").output().is_err() {
