@@ -1,9 +1,11 @@
 //! Relays side by side; started by `tests/bench/relay`, which sets the network up.
 
 mod idle;
+mod loaded;
 mod peers;
 mod relay;
 mod rows;
+mod slow;
 mod spread;
 mod table;
 mod tls;
@@ -25,6 +27,8 @@ struct Arguments {
     command: Option<PathBuf>,
     /// Another build of it, to be compared.
     beside: Option<PathBuf>,
+    /// Where the plugins are that it loads.
+    plugins: Option<PathBuf>,
     /// Parts of the names of rows; none stands for all.
     wanted: Vec<String>,
 }
@@ -40,6 +44,7 @@ impl Arguments {
                 "--quick" => read.quick = true,
                 "--command" => read.command = Some(arguments.next().expect("--command FILE").into()),
                 "--beside" => read.beside = Some(arguments.next().expect("--beside FILE").into()),
+                "--plugins" => read.plugins = Some(arguments.next().expect("--plugins DIR").into()),
                 _ if argument.starts_with('-') => panic!("there is no option {argument}"),
                 _ => read.wanted.push(argument),
             }
@@ -55,6 +60,7 @@ struct Bench {
     folder: PathBuf,
     endpoints: PathBuf,
     beside: Option<PathBuf>,
+    plugins: Option<PathBuf>,
     /// The port of the backend.
     backend: u16,
     quick: bool,
@@ -88,7 +94,7 @@ impl Bench {
 }
 
 fn main() {
-    let Arguments { quick, command, beside, wanted } = Arguments::read();
+    let Arguments { quick, command, beside, plugins, wanted } = Arguments::read();
     if fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").is_ok_and(|used| used.trim() != "reno")
     {
         println!("relays are measured by tests/bench/relay, in a network of their own");
@@ -116,6 +122,7 @@ fn main() {
         folder: folder.path().to_owned(),
         endpoints,
         beside,
+        plugins,
         backend,
         quick,
         wanted,
@@ -123,7 +130,9 @@ fn main() {
     };
     rows::run(&bench);
     tls::run(&bench);
+    loaded::run(&bench);
     idle::beside(&bench);
+    slow::run(&bench);
     // The last one: it changes where this process runs.
     spread::run(&bench);
 }

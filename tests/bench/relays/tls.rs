@@ -22,17 +22,30 @@ use crate::table::{Needs, Row, print_head};
 use crate::work::{self, ECHO, Front, Way};
 use crate::{Bench, idle, peers};
 
+/// How keys are exchanged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exchange {
+    /// Together with ML-KEM where the relay can, which is more work for it.
+    Preferred,
+    /// By X25519 alone, which all can.
+    Classic,
+}
+
 /// A client's settings: those that rustls has, but for what is given.
 pub(crate) fn client(
     folder: &Path,
     version: &'static SupportedProtocolVersion,
+    exchange: Exchange,
     resumption: Resumption,
 ) -> Arc<ClientConfig> {
     let root = CertificateDer::from_pem_file(folder.join("pki/ca.crt")).expect("a root");
     let mut roots = RootCertStore::empty();
     roots.add(root).expect("a root");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    if exchange == Exchange::Classic {
+        provider.kx_groups = vec![rustls::crypto::aws_lc_rs::kx_group::X25519];
+    }
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[version])
         .expect("versions")
         .with_root_certificates(roots)
@@ -80,38 +93,37 @@ pub(crate) async fn handshakes(
 
 pub(crate) fn run(bench: &Bench) {
     let bulks = ["TLS bulk up, 1 connection", "TLS bulk down, 1 connection"];
-    let names = ["TLS 1.3, full", "TLS 1.3, resumed", "TLS 1.2, resumed", bulks[0], bulks[1], IDLE];
-    if !names.iter().any(|name| bench.wants(name)) {
+    let shakes = [
+        ("TLS 1.3, full", &TLS13, Exchange::Preferred, HandshakeKind::Full),
+        ("TLS 1.3, full, X25519", &TLS13, Exchange::Classic, HandshakeKind::Full),
+        ("TLS 1.3, resumed", &TLS13, Exchange::Preferred, HandshakeKind::Resumed),
+        ("TLS 1.3, resumed, X25519", &TLS13, Exchange::Classic, HandshakeKind::Resumed),
+        ("TLS 1.2, resumed", &TLS12, Exchange::Classic, HandshakeKind::Resumed),
+    ];
+    if !shakes.iter().map(|shake| shake.0).chain(bulks).chain([IDLE]).any(|name| bench.wants(name)) {
         return;
     }
     let Some(relays) = start(bench) else { return };
     print_head("TLS outside, plain inside", &relays);
     println!("{:>12}", "ours/best");
-    let full = client(&bench.folder, &TLS13, Resumption::disabled());
     let count = if bench.quick { 200 } else { 1_000 };
-    let mut rows = vec![Row {
-        name: names[0],
-        unit: "µs",
-        rounds: 7,
-        needs: Needs::Nothing,
-        run: Box::new(|relay| {
-            bench.runtime.block_on(handshakes(relay.address(), &full, count, HandshakeKind::Full));
-            count as f64
-        }),
-    }];
-    for (name, version) in [(names[1], &TLS13), (names[2], &TLS12)] {
-        // Tickets are of one relay each. The first handshake with it is full.
+    let full = client(&bench.folder, &TLS13, Exchange::Preferred, Resumption::disabled());
+    let mut rows = Vec::new();
+    for (name, version, exchange, kind) in shakes {
+        // Tickets are of one relay each, and the first handshake with it is full.
         let clients = RefCell::new(HashMap::new());
         let run = move |relay: &Relay| {
             let address = relay.address();
             let known = clients.borrow().get(&address).map(Arc::clone);
             let config = known.unwrap_or_else(|| {
-                let config = client(&bench.folder, version, Resumption::default());
+                let resumes = kind == HandshakeKind::Resumed;
+                let resumption = if resumes { Resumption::default() } else { Resumption::disabled() };
+                let config = client(&bench.folder, version, exchange, resumption);
                 bench.runtime.block_on(handshakes(address, &config, 1, HandshakeKind::Full));
                 clients.borrow_mut().insert(address, Arc::clone(&config));
                 config
             });
-            bench.runtime.block_on(handshakes(address, &config, count, HandshakeKind::Resumed));
+            bench.runtime.block_on(handshakes(address, &config, count, kind));
             count as f64
         };
         rows.push(Row { name, unit: "µs", rounds: 7, needs: Needs::Nothing, run: Box::new(run) });
