@@ -63,7 +63,7 @@ pub(crate) fn beside(bench: &Bench) {
             }
             drop(idle);
             // The backend learns of it only while the runtime runs.
-            bench.runtime.block_on(tokio::time::sleep(Duration::from_millis(200)));
+            bench.wait(Duration::from_millis(200));
             relay.settle();
         }
     }

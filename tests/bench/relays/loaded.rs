@@ -33,16 +33,19 @@ pub(crate) fn run(bench: &Bench) {
         fs::copy(&from, plugins.join(&file)).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
     }
     let tcp = |port: u16| format!("tcp:{port}:interface=127.0.0.1");
-    let pass = |port: u16| format!("pass:tcp\\:{port}\\:interface=127.0.0.1");
+    let pass = |port: u16| format!("pass:tcp\\:{port}\\:interface\\=127.0.0.1");
     let start = |name, loaded: bool, server: &dyn Fn(u16) -> String| {
         let place = bench.place(1);
         let server = server(place.port);
         let processes = vec![forward(&bench.endpoints, &place, loaded.then_some(plugins.as_path()), &server)];
         Relay::new(name, place, processes, false)
     };
+    let copying = start("built in, copying", false, &tcp);
+    copying.without_pipes();
     let relays = [
         start("built in", false, &tcp),
         start("built in again", false, &tcp),
+        copying,
         start("by descriptor", true, &tcp),
         start("wrapped", true, &pass),
     ];

@@ -14,6 +14,7 @@ mod work;
 use std::cell::Cell;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use relay::Place;
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -73,6 +74,11 @@ impl Bench {
     /// Whether a row of this name is asked for.
     fn wants(&self, name: &str) -> bool {
         self.wanted.is_empty() || self.wanted.iter().any(|one| name.contains(one.as_str()))
+    }
+
+    /// Lets the load go on for so long.
+    fn wait(&self, time: Duration) {
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 
     /// A place for a relay of its own. One worker has the second processor, as whoever loads it has the first; two share both with

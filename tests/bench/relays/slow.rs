@@ -33,7 +33,7 @@ pub(crate) fn run(bench: &Bench) {
     {
         let config = tls::client(&bench.folder, &TLS13, Exchange::Classic, Resumption::disabled());
         let hello: Arc<[u8]> = client_hello(&config).into();
-        let count = if bench.quick { 300 } else { 2_000 };
+        let count = if bench.quick { 300 } else { 1_000 };
         let others = |relay: &Relay| {
             bench.runtime.block_on(tls::handshakes(relay.address(), &config, count, HandshakeKind::Full));
             count as f64
@@ -107,16 +107,16 @@ fn measure(
             let (without, _, units) = spent(&|| others(relay));
             let (front, bytes) = slow(relay);
             let hanging = bench.runtime.block_on(hang(&front, &bytes));
-            bench.runtime.block_on(sleep(Duration::from_secs(1)));
+            bench.wait(Duration::from_secs(1));
             let alone = spent(&|| {
-                bench.runtime.block_on(sleep(ALONE));
+                bench.wait(ALONE);
                 1.0
             });
             let rate = alone.0 / alone.1;
             let with = spent(&|| others(relay));
             assert_eq!(hanging.len(), SLOW);
             drop(hanging);
-            bench.runtime.block_on(sleep(Duration::from_millis(200)));
+            bench.wait(Duration::from_millis(200));
             samples[place].0.push(without / units * 1e6);
             // What the slow ones take by themselves is not the others' cost.
             samples[place].1.push((with.0 - rate * with.1) / with.2 * 1e6);

@@ -106,7 +106,7 @@ pub(crate) fn run(bench: &Bench) {
     let Some(relays) = start(bench) else { return };
     print_head("TLS outside, plain inside", &relays);
     println!("{:>12}", "ours/best");
-    let count = if bench.quick { 200 } else { 1_000 };
+    let count = if bench.quick { 200 } else { 500 };
     let full = client(&bench.folder, &TLS13, Exchange::Preferred, Resumption::disabled());
     let mut rows = Vec::new();
     for (name, version, exchange, kind) in shakes {
