@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Child;
+use std::time::Duration;
 
 use crate::Bench;
 use crate::peers::command;
@@ -41,6 +42,8 @@ pub(crate) fn run(bench: &Bench) {
         Relay::new(name, place, processes, false)
     };
     let copying = start("built in, copying", false, &tcp);
+    // The connection that found it listening ends when the backend goes on.
+    bench.wait(Duration::from_millis(200));
     copying.without_pipes();
     let relays = [
         start("built in", false, &tcp),

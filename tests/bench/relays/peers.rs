@@ -100,8 +100,10 @@ fn haproxy_with(program: &Path, place: &Place, options: &str) -> Vec<Child> {
     let Place { port, backend, workers, .. } = place;
     let proxied = port + 1;
     let (front, behind) = (place.unix(), place.unix_backend());
+    // It has to have the descriptors for so many, with splice those of pipes too.
+    let most = if options.is_empty() { 9_900 } else { 4_000 };
     let configuration = format!(
-        "global\n  maxconn 9900\n  nbthread {workers}\ndefaults\n  maxconn 9900\n  mode tcp\n{options}  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
+        "global\n  maxconn {most}\n  nbthread {workers}\ndefaults\n  maxconn {most}\n  mode tcp\n{options}  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
          listen plain\n  bind 127.0.0.1:{port}\n  server one 127.0.0.1:{backend}\n\
          listen proxied\n  bind 127.0.0.1:{proxied} accept-proxy\n  server one 127.0.0.1:{backend}\n\
          listen unix\n  bind {front}\n  server one {behind}\n",

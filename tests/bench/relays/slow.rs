@@ -60,12 +60,12 @@ fn client_hello(config: &Arc<ClientConfig>) -> Vec<u8> {
 async fn hang(front: &Front, bytes: &Arc<[u8]>) -> JoinSet<()> {
     let (Front::Tcp(address) | Front::Proxied(address, _)) = *front else { unreachable!("over TCP") };
     let mut going = JoinSet::new();
-    for client in 0..SLOW {
+    for _ in 0..SLOW {
+        // Each at a moment of its own, and no more than a backlog holds.
+        sleep(Duration::from_millis(1)).await;
         let mut stream = TcpStream::connect(address).await.expect("connect");
         let bytes = Arc::clone(bytes);
         going.spawn(async move {
-            // Each at a moment of its own.
-            sleep(Duration::from_millis(client as u64 * 1_000 / SLOW as u64)).await;
             for byte in bytes.iter().take(bytes.len().saturating_sub(1)) {
                 if stream.write_u8(*byte).await.is_err() {
                     return;
