@@ -98,7 +98,7 @@ pub(crate) fn run(bench: &Bench) {
         ("TLS 1.3, full, X25519", &TLS13, Exchange::Classic, HandshakeKind::Full),
         ("TLS 1.3, resumed", &TLS13, Exchange::Preferred, HandshakeKind::Resumed),
         ("TLS 1.3, resumed, X25519", &TLS13, Exchange::Classic, HandshakeKind::Resumed),
-        ("TLS 1.2, resumed", &TLS12, Exchange::Classic, HandshakeKind::Resumed),
+        ("TLS 1.2, resumed", &TLS12, Exchange::Preferred, HandshakeKind::Resumed),
     ];
     if !shakes.iter().map(|shake| shake.0).chain(bulks).chain([IDLE]).any(|name| bench.wants(name)) {
         return;
