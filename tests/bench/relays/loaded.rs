@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 use std::process::Child;
-use std::time::Duration;
 
 use crate::Bench;
 use crate::peers::command;
@@ -41,19 +40,14 @@ pub(crate) fn run(bench: &Bench) {
         let processes = vec![forward(&bench.endpoints, &place, loaded.then_some(plugins.as_path()), &server)];
         Relay::new(name, place, processes, false)
     };
-    let copying = start("built in, copying", false, &tcp);
-    // The connection that found it listening ends when the backend goes on.
-    bench.wait(Duration::from_millis(200));
-    copying.without_pipes();
     let relays = [
         start("built in", false, &tcp),
         start("built in again", false, &tcp),
-        copying,
         start("by descriptor", true, &tcp),
         start("wrapped", true, &pass),
     ];
     print_head("ours, through a .so", &relays);
-    println!("{:>44}", "ratios to built in");
+    println!("{:>48}", "ratios to built in");
     let row = |name, unit, rounds, run: Box<dyn Fn(&Relay) -> f64 + '_>| {
         if bench.wants(name) {
             measure(bench, &relays, &Row { name, unit, rounds, needs: Needs::Nothing, run });

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use nix::time::clock_getcpuclockid;
@@ -122,17 +122,6 @@ impl Relay {
             }
             before = now;
         }
-    }
-
-    /// Leaves it, where it is one process, descriptors for one connection and too few for a pipe, so that it has to copy.
-    pub(crate) fn without_pipes(&self) {
-        self.settle();
-        let id = self.processes[0].id();
-        let open = fs::read_dir(format!("/proc/{id}/fd")).expect("its descriptors").count();
-        let most = open + 3;
-        let mut limit = Command::new("prlimit");
-        limit.args(["--pid", &id.to_string(), &format!("--nofile={most}:{most}")]);
-        assert!(limit.status().expect("prlimit").success(), "prlimit fails");
     }
 
     /// What it holds of memory that is its own, in bytes.
