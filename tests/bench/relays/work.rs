@@ -3,14 +3,20 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::{JoinSet, yield_now};
 
+use crate::tls;
+
 /// The first byte of a connection says what the backend is to do with the rest.
 const SINK: u8 = b'S';
-const ECHO: u8 = b'E';
+pub(crate) const ECHO: u8 = b'E';
+/// It reads so much as the next eight bytes say, and then answers with a byte.
+const COUNT: u8 = b'C';
 /// It sends so much as the next eight bytes say, and ends.
 const SOURCE: u8 = b'D';
 
@@ -19,7 +25,8 @@ const SOURCE: u8 = b'D';
 pub(crate) enum Front {
     Tcp(SocketAddr),
     /// Each connection begins with this header.
-    Proxied(SocketAddr, &'static [u8]),
+    Proxied(SocketAddr, Arc<[u8]>),
+    Tls(SocketAddr, Arc<ClientConfig>),
     Unix(PathBuf),
 }
 
@@ -31,6 +38,7 @@ impl Front {
     async fn connect(&self) -> io::Result<Box<dyn Stream>> {
         Ok(match self {
             Self::Unix(path) => Box::new(unix(path).await?),
+            Self::Tls(address, config) => Box::new(tls::connect(*address, Arc::clone(config)).await),
             Self::Tcp(address) => Box::new(tcp(*address).await?),
             Self::Proxied(address, header) => {
                 let mut stream = tcp(*address).await?;
@@ -88,6 +96,11 @@ async fn serve(mut stream: impl Stream) -> io::Result<()> {
             let count = stream.read_u64().await?;
             source(&mut stream, count).await
         }
+        COUNT => {
+            let count = stream.read_u64().await?;
+            receive(&mut stream, count).await?;
+            stream.write_u8(1).await
+        }
         _ => {
             // Idle ones are many.
             let mut bytes = vec![0; 64];
@@ -118,7 +131,18 @@ async fn sink(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<u64> {
     }
 }
 
+/// Reads so many bytes, which must be all there is.
+async fn receive(stream: &mut (impl AsyncRead + Unpin), count: u64) -> io::Result<()> {
+    let got = sink(&mut stream.take(count)).await?;
+    if got == count { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
 async fn source(stream: &mut (impl AsyncWrite + Unpin), count: u64) -> io::Result<()> {
+    send(stream, count).await?;
+    stream.shutdown().await
+}
+
+async fn send(stream: &mut (impl AsyncWrite + Unpin), count: u64) -> io::Result<()> {
     let bytes = vec![7; PIECE];
     let mut left = count;
     while left > 0 {
@@ -126,7 +150,7 @@ async fn source(stream: &mut (impl AsyncWrite + Unpin), count: u64) -> io::Resul
         stream.write_all(&bytes[..piece]).await?;
         left -= piece as u64;
     }
-    stream.shutdown().await
+    stream.flush().await
 }
 
 /// Which way bulk goes.
@@ -173,6 +197,21 @@ pub(crate) async fn bulk(front: &Front, connections: usize, bytes: u64, way: Way
     }
 }
 
+/// Sends so many bytes over a connection one way, and goes by their number: not every relay passes on the end of one direction in TLS.
+pub(crate) async fn counted(front: &Front, bytes: u64, way: Way) {
+    let mut stream = front.connect().await.expect("connect");
+    let what = if way == Way::Up { COUNT } else { SOURCE };
+    stream.write_u8(what).await.expect("write");
+    stream.write_u64(bytes).await.expect("write");
+    if way == Way::Up {
+        send(&mut stream, bytes).await.expect("write");
+        assert_eq!(stream.read_u8().await.expect("an answer"), 1);
+    } else {
+        stream.flush().await.expect("flush");
+        receive(&mut stream, bytes).await.expect("all of them");
+    }
+}
+
 /// Round trips of 64 bytes over each of so many connections at once.
 pub(crate) struct PingPong(Vec<Box<dyn Stream>>);
 
@@ -182,6 +221,7 @@ impl PingPong {
         for _ in 0..connections {
             let mut stream = front.connect().await.expect("connect");
             stream.write_u8(ECHO).await.expect("write");
+            stream.flush().await.expect("flush");
             streams.push(stream);
         }
         Self(streams)
@@ -244,6 +284,7 @@ pub(crate) async fn idle(front: &Front, count: usize) -> PingPong {
     let mut connections = PingPong::new(front, count).await;
     for stream in &mut connections.0 {
         stream.write_u8(1).await.expect("write");
+        stream.flush().await.expect("flush");
         stream.read_u8().await.expect("read");
     }
     connections

@@ -1,0 +1,173 @@
+//! A relay that runs: where it is reached, and what it uses.
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use nix::time::clock_getcpuclockid;
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::work::Front;
+
+/// Where a relay listens and connects to, each in a number of ways, and on which processors it runs.
+pub(crate) struct Place {
+    pub(crate) folder: PathBuf,
+    /// The first of its ports: plain or TLS, then behind PROXY headers.
+    pub(crate) port: u16,
+    /// The port of what it relays to.
+    pub(crate) backend: u16,
+    /// Threads or processes that relay.
+    pub(crate) workers: u16,
+    /// Those that it runs on, as taskset(1) takes them.
+    pub(crate) processors: &'static str,
+}
+
+impl Place {
+    pub(crate) fn unix(&self) -> PathBuf {
+        self.folder.join("front")
+    }
+
+    pub(crate) fn unix_backend(&self) -> PathBuf {
+        self.folder.parent().expect("a folder of its own").join("backend")
+    }
+}
+
+/// A relay that runs, with all its processes in a group.
+pub(crate) struct Relay {
+    pub(crate) name: &'static str,
+    pub(crate) place: Place,
+    processes: Vec<Child>,
+}
+
+impl Relay {
+    /// Waits until it listens.
+    pub(crate) fn new(name: &'static str, place: Place, processes: Vec<Child>, unix: bool) -> Self {
+        let relay = Self { name, place, processes };
+        let listens = || {
+            TcpStream::connect(("127.0.0.1", relay.place.port)).is_ok()
+                && (!unix || UnixStream::connect(relay.place.unix()).is_ok())
+        };
+        let begun = Instant::now();
+        while !listens() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "{name} does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        relay
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.place.port).into()
+    }
+
+    pub(crate) fn front(&self) -> Front {
+        Front::Tcp(self.address())
+    }
+
+    /// Where it takes connections that begin with this PROXY header.
+    pub(crate) fn proxied(&self, header: &[u8]) -> Front {
+        Front::Proxied(([127, 0, 0, 1], self.place.port + 1).into(), header.into())
+    }
+
+    pub(crate) fn is_ours(&self) -> bool {
+        self.name.starts_with("endpoints")
+    }
+
+    /// It loses what still comes from one side when the other has ended, and so is none to compare with.
+    pub(crate) fn cuts(&self) -> bool {
+        self.name == "nginx, cutting"
+    }
+
+    pub(crate) fn takes_proxy(&self) -> bool {
+        self.name != "socat"
+    }
+
+    /// The processes of all its groups.
+    fn processes(&self) -> Vec<u32> {
+        let groups: Vec<u32> = self.processes.iter().map(Child::id).collect();
+        let all = fs::read_dir("/proc").expect("/proc").flatten();
+        all.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|id| group_of(*id).is_some_and(|group| groups.contains(&group)))
+            .collect()
+    }
+
+    /// CPU time so far of each thread, in nanoseconds.
+    pub(crate) fn threads(&self) -> Vec<u64> {
+        let tasks_of = |id: u32| fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+        let tasks = self.processes().into_iter().flat_map(tasks_of);
+        tasks
+            .filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok())
+            .filter_map(|stat| stat.split_whitespace().next()?.parse().ok())
+            .collect()
+    }
+
+    /// CPU time so far, of what runs, of its threads that have ended, and of children that have ended.
+    pub(crate) fn cpu(&self) -> Duration {
+        let running: Duration = self.processes().into_iter().filter_map(cpu_of).sum();
+        let ended: u64 = self.processes.iter().filter_map(|child| ticks_of_children(child.id())).sum();
+        // A tick is 10 ms.
+        running + Duration::from_millis(ended * 10)
+    }
+
+    /// Waits until it has nothing left to do.
+    pub(crate) fn settle(&self) {
+        let mut before = self.cpu();
+        loop {
+            std::thread::sleep(Duration::from_millis(50));
+            let now = self.cpu();
+            if now - before < Duration::from_millis(1) {
+                return;
+            }
+            before = now;
+        }
+    }
+
+    /// What it holds of memory that is its own, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let own = |id: u32| {
+            let rollup = fs::read_to_string(format!("/proc/{id}/smaps_rollup")).ok()?;
+            let sum = rollup
+                .lines()
+                .filter(|line| line.starts_with("Private_"))
+                .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+                .sum::<u64>();
+            Some(sum * 1024)
+        };
+        self.processes().into_iter().filter_map(own).sum()
+    }
+}
+
+fn cpu_of(id: u32) -> Option<Duration> {
+    let clock = clock_getcpuclockid(nix::unistd::Pid::from_raw(id.try_into().ok()?)).ok()?;
+    Some(clock.now().ok()?.into())
+}
+
+/// The fields of `/proc/PID/stat` from the state on; see proc(5).
+fn stat(id: u32) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    Some(rest.split_whitespace().map(str::to_owned).collect())
+}
+
+fn group_of(id: u32) -> Option<u32> {
+    stat(id)?.get(2)?.parse().ok()
+}
+
+fn ticks_of_children(id: u32) -> Option<u64> {
+    let stat = stat(id)?;
+    let field = |place: usize| stat.get(place)?.parse::<u64>().ok();
+    Some(field(13)? + field(14)?)
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            if let Some(group) = i32::try_from(process.id()).ok().and_then(Pid::from_raw) {
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            let _ = process.wait();
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Measuring relays in turn, and a row for each kind of work.
+
+use std::time::Duration;
+
+use crate::relay::Relay;
+
+/// A row of the table: CPU of each relay for a unit of work.
+pub(crate) struct Row<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) unit: &'static str,
+    /// So many rounds, each relay once in each, after one that does not count.
+    pub(crate) rounds: usize,
+    pub(crate) needs: Needs,
+    /// Does some work, and says how many units that was.
+    pub(crate) run: Box<dyn Fn(&Relay) -> f64 + 'a>,
+}
+
+/// What a relay must do for a row.
+#[derive(Clone, Copy)]
+pub(crate) enum Needs {
+    Nothing,
+    /// Take a PROXY header.
+    Proxy,
+    /// Pass on what still comes from one side when the other has ended.
+    HalfCloses,
+}
+
+impl Needs {
+    fn are_met_by(self, relay: &Relay) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Proxy => relay.takes_proxy(),
+            Self::HalfCloses => !relay.cuts(),
+        }
+    }
+}
+
+impl Row<'_> {
+    /// Measures each relay, prints what they take, and the ratio of ours to the best of the others.
+    pub(crate) fn measure(&self, relays: &[Relay], quick: bool) {
+        let samples = self.samples(relays, quick);
+        let medians: Vec<_> = samples.into_iter().map(summary).collect();
+        print_row(self.name, self.unit, &medians);
+        // Beside us stands another build of ours, where one is given.
+        let peers = relays.iter().zip(&medians).filter(|(relay, _)| !relay.is_ours() && !relay.cuts());
+        let best = peers.filter_map(|(_, median)| Some((*median)?.0)).fold(f64::INFINITY, f64::min);
+        match medians[0] {
+            Some((ours, _)) if best.is_finite() => println!("{:>12.2}", ours / best),
+            _ => println!(),
+        }
+    }
+
+    /// What a unit takes of each relay in each round; nothing of one that cannot do it.
+    pub(crate) fn samples(&self, relays: &[Relay], quick: bool) -> Vec<Vec<f64>> {
+        let rounds = if quick { 3 } else { self.rounds };
+        let mut samples = vec![Vec::new(); relays.len()];
+        for round in 0..=rounds {
+            for place in 0..relays.len() {
+                // Each round begins with another one, so that none always follows the same one.
+                let place = (place + round) % relays.len();
+                let relay = &relays[place];
+                if !self.needs.are_met_by(relay) {
+                    continue;
+                }
+                let before = relay.cpu();
+                let units = (self.run)(relay);
+                let used = relay.cpu().saturating_sub(before);
+                if round > 0 {
+                    samples[place].push(scaled(used, self.unit) / units);
+                }
+            }
+        }
+        samples
+    }
+}
+
+/// The names of columns, without the end of the line.
+pub(crate) fn print_head(title: &str, relays: &[Relay]) {
+    print!("\n{title:<34}");
+    for relay in relays {
+        print!("{:>22}", relay.name);
+    }
+}
+
+/// A row without the end of its line.
+pub(crate) fn print_row(name: &str, unit: &str, medians: &[Option<(f64, f64)>]) {
+    print!("{:<34}", format!("{name}, {unit}"));
+    for median in medians {
+        match median {
+            Some((median, spread)) => print!("{:>22}", format!("{median:.3} ± {spread:.3}")),
+            None => print!("{:>22}", "–"),
+        }
+    }
+}
+
+pub(crate) fn scaled(used: Duration, unit: &str) -> f64 {
+    if unit == "µs" { used.as_secs_f64() * 1e6 } else { used.as_secs_f64() }
+}
+
+/// The median, and half the distance of the quartiles.
+pub(crate) fn summary(mut samples: Vec<f64>) -> Option<(f64, f64)> {
+    samples.sort_by(f64::total_cmp);
+    let last = samples.len().checked_sub(1)?;
+    let quartile = |part: usize| samples[last * part / 4];
+    Some((quartile(2), (quartile(3) - quartile(1)) / 2.0))
+}

@@ -1,0 +1,149 @@
+//! TLS outside, plain inside: handshakes, bulk, idle connections.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use endpoints_tests::make_certificates;
+use rustls::client::Resumption;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::relay::Relay;
+use crate::table::{Needs, Row, print_head};
+use crate::work::{self, ECHO, Front, Way};
+use crate::{Bench, idle, peers};
+
+/// How keys are exchanged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exchange {
+    /// Together with ML-KEM where the relay can, which is more work for it.
+    Preferred,
+    /// By X25519 alone, which all can.
+    Classic,
+}
+
+/// A client's settings: those that rustls has, but for what is given.
+pub(crate) fn client(
+    folder: &Path,
+    version: &'static SupportedProtocolVersion,
+    exchange: Exchange,
+    resumption: Resumption,
+) -> Arc<ClientConfig> {
+    let root = CertificateDer::from_pem_file(folder.join("pki/ca.crt")).expect("a root");
+    let mut roots = RootCertStore::empty();
+    roots.add(root).expect("a root");
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    if exchange == Exchange::Classic {
+        provider.kx_groups = vec![rustls::crypto::aws_lc_rs::kx_group::X25519];
+    }
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[version])
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.resumption = resumption;
+    Arc::new(config)
+}
+
+/// Starts the relays, with a new certificate; nothing where there is no way to make one.
+pub(crate) fn start(bench: &Bench) -> Option<Vec<Relay>> {
+    let pki = bench.folder.join("pki");
+    if !pki.exists()
+        && let Err(problem) = make_certificates(&pki)
+    {
+        println!("\nTLS: not measured: {problem}");
+        return None;
+    }
+    Some(peers::tls::start(bench))
+}
+
+pub(crate) async fn connect(address: SocketAddr, config: Arc<ClientConfig>) -> TlsStream<TcpStream> {
+    let stream = TcpStream::connect(address).await.expect("connect");
+    stream.set_nodelay(true).expect("no delay");
+    let name = ServerName::try_from("localhost").expect("a name");
+    TlsConnector::from(config).connect(name, stream).await.expect("a handshake")
+}
+
+/// Connects, shakes hands in the way that is expected, sends a byte and has it back, closes; one after the other.
+pub(crate) async fn handshakes(
+    address: SocketAddr,
+    config: &Arc<ClientConfig>,
+    count: usize,
+    expected: HandshakeKind,
+) {
+    for _ in 0..count {
+        let mut stream = connect(address, Arc::clone(config)).await;
+        stream.write_all(&[ECHO, 1]).await.expect("write");
+        stream.flush().await.expect("flush");
+        assert_eq!(stream.read_u8().await.expect("read"), 1);
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(expected));
+        // What the relay answers to the end does not matter.
+        let _ = stream.shutdown().await;
+    }
+}
+
+pub(crate) fn run(bench: &Bench) {
+    let bulks = ["TLS bulk up, 1 connection", "TLS bulk down, 1 connection"];
+    let shakes = [
+        ("TLS 1.3, full", &TLS13, Exchange::Preferred, HandshakeKind::Full),
+        ("TLS 1.3, full, X25519", &TLS13, Exchange::Classic, HandshakeKind::Full),
+        ("TLS 1.3, resumed", &TLS13, Exchange::Preferred, HandshakeKind::Resumed),
+        ("TLS 1.3, resumed, X25519", &TLS13, Exchange::Classic, HandshakeKind::Resumed),
+        ("TLS 1.2, resumed", &TLS12, Exchange::Preferred, HandshakeKind::Resumed),
+    ];
+    if !shakes.iter().map(|shake| shake.0).chain(bulks).chain([IDLE]).any(|name| bench.wants(name)) {
+        return;
+    }
+    let Some(relays) = start(bench) else { return };
+    print_head("TLS outside, plain inside", &relays);
+    println!("{:>12}", "ours/best");
+    let count = if bench.quick { 200 } else { 500 };
+    let full = client(&bench.folder, &TLS13, Exchange::Preferred, Resumption::disabled());
+    let mut rows = Vec::new();
+    for (name, version, exchange, kind) in shakes {
+        // Tickets are of one relay each, and the first handshake with it is full.
+        let clients = RefCell::new(HashMap::new());
+        let run = move |relay: &Relay| {
+            let address = relay.address();
+            let known = clients.borrow().get(&address).map(Arc::clone);
+            let config = known.unwrap_or_else(|| {
+                let resumes = kind == HandshakeKind::Resumed;
+                let resumption = if resumes { Resumption::default() } else { Resumption::disabled() };
+                let config = client(&bench.folder, version, exchange, resumption);
+                bench.runtime.block_on(handshakes(address, &config, 1, HandshakeKind::Full));
+                clients.borrow_mut().insert(address, Arc::clone(&config));
+                config
+            });
+            bench.runtime.block_on(handshakes(address, &config, count, kind));
+            count as f64
+        };
+        rows.push(Row { name, unit: "µs", rounds: 7, needs: Needs::Nothing, run: Box::new(run) });
+    }
+    let bytes = if bench.quick { 128 << 20 } else { 1 << 30 };
+    let over = |relay: &Relay| Front::Tls(relay.address(), Arc::clone(&full));
+    for (name, way) in [(bulks[0], Way::Up), (bulks[1], Way::Down)] {
+        let run = move |relay: &Relay| {
+            bench.runtime.block_on(work::counted(&over(relay), bytes, way));
+            bytes as f64 / 1e9
+        };
+        rows.push(Row { name, unit: "s/GB", rounds: 5, needs: Needs::Nothing, run: Box::new(run) });
+    }
+    for row in rows.iter().filter(|row| bench.wants(row.name)) {
+        row.measure(&relays, bench.quick);
+    }
+    if bench.wants(IDLE) {
+        let count = if bench.quick { 200 } else { 1_000 };
+        idle::memory(IDLE, bench, &relays, count, over);
+    }
+}
+
+const IDLE: &str = "idle TLS connection, KiB";
