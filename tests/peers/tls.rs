@@ -138,6 +138,26 @@ fn openssl_resumes_sessions() {
 }
 
 #[test]
+fn tickets_are_good_at_their_listener_alone() {
+    need!("openssl");
+    let setting = Setting::new(Plugins::BOTH[0]);
+    let server = format!("tls:{}:0:interface=127.0.0.1", setting.quoted("server.pem"));
+    let verifying = format!("{server}:clientCA={}", setting.quoted("ca.crt"));
+    let [first, second, verifying] =
+        [&server, &server, &verifying].map(|server| Telling::start(&setting.registry, server));
+    for version in ["-tls1_3", "-tls1_2"] {
+        s_client(&setting, first.port, &[version, "-sess_out", "session"]).expect("openssl");
+        let with = [version, "-sess_in", "session"];
+        let same = s_client(&setting, first.port, &with).expect("openssl");
+        assert!(same.contains("Reused"), "{same}");
+        let other = s_client(&setting, second.port, &with).expect("openssl");
+        assert!(other.contains(" - - 0 -\n") && !other.contains("Reused"), "{other}");
+        let refused = s_client(&setting, verifying.port, &with);
+        assert!(!refused.as_ref().is_ok_and(|said| said.contains("told:")), "{refused:?}");
+    }
+}
+
+#[test]
 fn openssl_shows_a_certificate() {
     need!("openssl");
     for plugins in Plugins::BOTH {
