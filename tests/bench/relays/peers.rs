@@ -81,9 +81,12 @@ fn ours(program: &Path, place: &Place) -> Vec<Child> {
         command.args(["forward", "--workers", &place.workers.to_string(), &server, client]);
         command.spawn().expect("it starts")
     };
+    // As long as nginx waits for a header, so that slow clients are there as long.
+    let inner = format!("tcp:{}:interface=127.0.0.1", place.port + 1);
+    let proxied = format!("haproxy:timeout=30:endpoint={}", endpoints::quote_str(&inner));
     vec![
         forward(format!("tcp:{}:interface=127.0.0.1", place.port), &tcp),
-        forward(format!("haproxy:tcp:{}:interface=127.0.0.1", place.port + 1), &tcp),
+        forward(proxied, &tcp),
         forward(unix(&place.unix()), &unix(&place.unix_backend())),
     ]
 }
