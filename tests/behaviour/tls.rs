@@ -19,6 +19,7 @@ both_forms!(
     protocols_are_agreed_on,
     suites_can_be_chosen,
     sessions_are_resumed,
+    small_pieces_are_sent_at_once,
     silence_ends_in_time,
     what_is_no_tls_is_told,
     a_cut_is_no_end,
@@ -291,6 +292,31 @@ async fn sessions_are_resumed(world: &World) {
             assert_eq!(client.info().fact(name::TLS_RESUMED), Some(&resumed[..]), "{more}");
         }
     }
+}
+
+async fn small_pieces_are_sent_at_once(world: &World) {
+    let files = certificates!();
+    let listener = world.listen(&server(&files, "server.pem", "")).await;
+    let port = port(&listener);
+    let alone = format!("tls:127.0.0.1:{port}:trustRoots={}", quoted(&files.join("trust")));
+    let (client, accepted) = pair(world, &listener, &alone).await;
+    let mut found = 0;
+    let itself = rustix::process::getpid();
+    let itself = rustix::process::pidfd_open(itself, rustix::process::PidfdFlags::empty()).expect("a pidfd");
+    let none = rustix::process::PidfdGetfdFlags::empty();
+    for entry in fs::read_dir("/proc/self/fd").expect("/proc") {
+        let number =
+            entry.expect("an entry").file_name().to_str().expect("a number").parse().expect("a number");
+        let Ok(socket) = rustix::process::pidfd_getfd(&itself, number, none) else { continue };
+        let Ok(Some(peer)) = rustix::net::getpeername(&socket) else { continue };
+        let Ok(peer) = std::net::SocketAddr::try_from(peer) else { continue };
+        let peer = Some(endpoints::Address::Ip(peer));
+        if [client.info().peer_addr(), accepted.info().peer_addr()].contains(&peer) {
+            assert!(rustix::net::sockopt::tcp_nodelay(&socket).expect("TCP_NODELAY"), "to {peer:?}");
+            found += 1;
+        }
+    }
+    assert_eq!(found, 2, "both sockets are seen");
 }
 
 async fn silence_ends_in_time(world: &World) {

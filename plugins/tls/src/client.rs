@@ -72,7 +72,8 @@ pub(crate) fn ssl(host: &Host, arguments: &mut Arguments<'_>) -> Result<Client, 
     make(host, arguments, provider, Parts { hostname, trust, identity, inner, timeout })
 }
 
-/// The description of the TCP connection below; a name in its ASCII form, where the resolver is asked for one.
+/// The description of the TCP connection below; a name in its ASCII form, where the resolver is asked for one. What is encrypted
+/// is sent at once: what TLS itself says would keep it back until the other side acknowledges that.
 fn tcp(arguments: &Arguments<'_>, hostname: Option<&Hostname>) -> Result<Description, Error> {
     let mut tcp = Description::new("tcp");
     let host = arguments.text("host")?;
@@ -82,6 +83,7 @@ fn tcp(arguments: &Arguments<'_>, hostname: Option<&Hostname>) -> Result<Descrip
     if let Some(bind) = arguments.opt_bytes("bindAddress") {
         tcp.add("bindAddress", bind);
     }
+    tcp.add("nodelay", "1");
     Ok(tcp)
 }
 
