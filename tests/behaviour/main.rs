@@ -30,6 +30,7 @@ mod serving;
 mod socks;
 mod support;
 mod tls;
+mod tls_agreed;
 mod tls_arguments;
 mod tls_reload;
 mod transport;

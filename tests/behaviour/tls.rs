@@ -16,10 +16,6 @@ both_forms!(
     servers_must_prove_who_they_are,
     names_have_their_certificates,
     clients_may_have_to_prove_who_they_are,
-    protocols_are_agreed_on,
-    suites_can_be_chosen,
-    sessions_are_resumed,
-    small_pieces_are_sent_at_once,
     silence_ends_in_time,
     what_is_no_tls_is_told,
     a_cut_is_no_end,
@@ -59,13 +55,17 @@ fn tcp_port(listener: &Listener) -> u16 {
     port(listener)
 }
 
-async fn pair(world: &World, listener: &Listener, client: &str) -> (Connection, Connection) {
+pub(crate) async fn pair(world: &World, listener: &Listener, client: &str) -> (Connection, Connection) {
     let accepting = async { listener.accept().await.expect("accept").await.expect("a handshake") };
     tokio::join!(world.connect(client), accepting)
 }
 
 /// What both sides say of a handshake that fails.
-async fn failures(world: &World, listener: &Listener, client: &str) -> (endpoints::Error, endpoints::Error) {
+pub(crate) async fn failures(
+    world: &World,
+    listener: &Listener,
+    client: &str,
+) -> (endpoints::Error, endpoints::Error) {
     let accepting = async { listener.accept().await.expect("accept").await };
     let client = world.registry.client(client).expect(client);
     let connecting = async {
@@ -232,91 +232,6 @@ pub(crate) async fn refused(world: &World, listener: &Listener, client: &str) ->
     };
     let accepting = async { listener.accept().await.expect("accept").await.expect_err("refused") };
     tokio::join!(connecting, accepting).1
-}
-
-async fn protocols_are_agreed_on(world: &World) {
-    let files = certificates!();
-    let listener = world.listen(&server(&files, "server.pem", ":alpn=h2,http/1.1")).await;
-    for (offered, agreed) in
-        [(":alpn=http/1.1,h2", Some("h2")), (":alpn=http/1.1", Some("http/1.1")), ("", None)]
-    {
-        let (client, accepted) =
-            pair(world, &listener, &client(&files, "localhost", &listener, offered)).await;
-        for connection in [client, accepted] {
-            assert_eq!(connection.info().fact(name::TLS_ALPN), agreed.map(str::as_bytes), "{offered}");
-        }
-    }
-    let (client, _) = failures(world, &listener, &client(&files, "localhost", &listener, ":alpn=x")).await;
-    assert_kind(&client, ErrorKind::HandshakeFailed);
-}
-
-async fn suites_can_be_chosen(world: &World) {
-    const SUITES: [&str; 3] =
-        ["TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"];
-    let files = certificates!();
-    for suite in SUITES {
-        let listener = world.listen(&server(&files, "server.pem", &format!(":ciphers={suite}"))).await;
-        let (client, _accepted) = pair(world, &listener, &client(&files, "localhost", &listener, "")).await;
-        assert_eq!(client.info().fact(name::TLS_CIPHER), Some(suite.as_bytes()));
-        let version = if suite.contains("ECDHE") { "TLSv1.2" } else { "TLSv1.3" };
-        assert_eq!(client.info().fact(name::TLS_VERSION), Some(version.as_bytes()));
-    }
-    // The server's order counts, its own one too.
-    let listener = world.listen(&server(&files, "server.pem", "")).await;
-    let wants = format!(":ciphers={},TLS_AES_128_GCM_SHA256", SUITES[0]);
-    let wants = client(&files, "localhost", &listener, &wants);
-    let (client_side, _accepted) = pair(world, &listener, &wants).await;
-    assert_eq!(client_side.info().fact(name::TLS_CIPHER), Some(&b"TLS_AES_128_GCM_SHA256"[..]));
-    let listener =
-        world.listen(&server(&files, "server.pem", &format!(":ciphers={},{}", SUITES[1], SUITES[0]))).await;
-    let wants = client(&files, "localhost", &listener, &format!(":ciphers={},{}", SUITES[0], SUITES[1]));
-    let (client, _accepted) = pair(world, &listener, &wants).await;
-    assert_eq!(client.info().fact(name::TLS_CIPHER), Some(SUITES[1].as_bytes()));
-    let error = world.registry.server(server(&files, "server.pem", ":ciphers=RC4-MD5")).expect_err("unknown");
-    assert_eq!(error.argument(), Some("ciphers"));
-    assert!(error.message().contains("TLS_AES_128_GCM_SHA256"), "{error}");
-}
-
-async fn sessions_are_resumed(world: &World) {
-    let files = certificates!();
-    for more in ["", ":ciphers=TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"] {
-        let listener = world.listen(&server(&files, "server.pem", more)).await;
-        let endpoint = world.registry.client(client(&files, "localhost", &listener, "")).expect("a client");
-        for resumed in [b"0", b"1"] {
-            let accepting = async { listener.accept().await.expect("accept").await.expect("a handshake") };
-            let (client, mut accepted) = tokio::join!(endpoint.connect(), accepting);
-            let mut client = client.expect("connect");
-            // Tickets come with the first bytes.
-            exchange(&mut client, &mut accepted).await;
-            assert_eq!(accepted.info().fact(name::TLS_RESUMED), Some(&resumed[..]), "{more}");
-            assert_eq!(client.info().fact(name::TLS_RESUMED), Some(&resumed[..]), "{more}");
-        }
-    }
-}
-
-async fn small_pieces_are_sent_at_once(world: &World) {
-    let files = certificates!();
-    let listener = world.listen(&server(&files, "server.pem", "")).await;
-    let port = port(&listener);
-    let alone = format!("tls:127.0.0.1:{port}:trustRoots={}", quoted(&files.join("trust")));
-    let (client, accepted) = pair(world, &listener, &alone).await;
-    let mut found = 0;
-    let itself = rustix::process::getpid();
-    let itself = rustix::process::pidfd_open(itself, rustix::process::PidfdFlags::empty()).expect("a pidfd");
-    let none = rustix::process::PidfdGetfdFlags::empty();
-    for entry in fs::read_dir("/proc/self/fd").expect("/proc") {
-        let number =
-            entry.expect("an entry").file_name().to_str().expect("a number").parse().expect("a number");
-        let Ok(socket) = rustix::process::pidfd_getfd(&itself, number, none) else { continue };
-        let Ok(Some(peer)) = rustix::net::getpeername(&socket) else { continue };
-        let Ok(peer) = std::net::SocketAddr::try_from(peer) else { continue };
-        let peer = Some(endpoints::Address::Ip(peer));
-        if [client.info().peer_addr(), accepted.info().peer_addr()].contains(&peer) {
-            assert!(rustix::net::sockopt::tcp_nodelay(&socket).expect("TCP_NODELAY"), "to {peer:?}");
-            found += 1;
-        }
-    }
-    assert_eq!(found, 2, "both sockets are seen");
 }
 
 async fn silence_ends_in_time(world: &World) {
