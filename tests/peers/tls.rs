@@ -127,6 +127,7 @@ fn openssl_resumes_sessions() {
         let setting = Setting::new(plugins);
         let server = format!("tls:{}:0:interface=127.0.0.1", setting.quoted("server.pem"));
         let server = Telling::start(&setting.registry, &server);
+        let shown = ["-cert", "pki/client.crt", "-key", "pki/client.key"];
         for version in ["-tls1_3", "-tls1_2"] {
             let first = s_client(&setting, server.port, &[version, "-sess_out", "session"]).expect("openssl");
             assert!(first.contains("told: TLSv1.") && !first.contains("Reused"), "{first}");
@@ -154,6 +155,37 @@ fn tickets_are_good_at_their_listener_alone() {
         assert!(other.contains(" - - 0 -\n") && !other.contains("Reused"), "{other}");
         let refused = s_client(&setting, verifying.port, &with);
         assert!(!refused.as_ref().is_ok_and(|said| said.contains("told:")), "{refused:?}");
+    }
+}
+
+#[test]
+fn sessions_with_a_clients_certificate_are_short() {
+    need!("openssl");
+    let setting = Setting::new(Plugins::BOTH[0]);
+    let server = format!("tls:{}:0:interface=127.0.0.1", setting.quoted("server.pem"));
+    let verifying = format!("{server}:clientCA={}", setting.quoted("ca.crt"));
+    for (server, seconds, numbered) in [(server, 12 * 60 * 60, true), (verifying, 5 * 60, false)] {
+        let server = Telling::start(&setting.registry, &server);
+        let shown = ["-cert", "pki/client.crt", "-key", "pki/client.key"];
+        for version in ["-tls1_3", "-tls1_2"] {
+            let first = [&[version, "-sess_out", "session"], &shown[..]].concat();
+            s_client(&setting, server.port, &first).expect("openssl");
+            let mut told = Command::new(program("openssl"));
+            told.args(["sess_id", "-noout", "-text", "-in", "session"]).current_dir(setting.folder.path());
+            let told = run(&mut told, None).map(|told| String::from_utf8_lossy(&told).into_owned());
+            let hint = format!("TLS session ticket lifetime hint: {seconds} (seconds)");
+            assert!(told.as_ref().is_ok_and(|told| told.contains(&hint)), "{version}: {told:?}");
+            let again = [&[version, "-sess_in", "session"], &shown[..]].concat();
+            let again = s_client(&setting, server.port, &again).expect("openssl");
+            assert!(again.contains("Reused"), "{version}: {again}");
+        }
+        // Without tickets a server may know the session by its number, for as long as it likes.
+        let without = ["-tls1_2", "-no_ticket"];
+        let first = [&without[..], &["-sess_out", "session"], &shown].concat();
+        s_client(&setting, server.port, &first).expect("openssl");
+        let again = [&without[..], &["-sess_in", "session"], &shown].concat();
+        let again = s_client(&setting, server.port, &again).expect("openssl");
+        assert_eq!(again.contains("Reused"), numbered, "{again}");
     }
 }
 

@@ -19,6 +19,7 @@ mod reload;
 mod server;
 mod settings;
 mod stream;
+mod tickets;
 
 use endpoints_plugin_api::{Arguments, Client, Error, Host, Plugin, Server};
 

@@ -22,6 +22,7 @@ use crate::identity::{Identities, Named, Source, trusted};
 use crate::reload::Reloading;
 use crate::settings::{self, VERSIONS, Versions};
 use crate::stream::TlsStream;
+use crate::tickets;
 
 /// Makes a server of `tls`.
 pub(crate) fn tls(host: &Host, arguments: &mut Arguments<'_>) -> Result<Server, Error> {
@@ -111,7 +112,7 @@ fn tcp(arguments: &Arguments<'_>) -> Result<Description, Error> {
     tcp.add("port", arguments.bytes("port")?);
     tcp.add("interface", interface);
     tcp.add("backlog", arguments.bytes("backlog")?);
-    // Else the answer to a client's first bytes waits behind the tickets until these are acknowledged, 40 ms later.
+    // Else a record waits until the one before it is acknowledged, 40 ms later: the end of TLS behind the last bytes.
     tcp.add("nodelay", "1");
     Ok(tcp)
 }
@@ -154,8 +155,7 @@ impl Made {
         config.alpn_protocols = settings::alpn(arguments)?;
         // What it costs is this side's concern too, as it is in Twisted.
         config.ignore_client_order = true;
-        // Tickets of TLS 1.3 and 1.2, whose keys change every six hours.
-        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()
+        tickets::resume_sessions(&mut config, arguments.is_given("clientCA"))
             .map_err(|error| Error::new(ErrorKind::Internal, format!("no keys for tickets: {error}")))?;
         Ok(Self { config, reloading, identities })
     }

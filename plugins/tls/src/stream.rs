@@ -6,6 +6,7 @@ mod session;
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -35,6 +36,8 @@ struct State<S> {
     is_cut: bool,
     /// This side has said that it ends.
     is_closing: bool,
+    /// What is unsent are tickets, which wait for something to go with.
+    holds_tickets: bool,
 }
 
 impl<S: Side> TlsStream<S> {
@@ -47,7 +50,8 @@ impl<S: Side> TlsStream<S> {
     /// The connection is closed, wherever the handshake was.
     pub(crate) async fn shake_hands(side: S, io: Stream) -> io::Result<Self> {
         let session = Session::new(side);
-        let state = State { session, unsent: Waiting::default(), is_cut: false, is_closing: false };
+        let unsent = Waiting::default();
+        let state = State { session, unsent, is_cut: false, is_closing: false, holds_tickets: false };
         let mut stream = Self { io, state: Box::new(state) };
         // A client begins.
         with_outgoing(|out| {
@@ -66,8 +70,10 @@ impl<S: Side> TlsStream<S> {
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             self.state.session.check()?;
-            ready!(self.poll_send(cx))?;
-            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            if !self.state.holds_tickets {
+                ready!(self.poll_send(cx))?;
+                ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            }
             if !self.state().is_handshaking() {
                 return Poll::Ready(Ok(()));
             }
@@ -91,7 +97,13 @@ impl<S: Side> TlsStream<S> {
                 return Poll::Ready(Ok(()));
             }
             with_outgoing(|out| {
+                let was_handshaking = self.state().is_handshaking();
                 self.state.session.receive(&mut memory[..end], buf, out);
+                if was_handshaking && S::ends_with_tickets(self.state()) {
+                    self.state.unsent.push(out.filled());
+                    self.state.holds_tickets = !self.state.unsent.is_empty();
+                    return;
+                }
                 // Whoever writes will be told where this fails.
                 let _ = self.send(cx, out);
             });
@@ -101,6 +113,7 @@ impl<S: Side> TlsStream<S> {
 
     /// Sends what has waited for it.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.state.holds_tickets = false;
         while !self.state.unsent.is_empty() {
             match ready!(Pin::new(&mut self.io).poll_write(cx, self.state.unsent.bytes()))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -114,6 +127,16 @@ impl<S: Side> TlsStream<S> {
     /// would take the wake-up of whoever waits for that.
     fn send(&mut self, cx: &mut Context<'_>, out: &Outgoing<'_>) -> io::Result<()> {
         let mut records = out.filled();
+        if records.is_empty() {
+            return Ok(());
+        }
+        if mem::take(&mut self.state.holds_tickets) {
+            self.state.unsent.push(records);
+            return match self.poll_send(cx) {
+                Poll::Ready(sent) => sent,
+                Poll::Pending => Ok(()),
+            };
+        }
         while self.state.unsent.is_empty() && !records.is_empty() {
             match Pin::new(&mut self.io).poll_write(cx, records)? {
                 Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -163,14 +186,16 @@ impl<S: Side> AsyncRead for TlsStream<S> {
 }
 
 impl<S: Side> AsyncWrite for TlsStream<S> {
-    /// Bytes are taken once all before them are sent.
+    /// Bytes are taken once all before them are sent, but for tickets, which go with them.
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.state.session.check()?;
         if this.state.is_closing {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        ready!(this.poll_send(cx))?;
+        if !this.state.holds_tickets {
+            ready!(this.poll_send(cx))?;
+        }
         let bytes = &bytes[..bytes.len().min(BATCH)];
         if !bytes.is_empty() {
             with_outgoing(|out| {

@@ -7,7 +7,7 @@ use std::ops::Deref;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, UnbufferedConnectionCommon, UnbufferedStatus, WriteTraffic};
-use rustls::{CommonState, Error, InvalidMessage};
+use rustls::{CommonState, Error, InvalidMessage, ProtocolVersion};
 use tokio::io::ReadBuf;
 
 use super::buffers::{KEPT, Outgoing, Waiting};
@@ -20,6 +20,10 @@ pub(crate) trait Side:
 
     /// Goes on until there is something to do.
     fn process<'c, 'i>(&'c mut self, records: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+
+    /// Whether the handshake is done, and what this side has said last are tickets, if anything: the other side does not wait
+    /// for these.
+    fn ends_with_tickets(state: &CommonState) -> bool;
 }
 
 impl Side for UnbufferedClientConnection {
@@ -28,6 +32,10 @@ impl Side for UnbufferedClientConnection {
     fn process<'c, 'i>(&'c mut self, records: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(records)
     }
+
+    fn ends_with_tickets(_: &CommonState) -> bool {
+        false
+    }
 }
 
 impl Side for UnbufferedServerConnection {
@@ -35,6 +43,10 @@ impl Side for UnbufferedServerConnection {
 
     fn process<'c, 'i>(&'c mut self, records: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(records)
+    }
+
+    fn ends_with_tickets(state: &CommonState) -> bool {
+        !state.is_handshaking() && state.protocol_version() == Some(ProtocolVersion::TLSv1_3)
     }
 }
 

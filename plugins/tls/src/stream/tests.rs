@@ -114,8 +114,16 @@ async fn joined<S: Side>(side: S, connection: Connection) -> (TlsStream<S>, Peer
     (stream.expect("a handshake"), peer)
 }
 
-/// A server's stream, and a client; `None` where there is nothing to make certificates with.
+/// A server's stream that has sent its tickets, and a client; `None` where there is nothing to make certificates with.
 async fn server(
+    version: &'static SupportedProtocolVersion,
+) -> Option<(TlsStream<UnbufferedServerConnection>, Peer)> {
+    let (mut stream, peer) = server_with_tickets(version).await?;
+    stream.flush().await.expect("room");
+    Some((stream, peer))
+}
+
+async fn server_with_tickets(
     version: &'static SupportedProtocolVersion,
 ) -> Option<(TlsStream<UnbufferedServerConnection>, Peer)> {
     let side = UnbufferedServerConnection::new(Arc::new(server_config(version)?)).expect("a configuration");
@@ -157,6 +165,30 @@ async fn bytes_arrive_however_records_are_cut() {
             assert!(received == sent, "{version:?}, {at_once} bytes at once, room for {room}");
             assert_idle(&stream);
         }
+    }
+}
+
+#[tokio::test]
+async fn tickets_go_with_what_is_sent_first() {
+    for bytes in [&b"first"[..], b""] {
+        let Some((mut stream, mut peer)) = server_with_tickets(&TLS13).await else { return };
+        let records = peer.encrypt(&[b"hello"]);
+        peer.wire.write_all(&records).await.expect("write");
+        stream.read_exact(&mut [0; 5]).await.expect("bytes");
+        let mut byte = [0];
+        let mut buf = ReadBuf::new(&mut byte);
+        let is_silent =
+            poll_fn(|cx| Poll::Ready(Pin::new(&mut peer.wire).poll_read(cx, &mut buf).is_pending())).await;
+        assert!(is_silent, "tickets are sent alone");
+        if bytes.is_empty() {
+            stream.shutdown().await.expect("an end");
+        } else {
+            stream.write_all(bytes).await.expect("write");
+        }
+        assert_eq!(peer.receive().await.expect("both"), bytes);
+        let Connection::Client(client) = &peer.connection else { unreachable!("it is a client") };
+        assert_eq!(client.tls13_tickets_received(), 2);
+        assert_idle(&stream);
     }
 }
 
