@@ -2,19 +2,21 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, ThreadId};
 
 use endpoints::serve::{Outcome, Serve, Workers};
-use endpoints::{Connection, Incoming, Listener};
+use endpoints::{Connection, Incoming, Listener, fact as name};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::support::{World, around, both_forms, echo, files, folder_with, in_time, reachable};
+use crate::support::{World, around, both_forms, echo, files, folder_with, in_time, pki, reachable};
+use crate::tls;
 
 both_forms!(
     all_threads_serve,
+    sessions_of_tls_are_resumed_by_any,
     what_stays_is_balanced,
     a_limit_starves_nobody,
     dropping_it_cuts_what_others_serve,
@@ -94,6 +96,48 @@ async fn all_threads_serve(world: &World) {
         world.registry.client(&reached_by).expect("valid").connect().await.expect_err(&server);
         assert!(!folder.path().join("s").exists(), "{server}");
     }
+}
+
+async fn sessions_of_tls_are_resumed_by_any(world: &World) {
+    let Some(files) = pki().map(|folder| folder.join("pki")) else { return };
+    let listener = world.listen(&tls::server(&files, "server.pem", "")).await;
+    let client = tls::client(&files, "localhost", &listener, "");
+    let client = world.registry.client(client).expect("valid");
+    let workers = Workers::new(2).expect("threads");
+    // What each thread knows of the handshakes that it has done.
+    let known = Arc::new(Mutex::new(HashMap::<ThreadId, Vec<_>>::new()));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let handler = {
+        let known = Arc::clone(&known);
+        move |_, incoming: Incoming| {
+            let known = Arc::clone(&known);
+            async move {
+                let connection = incoming.await.expect("a handshake");
+                let fact = |name| connection.info().fact(name).map(<[u8]>::to_vec);
+                let facts = (fact(name::TLS_RESUMED), fact(name::TLS_SNI));
+                known.lock().expect("no panic").entry(thread::current().id()).or_default().push(facts);
+                echo(connection).await;
+            }
+        }
+    };
+    let task =
+        tokio::spawn(Serve::new(listener).workers(&workers).run(handler, async move { drop(stopped.await) }));
+    let mut first = true;
+    in_time(async {
+        while known.lock().expect("no panic").len() < 3 {
+            let mut connection = client.connect().await.expect("connect");
+            ping(&mut connection).await;
+            let resumed = connection.info().fact(name::TLS_RESUMED) == Some(b"1");
+            assert_eq!(resumed, !std::mem::take(&mut first));
+        }
+    })
+    .await;
+    let known: Vec<_> = known.lock().expect("no panic").values().flatten().cloned().collect();
+    let full = known.iter().filter(|(resumed, _)| resumed.as_deref() == Some(b"0")).count();
+    assert_eq!(full, 1, "{known:?}");
+    assert!(known.iter().all(|(_, sni)| sni.as_deref() == Some(b"localhost")), "{known:?}");
+    stop.send(()).expect("it runs");
+    assert!(in_time(task).await.expect("no panic").error.is_none());
 }
 
 /// Where it is no socket that is listened on, one accepts, and all serve in turn.
