@@ -3,6 +3,7 @@
 mod idle;
 mod loaded;
 mod peers;
+mod raw;
 mod relay;
 mod rows;
 mod slow;
@@ -62,6 +63,8 @@ struct Bench {
     endpoints: PathBuf,
     beside: Option<PathBuf>,
     plugins: Option<PathBuf>,
+    /// This program, which can be a relay too.
+    itself: PathBuf,
     /// The port of the backend.
     backend: u16,
     quick: bool,
@@ -100,6 +103,10 @@ impl Bench {
 }
 
 fn main() {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(raw::ARGUMENT) {
+        return raw::run(arguments);
+    }
     let Arguments { quick, command, beside, plugins, wanted } = Arguments::read();
     if fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").is_ok_and(|used| used.trim() != "reno")
     {
@@ -129,6 +136,7 @@ fn main() {
         endpoints,
         beside,
         plugins,
+        itself: executable,
         backend,
         quick,
         wanted,

@@ -7,8 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::Bench;
 use crate::relay::{Place, Relay};
+use crate::{Bench, raw};
 
 /// Starts a relay by its program.
 pub(crate) type Begin = fn(&Path, &Place) -> Vec<Child>;
@@ -22,6 +22,7 @@ pub(crate) fn start(bench: &Bench) -> Vec<Relay> {
         ("nginx", Path::new("nginx"), nginx),
         ("nginx, cutting", Path::new("nginx"), nginx_cutting),
         ("socat", Path::new("socat"), socat),
+        (raw::NAME, &bench.itself, raw::plain),
     ]);
     start_each(bench, &all, 1, true)
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::time::clock_getcpuclockid;
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::raw;
 use crate::work::Front;
 
 /// Where a relay listens and connects to, each in a number of ways, and on which processors it runs.
@@ -75,13 +76,18 @@ impl Relay {
         self.name.starts_with("endpoints")
     }
 
-    /// It loses what still comes from one side when the other has ended, and so is none to compare with.
+    /// One to be compared with: that people use, and that loses nothing.
+    pub(crate) fn is_peer(&self) -> bool {
+        !self.is_ours() && !self.cuts() && self.name != raw::NAME
+    }
+
+    /// It loses what still comes from one side when the other has ended.
     pub(crate) fn cuts(&self) -> bool {
         self.name == "nginx, cutting"
     }
 
     pub(crate) fn takes_proxy(&self) -> bool {
-        self.name != "socat"
+        !["socat", raw::NAME].contains(&self.name)
     }
 
     /// The processes of all its groups.

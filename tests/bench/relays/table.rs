@@ -41,8 +41,7 @@ impl Row<'_> {
         let samples = self.samples(relays, quick);
         let medians: Vec<_> = samples.into_iter().map(summary).collect();
         print_row(self.name, self.unit, &medians);
-        // Beside us stands another build of ours, where one is given.
-        let peers = relays.iter().zip(&medians).filter(|(relay, _)| !relay.is_ours() && !relay.cuts());
+        let peers = relays.iter().zip(&medians).filter(|(relay, _)| relay.is_peer());
         let best = peers.filter_map(|(_, median)| Some((*median)?.0)).fold(f64::INFINITY, f64::min);
         match medians[0] {
             Some((ours, _)) if best.is_finite() => println!("{:>12.2}", ours / best),

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Child;
 
 use super::{command, nginx_head, run, start_each};
-use crate::Bench;
 use crate::relay::{Place, Relay};
+use crate::{Bench, raw};
 
 /// Starts all that are installed.
 pub(crate) fn start(bench: &Bench) -> Vec<Relay> {
@@ -16,12 +16,13 @@ pub(crate) fn start(bench: &Bench) -> Vec<Relay> {
         ("nginx", Path::new("nginx"), nginx),
         ("HAProxy", Path::new("haproxy"), haproxy),
         ("stunnel", Path::new("stunnel4"), stunnel),
+        (raw::NAME, &bench.itself, raw::tls),
     ]);
     start_each(bench, &all, 1, false)
 }
 
 /// The certificate, followed by its key; `tls::start` has made it.
-fn certificate(place: &Place) -> String {
+pub(crate) fn certificate(place: &Place) -> String {
     let pki = place.folder.parent().expect("a folder of its own").join("pki");
     pki.join("server-certfirst.pem").display().to_string()
 }

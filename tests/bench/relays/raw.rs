@@ -1,0 +1,99 @@
+//! What tokio gives without more: a relay of `copy_bidirectional`, behind tokio-rustls where TLS is asked for. It is no relay that
+//! people use, and has no limits, no timeouts and no words for what fails; it shows what of a figure is the kernel's and the runtime's.
+
+use std::path::Path;
+use std::process::Child;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, crypto};
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::runtime::Builder;
+use tokio_rustls::TlsAcceptor;
+
+use crate::peers;
+use crate::relay::Place;
+
+pub(crate) const NAME: &str = "tokio";
+
+/// The first argument of this program where it is such a relay; the next ones are the ways in and out, and a certificate.
+pub(crate) const ARGUMENT: &str = "--raw";
+
+pub(crate) fn plain(program: &Path, place: &Place) -> Vec<Child> {
+    let (front, behind) = (place.unix(), place.unix_backend());
+    let unix = [front.display().to_string(), behind.display().to_string()];
+    vec![start(program, place, &tcp(place)), start(program, place, &unix)]
+}
+
+pub(crate) fn tls(program: &Path, place: &Place) -> Vec<Child> {
+    let [port, backend] = tcp(place);
+    vec![start(program, place, &[port, backend, peers::tls::certificate(place)])]
+}
+
+fn tcp(place: &Place) -> [String; 2] {
+    [place.port.to_string(), place.backend.to_string()]
+}
+
+fn start(program: &Path, place: &Place, arguments: &[String]) -> Child {
+    peers::command(program, place).arg(ARGUMENT).args(arguments).spawn().expect("it starts")
+}
+
+/// Relays until it is killed.
+pub(crate) fn run(mut arguments: impl Iterator<Item = String>) {
+    let (from, to) = arguments.next().zip(arguments.next()).expect("two ends");
+    let acceptor = arguments.next().map(|certificate| acceptor(Path::new(&certificate)));
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let Ok(port) = from.parse::<u16>() else { return relay_unix(&from, &to).await };
+        let backend: u16 = to.parse().expect("a port");
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("listen");
+        loop {
+            let (stream, _) = listener.accept().await.expect("accept");
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let connecting = TcpStream::connect(("127.0.0.1", backend));
+                let Some(acceptor) = acceptor else {
+                    return relay(stream, connecting.await.expect("connect")).await;
+                };
+                stream.set_nodelay(true).expect("no delay");
+                // The first connection of all says nothing.
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    relay(stream, connecting.await.expect("connect")).await;
+                }
+            });
+        }
+    });
+}
+
+async fn relay_unix(from: &str, to: &str) {
+    let listener = UnixListener::bind(from).expect("listen");
+    loop {
+        let (stream, _) = listener.accept().await.expect("accept");
+        let connecting = UnixStream::connect(to.to_owned());
+        tokio::spawn(async move { relay(stream, connecting.await.expect("connect")).await });
+    }
+}
+
+/// What goes wrong is as it is.
+async fn relay(
+    mut accepted: impl AsyncRead + AsyncWrite + Unpin,
+    mut connected: impl AsyncRead + AsyncWrite + Unpin,
+) {
+    let _ = copy_bidirectional(&mut accepted, &mut connected).await;
+}
+
+/// As rustls has it, with tickets, which it gives only where asked for.
+fn acceptor(certificate: &Path) -> TlsAcceptor {
+    let chain = CertificateDer::pem_file_iter(certificate).expect("a file");
+    let chain = chain.collect::<Result<_, _>>().expect("certificates");
+    let key = PrivateKeyDer::from_pem_file(certificate).expect("a key");
+    let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions");
+    let mut config = builder.with_no_client_auth().with_single_cert(chain, key).expect("a pair");
+    config.ticketer = crypto::aws_lc_rs::Ticketer::new().expect("keys");
+    TlsAcceptor::from(Arc::new(config))
+}
