@@ -30,14 +30,20 @@ pub use tls::TlsFacts;
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
+    known: Box<Known>,
+    /// Where there is an idle limit.
+    idle: Option<Box<Watch>>,
+}
+
+/// What is known about a connection before its socket is asked. Apart, as connections are moved about.
+#[derive(Debug, Default)]
+struct Known {
     /// Outermost first; the addresses of a socket are looked up when they are asked for.
     told: SmallVec<[Told; 1]>,
     /// The peer's address, where accepting or connecting told it.
     peer: Option<Address>,
     /// This side's address, once somebody has asked for it, as few do.
     local: OnceLock<Option<Box<Address>>>,
-    /// Where there is an idle limit.
-    idle: Option<Box<Watch>>,
 }
 
 /// What is known about a connection, in layers: the outermost wrapper first, the transport last.
@@ -51,12 +57,12 @@ pub struct ConnectionInfo {
 #[derive(Debug)]
 struct Told {
     scheme: Arc<str>,
-    facts: RBytes,
+    facts: Box<[u8]>,
 }
 
 impl Told {
     fn layers(&self) -> impl Iterator<Item = Layer> {
-        let mut layers = Facts::split_layers(self.facts.as_slice());
+        let mut layers = Facts::split_layers(&self.facts);
         let own = layers.next().map(|(_, facts)| Layer { scheme: Arc::clone(&self.scheme), facts });
         own.into_iter().chain(layers.map(Layer::from))
     }
@@ -185,27 +191,28 @@ fn encode<'a>(layers: impl Iterator<Item = (&'a str, &'a [u8])> + Clone, more: u
 
 impl Connection {
     pub(crate) fn new(stream: Stream, peer: Option<Address>) -> Self {
-        Self { stream, told: SmallVec::new(), peer, local: OnceLock::new(), idle: None }
+        Self { stream, known: Box::new(Known { peer, ..Known::default() }), idle: None }
     }
 
     pub(crate) fn with_layer(self, scheme: &Arc<str>) -> Self {
-        self.with_told(scheme, RBytes::EMPTY)
+        self.with_told(scheme, Box::default())
     }
 
-    fn with_told(mut self, scheme: &Arc<str>, facts: RBytes) -> Self {
-        self.told.insert(0, Told { scheme: Arc::clone(scheme), facts });
+    fn with_told(mut self, scheme: &Arc<str>, facts: Box<[u8]>) -> Self {
+        self.known.told.insert(0, Told { scheme: Arc::clone(scheme), facts });
         self
     }
 
     /// Takes over what a provider of `scheme` made.
     pub(crate) fn from_taken(taken: Taken, scheme: &Arc<str>) -> Result<Self, Error> {
-        let mut facts = readable(taken.facts);
+        let facts = readable(taken.facts.as_slice());
+        let mut own_only = false;
         let mut connection = match taken.body {
             Body::Fd(socket) => Self::new(Stream::from_socket(socket)?, None),
             Body::Stream(stream) => match uncarry(stream) {
                 Ok(connection) => {
                     // What is below, this process knows better than the plugin.
-                    facts = own_layer(facts);
+                    own_only = true;
                     connection
                 }
                 Err(stream) => Self::new(Stream::new(Carrier::Plugin(stream)), None),
@@ -228,6 +235,7 @@ impl Connection {
             }
         };
         connection.stream.put_back(taken.leftover.as_slice());
+        let facts = if own_only { own_layer(facts) } else { facts.into() };
         Ok(connection.with_told(scheme, facts))
     }
 
@@ -246,7 +254,7 @@ impl Connection {
     /// the connection, unless accepting it told them. So are the credentials of a Unix socket's peer, which stay.
     #[must_use]
     pub fn info(&self) -> ConnectionInfo {
-        let mut layers: Vec<Layer> = self.told.iter().flat_map(Told::layers).collect();
+        let mut layers: Vec<Layer> = self.known.told.iter().flat_map(Told::layers).collect();
         if let Some(transport) = layers.last_mut() {
             let known = transport.facts.clone();
             self.add_socket(&known, &mut transport.facts);
@@ -256,10 +264,10 @@ impl Connection {
 
     /// As [`info`](Self::info), as it is sent across.
     pub(crate) fn encoded_info(&self) -> Vec<u8> {
-        let layers = self.told.iter().map(|told| (&*told.scheme, told.facts.as_slice()));
+        let layers = self.known.told.iter().map(|told| (&*told.scheme, &*told.facts));
         let mut facts = encode(layers, USUAL_FACTS);
-        if let Some(transport) = self.told.last() {
-            let known = Facts::split_layers(transport.facts.as_slice()).last();
+        if let Some(transport) = self.known.told.last() {
+            let known = Facts::split_layers(&transport.facts).last();
             self.add_socket(&known.unwrap_or_default().1, &mut facts);
         }
         facts.into_bytes()
@@ -271,11 +279,11 @@ impl Connection {
             return;
         }
         if known.local_addr().is_none() {
-            let local = self.local.get_or_init(|| self.stream.local_addr().map(Box::new));
+            let local = self.known.local.get_or_init(|| self.stream.local_addr().map(Box::new));
             facts.extend_address(local.as_deref(), true);
         }
         if known.peer_addr().is_none() {
-            match &self.peer {
+            match &self.known.peer {
                 Some(peer) => facts.extend_address(Some(peer), false),
                 None => facts.extend_address(self.stream.peer_addr().as_ref(), false),
             }
@@ -311,29 +319,23 @@ impl Connection {
     ///
     /// # Errors
     /// Gives the connection back where it is no bare socket, or bytes were read ahead that would be lost.
-    #[expect(clippy::result_large_err, reason = "the error is the connection itself, given back")]
     pub fn into_socket(self) -> Result<OwnedFd, Self> {
-        let Self { stream, told, peer, local, idle } = self;
-        stream.into_socket().map_err(|stream| Self { stream, told, peer, local, idle })
+        let Self { stream, known, idle } = self;
+        stream.into_socket().map_err(|stream| Self { stream, known, idle })
     }
 }
 
 /// Bytes of two IPv4 addresses as facts; others need more.
 const USUAL_FACTS: usize = 80;
 
-/// Cuts off what a plugin has written that nobody can read, before something is put behind it.
-fn readable(facts: RBytes) -> RBytes {
-    let bytes = facts.as_slice();
-    let end = Facts::readable(bytes);
-    if end == bytes.len() { facts } else { bytes[..end].to_vec().into() }
+/// Without what a plugin has written that nobody can read, before something is put behind it.
+fn readable(facts: &[u8]) -> &[u8] {
+    &facts[..Facts::readable(facts)]
 }
 
-/// Cuts off what stands for layers below.
-fn own_layer(facts: RBytes) -> RBytes {
-    if facts.as_slice().is_empty() {
-        return facts;
-    }
-    Facts::split_layers(facts.as_slice()).next().map(|(_, own)| own.into_bytes().into()).unwrap_or_default()
+/// Without what stands for layers below.
+fn own_layer(facts: &[u8]) -> Box<[u8]> {
+    Facts::split_layers(facts).next().map(|(_, own)| own.into_bytes().into()).unwrap_or_default()
 }
 
 /// What sockets tell, among facts.

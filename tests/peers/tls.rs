@@ -127,7 +127,6 @@ fn openssl_resumes_sessions() {
         let setting = Setting::new(plugins);
         let server = format!("tls:{}:0:interface=127.0.0.1", setting.quoted("server.pem"));
         let server = Telling::start(&setting.registry, &server);
-        let shown = ["-cert", "pki/client.crt", "-key", "pki/client.key"];
         for version in ["-tls1_3", "-tls1_2"] {
             let first = s_client(&setting, server.port, &[version, "-sess_out", "session"]).expect("openssl");
             assert!(first.contains("told: TLSv1.") && !first.contains("Reused"), "{first}");

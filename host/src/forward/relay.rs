@@ -137,10 +137,15 @@ impl<A, B> Sockets<A, B> {
 pub(super) struct Relaying {
     forth: Direction,
     back: Direction,
-    idle: Option<Watch>,
-    lingering: Option<Box<Watch>>,
-    /// The limit of that.
-    linger: Duration,
+    idle: Option<Box<Watch>>,
+    lingering: Lingering,
+}
+
+/// Waiting for the end of one direction where the other has failed.
+enum Lingering {
+    /// That long, should it come to that.
+    For(Duration),
+    Watched(Box<Watch>),
 }
 
 impl Relaying {
@@ -148,9 +153,8 @@ impl Relaying {
         Self {
             forth: Direction::default(),
             back: Direction::default(),
-            idle: limits.idle.map(Watch::new),
-            lingering: None,
-            linger: limits.lingering,
+            idle: limits.idle.map(|limit| Box::new(Watch::new(limit))),
+            lingering: Lingering::For(limits.lingering),
         }
     }
 
@@ -182,10 +186,14 @@ impl Relaying {
         forth.source_is_reset |= back.was_reset();
         let moved = before != *traffic;
         let mut broken = forth.source_failed || back.source_failed;
-        if forth.error.is_some() || back.error.is_some() {
-            let limit = self.linger;
-            let lingering = self.lingering.get_or_insert_with(|| Box::new(Watch::new(limit)));
-            if !broken && lingering.poll(cx, moved).is_ready() {
+        if forth.error().is_some() || back.error().is_some() {
+            if let Lingering::For(limit) = self.lingering {
+                self.lingering = Lingering::Watched(Box::new(Watch::new(limit)));
+            }
+            if let Lingering::Watched(watch) = &mut self.lingering
+                && !broken
+                && watch.poll(cx, moved).is_ready()
+            {
                 (forth.source_failed, back.source_failed) = (true, true);
                 broken = true;
             }

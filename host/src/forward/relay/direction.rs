@@ -14,12 +14,10 @@ use crate::stream::Bare;
 /// One direction.
 #[derive(Default)]
 pub(super) struct Direction {
-    pending: Option<Box<Pending>>,
+    holding: Holding,
     unflushed: bool,
     state: State,
     pace: Pace,
-    /// Where the kernel moves the bytes; while it does.
-    conduit: Option<Conduit>,
     /// The opposite direction has ended well, and both streams are closed once this one has.
     pub(super) is_last: bool,
     /// What was moved last may have been all there was.
@@ -28,9 +26,20 @@ pub(super) struct Direction {
     pub(super) source_failed: bool,
     /// The stream that is read was reset, which was seen when it was written to: its end is none.
     pub(super) source_is_reset: bool,
-    pub(super) error: Option<io::Error>,
-    /// Where that was met: when reading, else when writing.
+    /// Where an error was met: when reading, else when writing.
     at_reading: bool,
+}
+
+/// What a direction has at hand. Thousands of them have nothing, so they share the room.
+#[derive(Default)]
+enum Holding {
+    #[default]
+    Nothing,
+    /// Bytes to be written.
+    Bytes(Box<Pending>),
+    /// Bytes that are with the kernel.
+    Conduit(Conduit),
+    Error(io::Error),
 }
 
 #[derive(Default, PartialEq)]
@@ -74,18 +83,26 @@ impl Direction {
     /// The error, and where it was met.
     pub(super) fn result(&mut self, reading: Place, writing: Place) -> Result<(), (io::Error, Place)> {
         let place = if self.at_reading { reading } else { writing };
-        self.error.take().map_or(Ok(()), |error| Err((error, place)))
+        match std::mem::take(&mut self.holding) {
+            Holding::Error(error) => Err((error, place)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The error that it ended by, or that it throws away what comes for.
+    pub(super) fn error(&self) -> Option<&io::Error> {
+        if let Holding::Error(error) = &self.holding { Some(error) } else { None }
     }
 
     /// Whether the stream that is written was found to be reset.
     pub(super) fn was_reset(&self) -> bool {
         let is_reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
-        !self.at_reading && self.error.as_ref().is_some_and(is_reset)
+        !self.at_reading && self.error().is_some_and(is_reset)
     }
 
     /// Whether it came to its end, and that was passed on.
     pub(super) fn has_ended(&self) -> bool {
-        self.state == State::Ended && self.error.is_none()
+        self.state == State::Ended && self.error().is_none()
     }
 
     /// Goes on as far as it can; ready when there is nothing left that has to be done.
@@ -104,7 +121,7 @@ impl Direction {
         loop {
             match self.state {
                 State::Copying => {
-                    let step = if self.pending.is_some() {
+                    let step = if let Holding::Bytes(_) = self.holding {
                         ready!(self.poll_pending(cx, to, count))
                     } else if self.is_moving()
                         && let (Some(from), Some(to)) = (sockets.0(from), sockets.1(to))
@@ -137,13 +154,11 @@ impl Direction {
 
     /// Whether the kernel moves what comes next, or is still to move what has come: nothing may overtake that.
     fn is_moving(&self) -> bool {
-        self.conduit.is_some() || matches!(self.pace, Pace::Moved(_))
+        matches!(self.holding, Holding::Conduit(_)) || matches!(self.pace, Pace::Moved(_))
     }
 
     fn fail(&mut self, error: io::Error) {
-        self.error = Some(error);
-        self.pending = None;
-        self.conduit = None;
+        self.holding = Holding::Error(error);
         self.state =
             if self.source_failed || self.state == State::Ending { State::Ended } else { State::Discarding };
     }
@@ -193,7 +208,7 @@ impl Direction {
         let mut begin = 0;
         while begin < length {
             let Poll::Ready(written) = Pin::new(&mut *to).poll_write(cx, &buffer[begin..length]) else {
-                self.pending = Some(Box::new(Pending::new(buffer, begin..length)));
+                self.holding = Holding::Bytes(Box::new(Pending::new(buffer, begin..length)));
                 return Poll::Pending;
             };
             begin += self.wrote(written, count)?;
@@ -223,7 +238,11 @@ impl Direction {
         to: Bare<'_>,
         count: &mut u64,
     ) -> Poll<io::Result<()>> {
-        let Some(mut conduit) = self.conduit.take().or_else(Conduit::take) else {
+        let taken = match std::mem::take(&mut self.holding) {
+            Holding::Conduit(conduit) => Some(conduit),
+            _ => Conduit::take(),
+        };
+        let Some(mut conduit) = taken else {
             // For want of pipes; it is tried again when there is much again.
             self.pace = Pace::Copied(0);
             return Poll::Ready(Ok(()));
@@ -251,13 +270,13 @@ impl Direction {
         }
         while !conduit.is_empty() {
             let Poll::Ready(drained) = to.poll_writing(cx, |socket| conduit.drain(socket)) else {
-                self.conduit = Some(conduit);
+                self.holding = Holding::Conduit(conduit);
                 return Poll::Pending;
             };
             match drained {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     self.pace = Pace::Unmovable;
-                    self.pending = Some(Box::new(Pending::Few(conduit.read_out()?, 0)));
+                    self.holding = Holding::Bytes(Box::new(Pending::Few(conduit.read_out()?, 0)));
                     return Poll::Ready(Ok(()));
                 }
                 drained => self.wrote(drained, count)?,
@@ -270,10 +289,12 @@ impl Direction {
     where
         W: AsyncWrite + Unpin,
     {
-        while let Some(pending) = &self.pending {
+        while let Holding::Bytes(pending) = &self.holding {
             let written = ready!(Pin::new(&mut *to).poll_write(cx, pending.bytes()));
             let written = self.wrote(written, count)?;
-            self.pending = self.pending.take().and_then(|pending| pending.after(written));
+            if let Holding::Bytes(pending) = std::mem::take(&mut self.holding) {
+                self.holding = pending.after(written).map_or(Holding::Nothing, Holding::Bytes);
+            }
         }
         Poll::Ready(Ok(()))
     }

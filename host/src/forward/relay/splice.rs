@@ -58,7 +58,7 @@ impl Drop for Pipe {
 pub(super) struct Conduit {
     /// Until it is dropped.
     pipe: Option<Pipe>,
-    filled: usize,
+    filled: u32,
 }
 
 impl Conduit {
@@ -86,7 +86,7 @@ impl Conduit {
         match splice(from, None, &pipe.write, None, CAPACITY, FLAGS) {
             Ok(0) | Err(Errno::AGAIN) => Ok(if has_more(from)? { None } else { Some(0) }),
             Ok(moved) => {
-                self.filled += moved;
+                self.filled = narrow(moved)?;
                 Ok(Some(moved))
             }
             Err(error) => Err(error.into()),
@@ -96,14 +96,14 @@ impl Conduit {
     /// Gives what is there to a socket, as much as that takes.
     pub(super) fn drain(&mut self, to: BorrowedFd<'_>) -> io::Result<usize> {
         let Some(pipe) = &self.pipe else { return Ok(0) };
-        let moved = splice(&pipe.read, None, to, None, self.filled, FLAGS)?;
-        self.filled -= moved;
+        let moved = splice(&pipe.read, None, to, None, self.filled as usize, FLAGS)?;
+        self.filled -= narrow(moved)?;
         Ok(moved)
     }
 
     /// Reads what is in it, where it cannot be given to a socket.
     pub(super) fn read_out(&mut self) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; self.filled];
+        let mut bytes = vec![0; self.filled as usize];
         let mut read = 0;
         while let (Some(pipe), true) = (&self.pipe, read < bytes.len()) {
             match rustix::io::read(&pipe.read, &mut bytes[read..])? {
@@ -114,6 +114,11 @@ impl Conduit {
         self.filled = 0;
         Ok(bytes)
     }
+}
+
+/// A count of bytes in a pipe, which are [`CAPACITY`] at most.
+fn narrow(count: usize) -> io::Result<u32> {
+    u32::try_from(count).map_err(io::Error::other)
 }
 
 /// Whether a socket has something to read, rather than the end; fails where it has nothing yet.
