@@ -72,8 +72,8 @@ pub(crate) fn ssl(host: &Host, arguments: &mut Arguments<'_>) -> Result<Client, 
     make(host, arguments, provider, Parts { hostname, trust, identity, inner, timeout })
 }
 
-/// The description of the TCP connection below; a name in its ASCII form, where the resolver is asked for one. What is encrypted
-/// is sent at once: what TLS itself says would keep it back until the other side acknowledges that.
+/// The description of the TCP connection below; a name in its ASCII form, where the resolver is asked for one. Records are sent
+/// at once: else each waits until the one before it is acknowledged, up to 40 ms.
 fn tcp(arguments: &Arguments<'_>, hostname: Option<&Hostname>) -> Result<Description, Error> {
     let mut tcp = Description::new("tcp");
     let host = arguments.text("host")?;

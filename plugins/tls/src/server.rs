@@ -22,7 +22,7 @@ use crate::identity::{Identities, Named, Source, trusted};
 use crate::reload::Reloading;
 use crate::settings::{self, VERSIONS, Versions};
 use crate::stream::TlsStream;
-use crate::tickets;
+use crate::tickets::{self, Limited};
 
 /// Makes a server of `tls`.
 pub(crate) fn tls(host: &Host, arguments: &mut Arguments<'_>) -> Result<Server, Error> {
@@ -120,6 +120,8 @@ fn tcp(arguments: &Arguments<'_>) -> Result<Description, Error> {
 /// A configuration and the identities in it.
 struct Made {
     config: ServerConfig,
+    /// Whether certificates of clients are verified.
+    verifies: bool,
     reloading: Arc<Reloading>,
     identities: Arc<Identities>,
 }
@@ -155,19 +157,17 @@ impl Made {
         config.alpn_protocols = settings::alpn(arguments)?;
         // What it costs is this side's concern too, as it is in Twisted.
         config.ignore_client_order = true;
-        tickets::resume_sessions(&mut config, arguments.is_given("clientCA"))
+        let verifies = arguments.is_given("clientCA");
+        tickets::resume_sessions(&mut config, verifies)
             .map_err(|error| Error::new(ErrorKind::Internal, format!("no keys for tickets: {error}")))?;
-        Ok(Self { config, reloading, identities })
+        Ok(Self { config, verifies, reloading, identities })
     }
 
     fn into_server(self, host: &Host, inner: Server, facts: Facts, timeout: Duration) -> Server {
-        let Self { config, reloading, identities } = self;
-        let config = Arc::new(config);
+        let Self { config, verifies, reloading, identities } = self;
+        let terms = Arc::new(Terms { config, verifies, reloading, timeout });
         let handshake_host = host.clone();
-        let handshake = move |connection| {
-            let (config, reloading) = (Arc::clone(&config), Arc::clone(&reloading));
-            accept(handshake_host.clone(), connection, config, reloading, timeout)
-        };
+        let handshake = move |connection| accept(handshake_host.clone(), connection, Arc::clone(&terms));
         let name = known_as(&identities);
         let reachable = move |inner| reachable(&name, inner);
         Server::new(TlsServer { inner: Server::wrap_reachable(inner, handshake, reachable), facts })
@@ -207,23 +207,30 @@ fn client_verifier(
     builder.build().map_err(|error| refused(&error))
 }
 
-async fn accept(
-    host: Host,
-    mut connection: Connection,
-    config: Arc<ServerConfig>,
+/// What handshakes have in common.
+struct Terms {
+    config: ServerConfig,
+    /// Whether certificates of clients are verified.
+    verifies: bool,
     reloading: Arc<Reloading>,
     timeout: Duration,
-) -> Result<Connection, Error> {
+}
+
+async fn accept(host: Host, mut connection: Connection, terms: Arc<Terms>) -> Result<Connection, Error> {
     // Asked now for the words of an error: the stream is about to be moved.
     let known = connection.facts();
     let shaking = async {
-        reloading.look(&host).await;
+        terms.reloading.look(&host).await;
         let mut facts = Facts::new();
         let connection = connection
             .try_map_stream(|stream| async {
+                let reloading = Arc::clone(&terms.reloading);
                 let asked = Arc::new(Asked { reloading, name: OnceLock::new() });
-                let mut config = ServerConfig::clone(&config);
+                let mut config = terms.config.clone();
                 config.cert_resolver = Arc::<Asked>::clone(&asked);
+                if terms.verifies {
+                    config.ticketer = Arc::new(Limited::new(config.ticketer));
+                }
                 let side =
                     UnbufferedServerConnection::new(Arc::new(config)).map_err(std::io::Error::other)?;
                 let stream = TlsStream::shake_hands(side, stream).await?;
@@ -234,9 +241,10 @@ async fn accept(
             .map_err(|error| handshake::failed_accepting(&peer(&known), &error))?;
         Ok(connection.with_facts(facts))
     };
-    host.timeout(timeout, shaking).await.unwrap_or_else(|_| {
+    host.timeout(terms.timeout, shaking).await.unwrap_or_else(|_| {
         let peer = peer(&known);
-        let message = format!("the TLS handshake with {peer} was not done within the timeout of {timeout:?}");
+        let message =
+            format!("the TLS handshake with {peer} was not done within the timeout of {:?}", terms.timeout);
         Err(Error::new(ErrorKind::TimedOut, message))
     })
 }

@@ -21,7 +21,7 @@ pub(crate) use self::session::Side;
 /// A connection whose handshake is done.
 ///
 /// What it holds when its reader or the socket stalls is bounded: a batch of records (64 KiB) in each direction, and the
-/// beginning of one more. An idle one holds none.
+/// beginning of one more. An idle one holds none, but for tickets as long as nothing was written.
 pub(crate) struct TlsStream<S> {
     io: Stream,
     // Apart, so that futures which own the stream stay small.
@@ -99,7 +99,12 @@ impl<S: Side> TlsStream<S> {
             with_outgoing(|out| {
                 let was_handshaking = self.state().is_handshaking();
                 self.state.session.receive(&mut memory[..end], buf, out);
-                if was_handshaking && S::ends_with_tickets(self.state()) {
+                let session = &self.state.session;
+                if was_handshaking
+                    && S::ends_with_tickets(session.state())
+                    && session.check().is_ok()
+                    && out.filled().len() <= TICKETS
+                {
                     self.state.unsent.push(out.filled());
                     self.state.holds_tickets = !self.state.unsent.is_empty();
                     return;
@@ -123,7 +128,7 @@ impl<S: Side> TlsStream<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends what it can of new records, and keeps the others. While some wait already, new ones wait behind them: to try again
+    /// Sends what it can of new records, and keeps the others, where it fails too: who sends what waits is told again. While some wait already, new ones wait behind them: to try again
     /// would take the wake-up of whoever waits for that.
     fn send(&mut self, cx: &mut Context<'_>, out: &Outgoing<'_>) -> io::Result<()> {
         let mut records = out.filled();
@@ -138,9 +143,12 @@ impl<S: Side> TlsStream<S> {
             };
         }
         while self.state.unsent.is_empty() && !records.is_empty() {
-            match Pin::new(&mut self.io).poll_write(cx, records)? {
-                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(count) => records = &records[count..],
+            match Pin::new(&mut self.io).poll_write(cx, records) {
+                Poll::Ready(Ok(count)) if count > 0 => records = &records[count..],
+                Poll::Ready(failed) => {
+                    self.state.unsent.push(records);
+                    return Err(failed.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into()));
+                }
                 Poll::Pending => break,
             }
         }
@@ -148,6 +156,9 @@ impl<S: Side> TlsStream<S> {
         Ok(())
     }
 }
+
+/// Tickets that may wait for what is written first, in bytes. Those with a client's certificates are larger.
+const TICKETS: usize = 1024;
 
 /// How many bytes of records to look at for so much room: no more than what can be decrypted into it, else the rest is copied
 /// twice more.
@@ -199,8 +210,10 @@ impl<S: Side> AsyncWrite for TlsStream<S> {
         let bytes = &bytes[..bytes.len().min(BATCH)];
         if !bytes.is_empty() {
             with_outgoing(|out| {
-                this.state.session.encrypt(bytes, out)?;
-                this.send(cx, out)
+                let encrypted = this.state.session.encrypt(bytes, out);
+                // Where that failed, there is an alert.
+                let sent = this.send(cx, out);
+                encrypted.and(sent)
             })?;
         }
         Poll::Ready(Ok(bytes.len()))
@@ -232,8 +245,8 @@ impl<S: Side> AsyncWrite for TlsStream<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.state.session.check()?;
         ready!(this.poll_send(cx))?;
+        this.state.session.check()?;
         Pin::new(&mut this.io).poll_flush(cx)
     }
 

@@ -90,6 +90,7 @@ impl Waiting {
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.reserve_exact(bytes.len());
         self.bytes.extend_from_slice(bytes);
     }
 

@@ -111,6 +111,7 @@ impl<S: Side> Session<S> {
             self.fail(InvalidMessage::HandshakePayloadTooLarge.into(), out);
         } else {
             self.kept.clear();
+            self.kept.reserve_exact(left.len());
             self.kept.extend_from_slice(left);
         }
     }

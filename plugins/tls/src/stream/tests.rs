@@ -19,6 +19,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use super::*;
 use crate::reload::tests::pki;
 
+mod limits;
+
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
 
 /// The other side, and its end of the wire.
@@ -310,31 +312,5 @@ async fn writing_does_not_disturb_half_a_message() {
         assert_eq!(peer.receive().await.expect("what was written"), b"meanwhile");
         assert!(read.is_none_or(|count| byte[..count] == b"data"[..count]));
     }
-    assert_idle(&stream);
-}
-
-#[tokio::test]
-async fn what_the_other_side_does_not_take_is_bounded_and_let_go() {
-    let Some((mut stream, mut peer)) = server(&TLS13).await else { return };
-    let mut sent = 0;
-    let written = std::future::poll_fn(|cx| {
-        let block = [IoSlice::new(&[7; 100]), IoSlice::new(&[7; 50_000])];
-        while let Poll::Ready(count) = Pin::new(&mut stream).poll_write_vectored(cx, &block) {
-            sent += count.expect("write");
-            assert!(sent < 4 << 20, "nothing stops it");
-        }
-        Poll::Ready(stream.state.unsent.allocated())
-    });
-    let held = written.await;
-    assert!((1..=BATCH + RECORD).contains(&held), "{held} bytes");
-    let mut received = 0;
-    let flushing = async { stream.flush().await.expect("flush") };
-    let receiving = async {
-        while received < sent {
-            received += peer.receive().await.expect("bytes").len();
-        }
-    };
-    in_time(async { tokio::join!(flushing, receiving) }).await;
-    assert_eq!(received, sent);
     assert_idle(&stream);
 }
