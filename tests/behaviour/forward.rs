@@ -10,24 +10,28 @@ use endpoints::serve::Event;
 use rustix::net::sockopt::set_socket_linger;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::support::{World, both_forms, closed_port, in_time, port};
+use crate::support::{FullBacklog, World, both_forms, closed_port, in_time, port};
 
 both_forms!(
     a_reset_is_passed_on_both_ways,
     a_client_whose_backend_is_down_sees_a_reset,
     idle_connections_are_reset,
+    what_is_cut_is_reset,
     handshakes_have_a_limit,
     silent_clients_do_not_hold_the_end_up,
     a_client_that_vanishes_holds_nothing
 );
 
+const LOCAL: &str = "tcp:0:interface=127.0.0.1";
+
 /// A relay, and what errors it told.
 struct Relay {
     port: u16,
     errors: Arc<Mutex<Vec<(ErrorKind, String)>>>,
+    accepted: Arc<Notify>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<endpoints::serve::Outcome>,
 }
@@ -38,15 +42,20 @@ impl Relay {
         let port = port(&listener);
         let (stop, stopped) = oneshot::channel::<()>();
         let errors = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&errors);
+        let accepted = Arc::new(Notify::new());
+        let (told, tell) = (Arc::clone(&errors), Arc::clone(&accepted));
         let forward =
             Forward::new(listener, world.registry.client(client).expect(client)).on_event(move |event| {
-                if let Event::Error { error, .. } = event {
-                    told.lock().unwrap().push((error.kind(), error.message().to_owned()));
+                match event {
+                    Event::Accepted { .. } => tell.notify_one(),
+                    Event::Error { error, .. } => {
+                        told.lock().unwrap().push((error.kind(), error.message().to_owned()));
+                    }
+                    _ => {}
                 }
             });
         let running = set(forward).run(async move { drop(stopped.await) });
-        Self { port, errors, stop, task: tokio::spawn(running) }
+        Self { port, errors, accepted, stop, task: tokio::spawn(running) }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -55,9 +64,14 @@ impl Relay {
 
     /// Stops it, and gives the errors that it told.
     async fn end(self) -> Vec<(ErrorKind, String)> {
+        self.end_with(0).await
+    }
+
+    /// The same where so many connections are cut.
+    async fn end_with(self, cut: usize) -> Vec<(ErrorKind, String)> {
         self.stop.send(()).expect("it runs");
         let outcome = in_time(self.task).await.expect("it does not panic");
-        assert_eq!(outcome.cut, 0);
+        assert_eq!(outcome.cut, cut);
         self.errors.lock().unwrap().clone()
     }
 }
@@ -106,6 +120,27 @@ async fn a_client_whose_backend_is_down_sees_a_reset(world: &World) {
     assert_eq!(read_out(&mut client).await, (0, Some(io::ErrorKind::ConnectionReset)));
     let errors = relay.end().await;
     assert!(matches!(errors.as_slice(), [(ErrorKind::ConnectionRefused, _)]), "{errors:?}");
+}
+
+/// In the middle, and while the backend is connected to: neither peer may take that for the end of what the other had to say.
+async fn what_is_cut_is_reset(world: &World) {
+    let at_once = |forward: Forward| forward.drain_timeout(Duration::from_millis(50));
+    let (listener, client) = backend().await;
+    let relay = Relay::start(world, LOCAL, &client, at_once).await;
+    let mut near = relay.connect().await;
+    near.write_all(b"half of the question").await.expect("write");
+    let (mut far, _) = listener.accept().await.expect("accept");
+    in_time(far.read_exact(&mut [0; 20])).await.expect("it is relayed");
+    relay.end_with(1).await;
+    for stream in [&mut near, &mut far] {
+        assert_eq!(read_out(stream).await, (0, Some(io::ErrorKind::ConnectionReset)));
+    }
+    let full = FullBacklog::new();
+    let relay = Relay::start(world, LOCAL, &full.client(""), at_once).await;
+    let mut near = relay.connect().await;
+    in_time(relay.accepted.notified()).await;
+    relay.end_with(1).await;
+    assert_eq!(read_out(&mut near).await, (0, Some(io::ErrorKind::ConnectionReset)));
 }
 
 async fn idle_connections_are_reset(world: &World) {
@@ -167,7 +202,7 @@ async fn a_client_that_vanishes_holds_nothing(world: &World) {
         }
     });
     let set = |forward: Forward| forward.max_connections(1);
-    let relay = Relay::start(world, "tcp:0:interface=127.0.0.1", &description, set).await;
+    let relay = Relay::start(world, LOCAL, &description, set).await;
     for by_reset in [true, false] {
         let mut client = relay.connect().await;
         let bytes = vec![7; 1 << 20];
@@ -195,7 +230,7 @@ async fn a_client_that_vanishes_holds_nothing(world: &World) {
 #[tokio::test]
 async fn a_relay_that_is_dropped_tells_the_end() {
     let registry = endpoints::Registry::builder().default_plugin_path(false).build().expect("a registry");
-    let server = registry.server("tcp:0:interface=127.0.0.1").expect("a description");
+    let server = registry.server(LOCAL).expect("a description");
     let listener = server.listen().await.expect("a listener");
     let target = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let description = format!("tcp:127.0.0.1:{}", target.local_addr().expect("its address").port());

@@ -93,7 +93,7 @@ impl Relay {
     /// ended. What goes wrong is told as an [`Event::Error`], and the end as an [`Event::Closed`], with that number.
     ///
     /// # Cancel safety
-    /// Dropping the future closes both connections, which is told too.
+    /// Dropping the future closes both connections, as broken ones (a TCP connection is reset), which is told too.
     pub async fn serve(&self, id: u64, incoming: Incoming) {
         Serving::new(self, id, incoming).await;
     }
@@ -108,14 +108,9 @@ impl Relay {
 
     /// Joins an accepted connection to one of the client endpoint.
     async fn join(&self, id: u64, accepted: Connection) -> Result<Box<Joined>, Error> {
-        let connected = match self.connect(&accepted).await {
-            Ok(connected) => connected,
-            Err(error) => {
-                // Nothing will come of what the peer has sent: it must not take that for an end.
-                accepted.abort();
-                return Err(error);
-            }
-        };
+        let unless_joined = ResetOnDrop(&accepted);
+        let connected = self.connect(&accepted).await?;
+        std::mem::forget(unless_joined);
         self.observer.tell(&Event::Connected { id, accepted: Some(&accepted), connected: &connected });
         let relaying = Relaying::new(Limits::new(self.idle_timeout));
         Ok(Box::new(Joined { accepted, connected, relaying }))
@@ -130,6 +125,15 @@ impl Relay {
             context = context.with_origin(accepted.info());
         }
         self.client.connect_with(context).await
+    }
+}
+
+/// Has the connection reset when it is closed: nothing comes of what the peer has sent, and it must not take that for an end.
+struct ResetOnDrop<'a>(&'a Connection);
+
+impl Drop for ResetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.reset_on_close();
     }
 }
 
@@ -231,6 +235,11 @@ impl Joined {
 
 impl<R: Deref<Target = Relay>> Drop for Serving<'_, R> {
     fn drop(&mut self) {
+        // Cut in the middle, which the peers must not take for an end.
+        if let Stage::Relaying(joined) = &self.stage {
+            joined.accepted.reset_on_close();
+            joined.connected.reset_on_close();
+        }
         // What is told has happened.
         self.stage = Stage::Ended;
         self.relay.observer.tell(&Event::closed(self.id, self.traffic, self.begun.elapsed()));

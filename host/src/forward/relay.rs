@@ -177,13 +177,13 @@ impl Relaying {
         forth.is_last = close && back.has_ended();
         let there = forth.poll(cx, a, b, (first, second), &mut traffic.bytes_in);
         back.is_last = close && forth.has_ended();
-        // A stream that was reset while it was written to has no end of its own any more.
-        back.source_is_reset |= forth.was_reset();
+        // A stream that was found to be broken when it was written to has no end of its own any more.
+        back.source_is_broken |= forth.was_broken();
         let here = back.poll(cx, b, a, (second, first), &mut traffic.bytes_out);
         if let Some(meter) = meter {
             meter.add(before, *traffic);
         }
-        forth.source_is_reset |= back.was_reset();
+        forth.source_is_broken |= back.was_broken();
         let moved = before != *traffic;
         let mut broken = forth.source_failed || back.source_failed;
         if forth.error().is_some() || back.error().is_some() {
@@ -199,8 +199,11 @@ impl Relaying {
             }
         }
         if broken || (there.is_ready() && here.is_ready()) {
+            let caused = forth.source_is_broken;
             let forth = forth.result(Place::ReadingFirst, Place::WritingSecond);
-            let result = forth.and(back.result(Place::ReadingSecond, Place::WritingFirst));
+            let back = back.result(Place::ReadingSecond, Place::WritingFirst);
+            // What one has failed by for the other's sake says less.
+            let result = if caused { back.and(forth) } else { forth.and(back) };
             return Poll::Ready(result.map_err(|(error, place)| Failure { error, place, broken }));
         }
         match &mut self.idle {

@@ -24,8 +24,8 @@ pub(super) struct Direction {
     took_all: bool,
     /// The connection is broken, not ended, and there is nothing left to pass on.
     pub(super) source_failed: bool,
-    /// The stream that is read was reset, which was seen when it was written to: its end is none.
-    pub(super) source_is_reset: bool,
+    /// The stream that is read is broken, which was seen when it was written to: its end is none.
+    pub(super) source_is_broken: bool,
     /// Where an error was met: when reading, else when writing.
     at_reading: bool,
 }
@@ -94,10 +94,11 @@ impl Direction {
         if let Holding::Error(error) = &self.holding { Some(error) } else { None }
     }
 
-    /// Whether the stream that is written was found to be reset.
-    pub(super) fn was_reset(&self) -> bool {
-        let is_reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
-        !self.at_reading && self.error().is_some_and(is_reset)
+    /// Whether the stream that is written was found to be broken, rather than to have a peer that reads no more. A socket tells
+    /// that once, and then looks as if it had come to its end.
+    pub(super) fn was_broken(&self) -> bool {
+        let is_broken = |error: &io::Error| error.kind() != io::ErrorKind::BrokenPipe;
+        !self.at_reading && self.error().is_some_and(is_broken)
     }
 
     /// Whether it came to its end, and that was passed on.
@@ -219,7 +220,7 @@ impl Direction {
     /// Takes note of the end, or of what failed.
     fn read(&mut self, read: io::Result<usize>) -> io::Result<usize> {
         let read = match read {
-            Ok(0) if self.source_is_reset => Err(io::ErrorKind::ConnectionReset.into()),
+            Ok(0) if self.source_is_broken => Err(io::ErrorKind::ConnectionReset.into()),
             read => read,
         };
         match read {
@@ -255,7 +256,7 @@ impl Direction {
                     self.pace = Pace::Copied(0);
                     return Poll::Ready(Ok(()));
                 }
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                Err(error) if splice::is_refused(&error) => {
                     self.pace = Pace::Unmovable;
                     return Poll::Ready(Ok(()));
                 }
@@ -274,7 +275,7 @@ impl Direction {
                 return Poll::Pending;
             };
             match drained {
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                Err(error) if splice::is_refused(&error) => {
                     self.pace = Pace::Unmovable;
                     self.holding = Holding::Bytes(Box::new(Pending::Few(conduit.read_out()?, 0)));
                     return Poll::Ready(Ok(()));

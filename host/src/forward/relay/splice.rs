@@ -17,7 +17,8 @@ pub(super) const CAPACITY: usize = 256 * 1024;
 /// Pipes of this process at most, with two descriptors each; directions beyond that are copied.
 const MOST: usize = 128;
 
-/// Pipes that a thread keeps for the next ones, at most.
+/// Pipes that a thread keeps for the next ones, at most, and only while no more than half of all are there: else threads that
+/// have nothing to move would keep them from those that have.
 const KEPT: usize = 8;
 
 /// Pipes that there are.
@@ -86,7 +87,7 @@ impl Conduit {
         match splice(from, None, &pipe.write, None, CAPACITY, FLAGS) {
             Ok(0) | Err(Errno::AGAIN) => Ok(if has_more(from)? { None } else { Some(0) }),
             Ok(moved) => {
-                self.filled = narrow(moved)?;
+                self.filled = narrow(moved);
                 Ok(Some(moved))
             }
             Err(error) => Err(error.into()),
@@ -97,7 +98,7 @@ impl Conduit {
     pub(super) fn drain(&mut self, to: BorrowedFd<'_>) -> io::Result<usize> {
         let Some(pipe) = &self.pipe else { return Ok(0) };
         let moved = splice(&pipe.read, None, to, None, self.filled as usize, FLAGS)?;
-        self.filled -= narrow(moved)?;
+        self.filled = self.filled.saturating_sub(narrow(moved));
         Ok(moved)
     }
 
@@ -116,9 +117,15 @@ impl Conduit {
     }
 }
 
-/// A count of bytes in a pipe, which are [`CAPACITY`] at most.
-fn narrow(count: usize) -> io::Result<u32> {
-    u32::try_from(count).map_err(io::Error::other)
+/// A count of bytes in a pipe, which are [`CAPACITY`] at most. What is not empty never looks so.
+fn narrow(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Whether the kernel does not move bytes between such files, or a filter of system calls does not let it.
+pub(super) fn is_refused(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported)
 }
 
 /// Whether a socket has something to read, rather than the end; fails where it has nothing yet.
@@ -135,7 +142,7 @@ impl Drop for Conduit {
             // The thread may be about to end.
             let _ = KEEPER.try_with(|keeper| {
                 let mut kept = keeper.borrow_mut();
-                if kept.len() < KEPT {
+                if kept.len() < KEPT && PIPES.load(Ordering::Relaxed) <= MOST / 2 {
                     kept.push(pipe);
                 }
             });
@@ -144,13 +151,15 @@ impl Drop for Conduit {
 }
 
 /// Whether a peer that is gone does not end this process: splice(2) to its socket raises SIGPIPE, with no way to say
-/// otherwise, unless the process ignores that signal, as Rust programs do from the beginning.
+/// otherwise, unless the process ignores or handles that signal. Rust programs ignore it from the beginning.
 pub(super) fn is_harmless() -> bool {
-    static IGNORED: OnceLock<bool> = OnceLock::new();
-    *IGNORED.get_or_init(|| {
+    static IS_HARMLESS: OnceLock<bool> = OnceLock::new();
+    *IS_HARMLESS.get_or_init(|| {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-        let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-        mask.is_some_and(|mask| mask & (1 << (rustix::process::Signal::PIPE.as_raw() - 1)) != 0)
+        let mut masks = status
+            .lines()
+            .filter_map(|line| line.strip_prefix("SigIgn:").or_else(|| line.strip_prefix("SigCgt:")))
+            .filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        masks.any(|mask| mask & (1 << (rustix::process::Signal::PIPE.as_raw() - 1)) != 0)
     })
 }

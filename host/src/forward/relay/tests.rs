@@ -83,11 +83,14 @@ async fn all_is_passed_on_from_whoever_reads_no_more() {
 }
 
 #[tokio::test]
-async fn a_reset_that_is_met_when_writing_is_no_end() {
-    let (failure, all) = with_an_echo(io::ErrorKind::ConnectionReset, 10_000).await;
-    assert!(failure.broken, "{failure:?}");
-    assert_eq!(failure.error.kind(), io::ErrorKind::ConnectionReset);
-    assert_eq!(all, 10_000, "what came before it is passed on");
+async fn what_is_met_when_writing_is_no_end() {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut};
+    for kind in [ConnectionReset, TimedOut, HostUnreachable, NetworkUnreachable, ConnectionAborted] {
+        let (failure, all) = with_an_echo(kind, 10_000).await;
+        assert!(failure.broken, "{failure:?}");
+        assert_eq!((failure.error.kind(), failure.place), (kind, Place::WritingFirst));
+        assert_eq!(all, 10_000, "what came before it is passed on");
+    }
 }
 
 /// The first stream's would be met when reading, which comes before.
