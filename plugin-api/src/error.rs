@@ -184,6 +184,13 @@ impl Error {
         Self { os, ..Self::new(kind_of(error), format!("{doing}: {}", text_of(error))) }
     }
 
+    /// Has another kind, where that of the cause does not say what it comes to.
+    #[must_use]
+    pub fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
     /// Names the argument that it is about.
     #[must_use]
     pub fn with_argument(mut self, argument: &str) -> Self {

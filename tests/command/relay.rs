@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{LIMIT, Service, port, read_all, run_with, tcp};
+use crate::harness::{LIMIT, Service, built, port, read_all, run_with, tcp};
 
 const ANY: &str = "tcp:0:interface=127.0.0.1";
 
@@ -242,7 +243,32 @@ fn a_drain_that_takes_too_long_cuts() {
     let mut stream = service.tcp();
     ping(&mut stream);
     service.signal(rustix::process::Signal::TERM);
+    loop {
+        let line = service.stderr_line();
+        if line.contains("connections were cut") {
+            assert!(line.contains("cut=1"), "{line}");
+            break;
+        }
+    }
     assert_eq!(service.wait(), Some(1));
+}
+
+#[test]
+fn few_descriptors_are_an_error() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let server = format!("tcp:{port}:interface=127.0.0.1");
+    for most in 5..25 {
+        let limited = format!(r#"ulimit -n {most}; exec "$@""#);
+        let ran = Command::new("sh")
+            .args(["-c", &limited, "sh", built("endpoints").to_str().expect("UTF-8")])
+            .args(["forward", &server, "tcp:127.0.0.1:1"])
+            .output()
+            .expect("sh");
+        let told = String::from_utf8_lossy(&ran.stderr);
+        assert!(told.starts_with("error: ") && told.lines().count() == 1, "{most}: {told}");
+        assert_eq!(ran.status.code(), Some(1), "{most}");
+    }
 }
 
 #[test]

@@ -61,10 +61,11 @@ pub(crate) fn run(context: &Context, mut options: Options) -> Outcome {
     let workers = options
         .workers
         .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    // The first thread is this one.
+    // The first thread is this one, and its runtime comes first.
+    let runtime = runtime(1)?;
     let workers = Workers::new(workers - 1).map_err(|error| Failure::system("cannot begin", &error))?;
     let relay = |stop| relay(&server, client, stats.as_ref(), &options, &workers, &events, stop);
-    serve_with(runtime(1)?, Some(workers.clone()), &events, relay)
+    serve_with(runtime, Some(workers.clone()), &events, relay)
 }
 
 async fn relay(

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -23,6 +24,10 @@ use crate::manager;
 
 /// A runtime with so many threads.
 pub(crate) fn runtime(workers: usize) -> Result<Runtime, Failure> {
+    // What a runtime takes. The first one panics where there is none left of its own two for signals.
+    for reserved in [UnixStream::pair(), UnixStream::pair(), UnixStream::pair()] {
+        reserved.map_err(|error| Failure::system("cannot begin", &error))?;
+    }
     let mut builder = if workers == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     if workers > 1 {
         builder.worker_threads(workers);
@@ -220,7 +225,14 @@ pub(crate) fn ended(served: Served, events: &Events) -> Outcome {
     match served.error {
         Some(error) => Err(error.into()),
         None if served.exhausted && events.has_failed() => Ok(1.into()),
-        None if served.cut > 0 => Ok(1.into()),
+        None if served.cut > 0 => {
+            let cut = served.cut;
+            tracing::warn!(
+                cut,
+                "connections were cut: they were still open when the drain timeout had passed"
+            );
+            Ok(1.into())
+        }
         None => Ok(0.into()),
     }
 }

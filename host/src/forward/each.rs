@@ -228,7 +228,10 @@ impl Joined {
                 Place::WritingSecond => "writing to the connected one",
                 Place::Idle => "relaying",
             };
-            api::Error::from_io(doing, &failure.error).into()
+            let error = api::Error::from_io(doing, &failure.error);
+            // The handshake was done long before.
+            let is_cut = failure.error.kind() == std::io::ErrorKind::UnexpectedEof;
+            if is_cut { error.with_kind(api::ErrorKind::ConnectionReset).into() } else { error.into() }
         })
     }
 }

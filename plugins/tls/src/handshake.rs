@@ -81,6 +81,12 @@ fn failed_trusting(trust: &str, with: &str, error: &io::Error) -> Error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             (ErrorKind::HandshakeFailed, format!("; {trust} names whose certificates are trusted"))
         }
+        rustls::Error::InvalidCertificate(CertificateError::Other(other))
+            if other.0.to_string().contains("CaUsedAsEndEntity") =>
+        {
+            let hint = "; it is that of an authority (CA:TRUE), which no server may show: have it sign one for the server, or make one with basicConstraints=CA:FALSE";
+            (ErrorKind::HandshakeFailed, hint.into())
+        }
         rustls::Error::AlertReceived(
             AlertDescription::CertificateRequired
             | AlertDescription::BadCertificate
