@@ -13,13 +13,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::support::{FullBacklog, World, both_forms, closed_port, in_time, port};
+use crate::support::{FullBacklog, World, both_forms, closed_port, in_time, pki, port};
+use crate::tls;
 
 both_forms!(
     a_reset_is_passed_on_both_ways,
     a_client_whose_backend_is_down_sees_a_reset,
     idle_connections_are_reset,
     what_is_cut_is_reset,
+    a_cut_of_tls_is_no_failed_handshake,
     handshakes_have_a_limit,
     silent_clients_do_not_hold_the_end_up,
     a_client_that_vanishes_holds_nothing
@@ -120,6 +122,22 @@ async fn a_client_whose_backend_is_down_sees_a_reset(world: &World) {
     assert_eq!(read_out(&mut client).await, (0, Some(io::ErrorKind::ConnectionReset)));
     let errors = relay.end().await;
     assert!(matches!(errors.as_slice(), [(ErrorKind::ConnectionRefused, _)]), "{errors:?}");
+}
+
+async fn a_cut_of_tls_is_no_failed_handshake(world: &World) {
+    let Some(files) = pki().map(|folder| folder.join("pki")) else { return };
+    let (listener, client) = backend().await;
+    let relay = Relay::start(world, &tls::server(&files, "server.pem", ""), &client, |forward| forward).await;
+    let mut near = world.connect(&tls::client_to(&files, "localhost", relay.port, "")).await;
+    near.write_all(b"hello").await.expect("write");
+    let (mut far, _) = listener.accept().await.expect("accept");
+    in_time(far.read_exact(&mut [0; 5])).await.expect("it is relayed");
+    // Without a word of TLS.
+    drop(near);
+    assert_eq!(read_out(&mut far).await, (0, Some(io::ErrorKind::ConnectionReset)));
+    let errors = relay.end().await;
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert_eq!(errors[0].0, ErrorKind::ConnectionReset, "{errors:?}");
 }
 
 /// In the middle, and while the backend is connected to: neither peer may take that for the end of what the other had to say.

@@ -46,8 +46,13 @@ pub(crate) fn server(files: &Path, name: &str, more: &str) -> String {
 
 /// A client that trusts the root of the test.
 pub(crate) fn client(files: &Path, host: &str, listener: &Listener, more: &str) -> String {
+    client_to(files, host, tcp_port(listener), more)
+}
+
+/// The same to a port.
+pub(crate) fn client_to(files: &Path, host: &str, port: u16, more: &str) -> String {
     let trust = quoted(&files.join("trust"));
-    let inner = endpoints::quote_str(&format!("tcp:127.0.0.1:{}", tcp_port(listener))).into_owned();
+    let inner = endpoints::quote_str(&format!("tcp:127.0.0.1:{port}")).into_owned();
     format!("tls:{host}:443:trustRoots={trust}:endpoint={inner}{more}")
 }
 
@@ -162,6 +167,11 @@ async fn servers_must_prove_who_they_are(world: &World) {
         assert!(!client.is_retryable(), "{client}");
         assert_kind(&server, ErrorKind::AuthenticationFailed);
     }
+    // As newcomers make them: one certificate for everything.
+    let key = format!(":privateKey={}", quoted(&files.join("ca.key")));
+    let listener = world.listen(&server(&files, "ca.crt", &key)).await;
+    let (error, _) = failures(world, &listener, &client(&files, "localhost", &listener, "")).await;
+    assert!(error.message().contains("basicConstraints=CA:FALSE"), "{error}");
     for (certificate, host) in [
         ("server.pem", "localhost"),
         ("server.pem", "127.0.0.1"),
