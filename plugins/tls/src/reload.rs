@@ -1,5 +1,8 @@
 //! Certificates that are read anew when their files change.
 
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -170,8 +173,27 @@ impl Drop for Looking {
     }
 }
 
+thread_local! {
+    /// The name that a client asks for in the handshake that this thread works on.
+    static ASKED: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// What a handshake comes to, and the name that the client has asked for, which this side of rustls tells to resolvers alone.
+pub(crate) async fn with_asked<T>(handshake: impl Future<Output = T>) -> (T, Option<String>) {
+    let mut handshake = pin!(handshake);
+    let mut asked = None;
+    let done = poll_fn(|cx| {
+        ASKED.set(asked.take());
+        let polled = handshake.as_mut().poll(cx);
+        asked = ASKED.take();
+        polled
+    });
+    (done.await, asked)
+}
+
 impl ResolvesServerCert for Reloading {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        ASKED.set(hello.server_name().map(str::to_owned));
         Some(Arc::clone(&self.current().for_name(hello.server_name()).key))
     }
 }

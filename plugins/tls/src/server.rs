@@ -1,7 +1,7 @@
 //! The server sides of `tls` and `ssl`.
 
 use std::net::Ipv4Addr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use endpoints_plugin_api::{
@@ -9,8 +9,7 @@ use endpoints_plugin_api::{
     LogLevel, Reachable, Server, name,
 };
 use rustls::crypto::CryptoProvider;
-use rustls::server::{ClientHello, ResolvesServerCert, UnbufferedServerConnection, WebPkiClientVerifier};
-use rustls::sign::CertifiedKey;
+use rustls::server::{UnbufferedServerConnection, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
 use crate::advice;
@@ -19,7 +18,7 @@ use crate::describe::Description;
 use crate::dh;
 use crate::handshake;
 use crate::identity::{Identities, Named, Source, trusted};
-use crate::reload::Reloading;
+use crate::reload::{Reloading, with_asked};
 use crate::settings::{self, VERSIONS, Versions};
 use crate::stream::TlsStream;
 use crate::tickets::{self, Limited};
@@ -165,7 +164,7 @@ impl Made {
 
     fn into_server(self, host: &Host, inner: Server, facts: Facts, timeout: Duration) -> Server {
         let Self { config, verifies, reloading, identities } = self;
-        let terms = Arc::new(Terms { config, verifies, reloading, timeout });
+        let terms = Arc::new(Terms { config: Arc::new(config), verifies, reloading, timeout });
         let handshake_host = host.clone();
         let handshake = move |connection| accept(handshake_host.clone(), connection, Arc::clone(&terms));
         let name = known_as(&identities);
@@ -209,11 +208,23 @@ fn client_verifier(
 
 /// What handshakes have in common.
 struct Terms {
-    config: ServerConfig,
+    config: Arc<ServerConfig>,
     /// Whether certificates of clients are verified.
     verifies: bool,
     reloading: Arc<Reloading>,
     timeout: Duration,
+}
+
+impl Terms {
+    /// The configuration for one handshake.
+    fn config(&self) -> Arc<ServerConfig> {
+        let mut config = Arc::clone(&self.config);
+        if self.verifies {
+            let own = Arc::make_mut(&mut config);
+            own.ticketer = Arc::new(Limited::new(Arc::clone(&self.config.ticketer)));
+        }
+        config
+    }
 }
 
 async fn accept(host: Host, mut connection: Connection, terms: Arc<Terms>) -> Result<Connection, Error> {
@@ -224,17 +235,10 @@ async fn accept(host: Host, mut connection: Connection, terms: Arc<Terms>) -> Re
         let mut facts = Facts::new();
         let connection = connection
             .try_map_stream(|stream| async {
-                let reloading = Arc::clone(&terms.reloading);
-                let asked = Arc::new(Asked { reloading, name: OnceLock::new() });
-                let mut config = terms.config.clone();
-                config.cert_resolver = Arc::<Asked>::clone(&asked);
-                if terms.verifies {
-                    config.ticketer = Arc::new(Limited::new(config.ticketer));
-                }
-                let side =
-                    UnbufferedServerConnection::new(Arc::new(config)).map_err(std::io::Error::other)?;
-                let stream = TlsStream::shake_hands(side, stream).await?;
-                facts = handshake::facts(stream.state(), asked.name.get().map(String::as_str));
+                let side = UnbufferedServerConnection::new(terms.config()).map_err(std::io::Error::other)?;
+                let (stream, asked) = with_asked(TlsStream::shake_hands(side, stream)).await;
+                let stream = stream?;
+                facts = handshake::facts(stream.state(), asked.as_deref());
                 Ok::<_, std::io::Error>(stream)
             })
             .await
@@ -247,23 +251,6 @@ async fn accept(host: Host, mut connection: Connection, terms: Arc<Terms>) -> Re
             format!("the TLS handshake with {peer} was not done within the timeout of {:?}", terms.timeout);
         Err(Error::new(ErrorKind::TimedOut, message))
     })
-}
-
-/// The certificates, for one handshake: notes the name that the client asks for, which this side of rustls does not tell.
-#[derive(Debug)]
-struct Asked {
-    reloading: Arc<Reloading>,
-    name: OnceLock<String>,
-}
-
-impl ResolvesServerCert for Asked {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        if let Some(name) = hello.server_name() {
-            // A second hello of the same handshake has the same name.
-            self.name.get_or_init(|| name.to_owned());
-        }
-        self.reloading.resolve(hello)
-    }
 }
 
 fn peer(facts: &Facts) -> String {
