@@ -32,6 +32,7 @@ mod support;
 mod tls;
 mod tls_agreed;
 mod tls_arguments;
+mod tls_identities;
 mod tls_reload;
 mod transport;
 mod trust;

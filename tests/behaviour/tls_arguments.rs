@@ -5,7 +5,8 @@ use std::fs;
 use endpoints::{ErrorKind, Explanation};
 
 use crate::support::{World, assert_kind, both_forms, pki};
-use crate::tls::{client, quoted, refused, server};
+use crate::tls::{client, quoted, server};
+use crate::tls_identities::refused;
 
 both_forms!(
     certificates_are_no_dh_parameters,
