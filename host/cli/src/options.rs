@@ -34,10 +34,13 @@ pub(crate) enum Command {
     /// Show what a description means, opening nothing
     Explain(With<explain::Options>),
     /// Join standard input and output to a connection
+    #[command(allow_negative_numbers = true)]
     Connect(With<connect::Options>),
     /// Serve connections: one on standard input and output, or all with --echo or --exec
+    #[command(allow_negative_numbers = true)]
     Listen(With<listen::Options>),
     /// Relay every connection accepted on one endpoint to another
+    #[command(allow_negative_numbers = true)]
     Forward(With<forward::Options>),
     /// Run several services, as a file says
     Run(With<run::Options>),

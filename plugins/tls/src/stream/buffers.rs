@@ -77,38 +77,50 @@ impl Outgoing<'_> {
     }
 }
 
-/// Bytes that wait for somebody to take them; without any, no memory is held.
+/// Bytes that wait for somebody to take them; without any, no memory is held, and little room for knowing where.
 #[derive(Default)]
-pub(super) struct Waiting {
+pub(super) struct Waiting(Option<Box<Queue>>);
+
+struct Queue {
     bytes: Vec<u8>,
     taken: usize,
 }
 
 impl Waiting {
     pub(super) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.0.is_none()
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        self.bytes.reserve_exact(bytes.len());
-        self.bytes.extend_from_slice(bytes);
+        if bytes.is_empty() {
+            return;
+        }
+        let queue = self.0.get_or_insert_with(|| Box::new(Queue { bytes: Vec::new(), taken: 0 }));
+        queue.bytes.reserve_exact(bytes.len());
+        queue.bytes.extend_from_slice(bytes);
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes[self.taken..]
+        self.0.as_deref().map_or(&[], |queue| &queue.bytes[queue.taken..])
+    }
+
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        self.0.as_deref_mut().map_or(&mut [], |queue| &mut queue.bytes[queue.taken..])
     }
 
     /// The bytes of memory that are held.
     #[cfg(test)]
     pub(super) fn allocated(&self) -> usize {
-        self.bytes.capacity()
+        self.0.as_ref().map_or(0, |queue| queue.bytes.capacity())
     }
 
     /// Takes away the first `count` of [`bytes`](Self::bytes).
     pub(super) fn consume(&mut self, count: usize) {
-        self.taken += count;
-        if self.taken == self.bytes.len() {
-            *self = Self::default();
+        if let Some(queue) = &mut self.0 {
+            queue.taken += count;
+            if queue.taken == queue.bytes.len() {
+                self.0 = None;
+            }
         }
     }
 }

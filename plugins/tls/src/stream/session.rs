@@ -55,7 +55,7 @@ pub(super) struct Session<S> {
     side: S,
     /// Records that cannot be worked on yet: the beginning of one, or those of a message whose end has not come. rustls has
     /// decrypted some of them where they lie, and wants to see them again just so.
-    kept: Vec<u8>,
+    kept: Waiting,
     /// Decrypted, and not read.
     pub(super) plaintext: Waiting,
     /// What the connection is broken by.
@@ -66,7 +66,7 @@ pub(super) struct Session<S> {
 
 impl<S: Side> Session<S> {
     pub(super) fn new(side: S) -> Self {
-        Self { side, kept: Vec::new(), plaintext: Waiting::default(), failure: None, is_ended: false }
+        Self { side, kept: Waiting::default(), plaintext: Waiting::default(), failure: None, is_ended: false }
     }
 
     pub(super) fn state(&self) -> &CommonState {
@@ -80,13 +80,13 @@ impl<S: Side> Session<S> {
 
     /// How many bytes have been kept.
     pub(super) fn kept(&self) -> usize {
-        self.kept.len()
+        self.kept.bytes().len()
     }
 
     /// The bytes of memory that are held beside the state of rustls.
     #[cfg(test)]
     pub(super) fn allocated(&self) -> usize {
-        self.kept.capacity() + self.plaintext.allocated()
+        self.kept.allocated() + self.plaintext.allocated()
     }
 
     /// # Errors
@@ -101,18 +101,19 @@ impl<S: Side> Session<S> {
     /// Takes what has come: at the front of `records` there is room for what was [kept](Self::kept) before it. What is
     /// decrypted goes to `buf`, and waits where that has no room; what there is to say in answer goes to `out`.
     pub(super) fn receive(&mut self, records: &mut [u8], buf: &mut ReadBuf<'_>, out: &mut Outgoing<'_>) {
-        records[..self.kept.len()].copy_from_slice(&self.kept);
+        let kept = mem::take(&mut self.kept);
+        records[..kept.bytes().len()].copy_from_slice(kept.bytes());
+        drop(kept);
         let (done, _) = self.process(records, buf, out, |_, _| ());
         let left = &records[done..];
-        if left.is_empty() || self.is_ended || self.failure.is_some() {
-            // What follows the end does not count (RFC 8446, section 6.1).
-            self.kept = Vec::new();
-        } else if left.len() > KEPT {
+        // What follows the end does not count (RFC 8446, section 6.1).
+        if self.is_ended || self.failure.is_some() {
+            return;
+        }
+        if left.len() > KEPT {
             self.fail(InvalidMessage::HandshakePayloadTooLarge.into(), out);
         } else {
-            self.kept.clear();
-            self.kept.reserve_exact(left.len());
-            self.kept.extend_from_slice(left);
+            self.kept.push(left);
         }
     }
 
@@ -136,13 +137,14 @@ impl<S: Side> Session<S> {
     fn send(&mut self, bytes: Option<&[u8]>, out: &mut Outgoing<'_>) -> io::Result<()> {
         // rustls writes only after it has looked at all that has come, of which nothing is complete.
         let mut kept = mem::take(&mut self.kept);
-        let (done, written) = self.process(&mut kept, &mut ReadBuf::new(&mut []), out, |traffic, out| {
-            out.append(|room| match bytes {
-                Some(bytes) => traffic.encrypt(bytes, room),
-                None => traffic.queue_close_notify(room),
-            })
-        });
-        kept.drain(..done);
+        let (done, written) =
+            self.process(kept.bytes_mut(), &mut ReadBuf::new(&mut []), out, |traffic, out| {
+                out.append(|room| match bytes {
+                    Some(bytes) => traffic.encrypt(bytes, room),
+                    None => traffic.queue_close_notify(room),
+                })
+            });
+        kept.consume(done);
         self.kept = kept;
         self.check()?;
         written.ok_or(io::ErrorKind::BrokenPipe)?.map_err(io::Error::other)
@@ -206,7 +208,6 @@ impl<S: Side> Session<S> {
     /// Notes why the connection is broken, and lets rustls tell the other side.
     fn fail(&mut self, error: Error, out: &mut Outgoing<'_>) {
         self.failure = Some(Box::new(error));
-        self.kept = Vec::new();
         while self.side.wants_write() {
             // What is to be sent comes before anything else, so nothing that has come is looked at.
             let Ok(ConnectionState::EncodeTlsData(data)) = self.side.process(&mut []).state else { break };
