@@ -8,10 +8,14 @@ use std::sync::Arc;
 
 use endpoints_tests::make_certificates;
 use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs as crypto;
+use rustls::crypto::aws_lc_rs::cipher_suite::{
+    TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS13_AES_128_GCM_SHA256,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedCipherSuite, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -31,7 +35,10 @@ pub(crate) enum Exchange {
     Classic,
 }
 
-/// A client's settings: those that rustls has, but for what is given.
+/// One for each version, all that clients have: relays differ in which of several they take. The key of the certificate is one of ECDSA.
+const SUITES: [SupportedCipherSuite; 2] = [TLS13_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256];
+
+/// A client's settings: those that rustls has, but for its suites and what is given.
 pub(crate) fn client(
     folder: &Path,
     version: &'static SupportedProtocolVersion,
@@ -41,9 +48,10 @@ pub(crate) fn client(
     let root = CertificateDer::from_pem_file(folder.join("pki/ca.crt")).expect("a root");
     let mut roots = RootCertStore::empty();
     roots.add(root).expect("a root");
-    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    let mut provider = crypto::default_provider();
+    provider.cipher_suites = SUITES.to_vec();
     if exchange == Exchange::Classic {
-        provider.kx_groups = vec![rustls::crypto::aws_lc_rs::kx_group::X25519];
+        provider.kx_groups = vec![crypto::kx_group::X25519];
     }
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[version])
@@ -70,7 +78,10 @@ pub(crate) async fn connect(address: SocketAddr, config: Arc<ClientConfig>) -> T
     let stream = TcpStream::connect(address).await.expect("connect");
     stream.set_nodelay(true).expect("no delay");
     let name = ServerName::try_from("localhost").expect("a name");
-    TlsConnector::from(config).connect(name, stream).await.expect("a handshake")
+    let stream = TlsConnector::from(config).connect(name, stream).await.expect("a handshake");
+    let suite = stream.get_ref().1.negotiated_cipher_suite();
+    assert!(suite.is_some_and(|suite| SUITES.contains(&suite)), "{suite:?} is none that all relays have");
+    stream
 }
 
 /// Connects, shakes hands in the way that is expected, sends a byte and has it back, closes; one after the other.
