@@ -102,13 +102,13 @@ pub(crate) fn run(bench: &Bench) {
 
 impl Bench {
     pub(crate) fn bulk(&self, front: &Front, connections: usize, way: Way) -> f64 {
-        let each = (if self.quick { 256 << 20 } else { 2 << 30 }) / connections as u64;
+        let each = (if self.quick { 160 << 20 } else { 2 << 30 }) / connections as u64;
         self.runtime.block_on(work::bulk(front, connections, each, way));
         (each * connections as u64) as f64 / 1e9
     }
 
     pub(crate) fn ping_pong(&self, front: &Front, connections: usize) -> f64 {
-        let rounds = (if self.quick { 5_000 } else { 40_000 }) / connections;
+        let rounds = (if self.quick { 3_200 } else { 40_000 }) / connections;
         self.runtime.block_on(async {
             let mut streams = work::PingPong::new(front, connections).await;
             streams.run(rounds).await;
@@ -117,7 +117,7 @@ impl Bench {
     }
 
     pub(crate) fn connects(&self, front: &Front) -> f64 {
-        let count = if self.quick { 500 } else { 4_000 };
+        let count = if self.quick { 300 } else { 4_000 };
         self.runtime.block_on(work::connects(front, count));
         count as f64
     }

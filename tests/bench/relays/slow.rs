@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::relay::Relay;
-use crate::table::summary;
+use crate::table::{FEW, summary};
 use crate::tls::{self, Exchange};
 use crate::work::Front;
 use crate::{Bench, peers, rows};
@@ -21,11 +21,10 @@ use crate::{Bench, peers, rows};
 const TLS: &str = "beside slow ones: TLS, full";
 const PROXY: &str = "beside slow ones: PROXY v2";
 
-/// So many of them; all relays give them at least 30 s.
-const SLOW: usize = 1_000;
-
-/// How long they are watched with nobody else there.
-const ALONE: Duration = Duration::from_secs(3);
+/// So many of them, and how long they are watched with nobody else there; all relays give them at least 30 s.
+fn slow_ones(bench: &Bench) -> (usize, Duration) {
+    if bench.quick { (300, Duration::from_secs(1)) } else { (1_000, Duration::from_secs(3)) }
+}
 
 pub(crate) fn run(bench: &Bench) {
     if bench.wants(TLS)
@@ -57,10 +56,10 @@ fn client_hello(config: &Arc<ClientConfig>) -> Vec<u8> {
 }
 
 /// Clients that send so much, a byte a second, and never the last one. They are gone with what this gives.
-async fn hang(front: &Front, bytes: &Arc<[u8]>) -> JoinSet<()> {
+async fn hang(front: &Front, count: usize, bytes: &Arc<[u8]>) -> JoinSet<()> {
     let (Front::Tcp(address) | Front::Proxied(address, _)) = *front else { unreachable!("over TCP") };
     let mut going = JoinSet::new();
-    for _ in 0..SLOW {
+    for _ in 0..count {
         // Each at a moment of its own, and no more than a backlog holds.
         sleep(Duration::from_millis(1)).await;
         let mut stream = TcpStream::connect(address).await.expect("connect");
@@ -94,8 +93,9 @@ fn measure(name: &str, bench: &Bench, relays: &[Relay], others: &dyn Fn(&Relay) 
         "\n{:<34}{:<20}{:>20}{:>20}{:>22}{:>12}",
         name, "", "without, µs", "with, µs", "slow alone, ms/s", "with/without"
     );
+    let (count, watched) = slow_ones(bench);
     let mut samples = vec![(Vec::new(), Vec::new(), Vec::new()); relays.len()];
-    for round in 0..if bench.quick { 2 } else { 5 } {
+    for round in 0..FEW {
         for place in 0..relays.len() {
             let place = (place + round) % relays.len();
             let relay = &relays[place];
@@ -111,10 +111,10 @@ fn measure(name: &str, bench: &Bench, relays: &[Relay], others: &dyn Fn(&Relay) 
             }
             let (without, _, units) = spent(&|| others(relay));
             let (front, bytes) = slow(relay);
-            let mut hanging = bench.runtime.block_on(hang(&front, &bytes));
+            let mut hanging = bench.runtime.block_on(hang(&front, count, &bytes));
             bench.wait(Duration::from_secs(1));
             let alone = spent(&|| {
-                bench.wait(ALONE);
+                bench.wait(watched);
                 1.0
             });
             let rate = alone.0 / alone.1;

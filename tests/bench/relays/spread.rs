@@ -1,7 +1,7 @@
 //! Two workers on two processors, together with what loads them.
 
 use crate::relay::Relay;
-use crate::table::{print_head, summary};
+use crate::table::{FEW, print_head, summary};
 use crate::{Bench, peers, work};
 
 /// How the work is shared by two workers, and what that costs.
@@ -22,7 +22,7 @@ struct Shared {
 
 fn measure(bench: &Bench, relays: &[Relay], work: &dyn Fn(&Relay) -> f64) -> Vec<Shared> {
     let mut samples = vec![(Vec::new(), Vec::new()); relays.len()];
-    for round in 0..=if bench.quick { 3 } else { 7 } {
+    for round in 0..=if bench.quick { FEW } else { 7 } {
         for place in 0..relays.len() {
             let place = (place + round) % relays.len();
             let relay = &relays[place];

@@ -117,7 +117,7 @@ pub(crate) fn run(bench: &Bench) {
     let Some(relays) = start(bench) else { return };
     print_head("TLS outside, plain inside", &relays);
     println!("{:>12}", "ours/best");
-    let count = if bench.quick { 200 } else { 500 };
+    let count = if bench.quick { 120 } else { 500 };
     let full = client(&bench.folder, &TLS13, Exchange::Preferred, Resumption::disabled());
     let mut rows = Vec::new();
     for (name, version, exchange, kind) in shakes {
@@ -139,7 +139,7 @@ pub(crate) fn run(bench: &Bench) {
         };
         rows.push(Row { name, unit: "µs", rounds: 7, needs: Needs::Nothing, run: Box::new(run) });
     }
-    let bytes = if bench.quick { 128 << 20 } else { 1 << 30 };
+    let bytes = if bench.quick { 80 << 20 } else { 1 << 30 };
     let over = |relay: &Relay| Front::Tls(relay.address(), Arc::clone(&full));
     for (name, way) in [(bulks[0], Way::Up), (bulks[1], Way::Down)] {
         let run = move |relay: &Relay| {
