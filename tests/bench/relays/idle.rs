@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::relay::Relay;
-use crate::table::{FEW, summary};
+use crate::table::{FEW, summary, taken};
 use crate::work::{self, Front, PingPong};
 use crate::{Bench, peers};
 
@@ -55,9 +55,12 @@ pub(crate) fn beside(bench: &Bench) {
                 there = *count;
                 relay.settle();
                 for (kind, samples) in samples[place][level].iter_mut().enumerate() {
-                    let before = relay.cpu();
-                    let units = if kind == 0 { bench.ping_pong(&front, 1) } else { bench.connects(&front) };
-                    samples.push((relay.cpu() - before).as_secs_f64() * 1e6 / units);
+                    let mut work = match kind {
+                        0 => bench.ping_pong(&front, 1),
+                        _ => bench.connects(front.clone()),
+                    };
+                    let (used, units) = taken(relay, &mut work);
+                    samples.push(used.as_secs_f64() * 1e6 / units);
                 }
             }
             drop(idle);

@@ -7,7 +7,7 @@ use std::process::Child;
 use crate::Bench;
 use crate::peers::command;
 use crate::relay::{Place, Relay};
-use crate::table::{Needs, Row, print_head, print_row, summary};
+use crate::table::{Needs, Prepare, Row, print_head, print_row, summary};
 use crate::work::Way;
 
 pub(crate) fn run(bench: &Bench) {
@@ -48,15 +48,15 @@ pub(crate) fn run(bench: &Bench) {
     ];
     print_head("ours, through a .so", &relays);
     println!("{:>48}", "ratios to built in");
-    let row = |name, unit, rounds, run: Box<dyn Fn(&Relay) -> f64 + '_>| {
+    let row = |name, unit, rounds, prepare: Prepare<'_>| {
         if bench.wants(name) {
-            measure(bench, &relays, &Row { name, unit, rounds, needs: Needs::Nothing, run });
+            measure(bench, &relays, &Row { name, unit, rounds, needs: Needs::Nothing, prepare });
         }
     };
-    row(names[0], "s/GB", 9, Box::new(|relay| bench.bulk(&relay.front(), 1, Way::Up)));
-    row(names[1], "s/GB", 9, Box::new(|relay| bench.bulk(&relay.front(), 1, Way::Down)));
+    row(names[0], "s/GB", 9, Box::new(|relay| bench.bulk(relay.front(), 1, Way::Up)));
+    row(names[1], "s/GB", 9, Box::new(|relay| bench.bulk(relay.front(), 1, Way::Down)));
     row(names[2], "µs", 15, Box::new(|relay| bench.ping_pong(&relay.front(), 1)));
-    row(names[3], "µs", 15, Box::new(|relay| bench.connects(&relay.front())));
+    row(names[3], "µs", 15, Box::new(|relay| bench.connects(relay.front())));
 }
 
 fn forward(program: &Path, place: &Place, plugins: Option<&Path>, server: &str) -> Child {

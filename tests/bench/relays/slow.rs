@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::relay::Relay;
-use crate::table::{FEW, summary};
+use crate::table::{FEW, Work, summary};
 use crate::tls::{self, Exchange};
 use crate::work::Front;
 use crate::{Bench, peers, rows};
@@ -34,14 +34,18 @@ pub(crate) fn run(bench: &Bench) {
         let hello: Arc<[u8]> = client_hello(&config).into();
         let count = if bench.quick { 300 } else { 1_000 };
         let others = |relay: &Relay| {
-            bench.runtime.block_on(tls::handshakes(relay.address(), &config, count, HandshakeKind::Full));
-            count as f64
+            let (address, config) = (relay.address(), Arc::clone(&config));
+            let work = move || {
+                bench.runtime.block_on(tls::handshakes(address, &config, count, HandshakeKind::Full));
+                count as f64
+            };
+            Box::new(work) as Work<'_>
         };
         measure(TLS, bench, &relays, &others, &|relay| (relay.front(), Arc::clone(&hello)));
     }
     if bench.wants(PROXY) {
         let relays = peers::start_few(bench, 1);
-        let others = |relay: &Relay| bench.connects(&relay.proxied(rows::V2));
+        let others = |relay: &Relay| bench.connects(relay.proxied(rows::V2));
         measure(PROXY, bench, &relays, &others, &|relay| (relay.proxied(&[]), Arc::new([])));
     }
 }
@@ -88,7 +92,10 @@ async fn hang(front: &Front, count: usize, bytes: &Arc<[u8]>) -> JoinSet<()> {
 /// Where slow clients of a relay connect, and what they say.
 type Slow<'a> = &'a dyn Fn(&Relay) -> (Front, Arc<[u8]>);
 
-fn measure(name: &str, bench: &Bench, relays: &[Relay], others: &dyn Fn(&Relay) -> f64, slow: Slow<'_>) {
+/// What others do.
+type Others<'a> = &'a dyn Fn(&Relay) -> Work<'a>;
+
+fn measure(name: &str, bench: &Bench, relays: &[Relay], others: Others<'_>, slow: Slow<'_>) {
     println!(
         "\n{:<34}{:<20}{:>20}{:>20}{:>22}{:>12}",
         name, "", "without, µs", "with, µs", "slow alone, ms/s", "with/without"
@@ -100,25 +107,25 @@ fn measure(name: &str, bench: &Bench, relays: &[Relay], others: &dyn Fn(&Relay) 
             let place = (place + round) % relays.len();
             let relay = &relays[place];
             relay.settle();
-            let spent = |work: &dyn Fn() -> f64| {
+            let spent = |mut work: Work<'_>| {
                 let (begun, before) = (Instant::now(), relay.cpu());
                 let units = work();
                 ((relay.cpu() - before).as_secs_f64(), begun.elapsed().as_secs_f64(), units)
             };
             // The first of a relay also fill what is shared.
             if round == 0 {
-                others(relay);
+                others(relay)();
             }
-            let (without, _, units) = spent(&|| others(relay));
+            let (without, _, units) = spent(others(relay));
             let (front, bytes) = slow(relay);
             let mut hanging = bench.runtime.block_on(hang(&front, count, &bytes));
             bench.wait(Duration::from_secs(1));
-            let alone = spent(&|| {
+            let alone = spent(Box::new(|| {
                 bench.wait(watched);
                 1.0
-            });
+            }));
             let rate = alone.0 / alone.1;
-            let with = spent(&|| others(relay));
+            let with = spent(others(relay));
             assert!(hanging.try_join_next().is_none(), "{} does not let them hang", relay.name);
             drop(hanging);
             bench.wait(Duration::from_millis(200));

@@ -11,8 +11,20 @@ pub(crate) struct Row<'a> {
     /// So many rounds, each relay once in each, after one that does not count.
     pub(crate) rounds: usize,
     pub(crate) needs: Needs,
-    /// Does some work, and says how many units that was.
-    pub(crate) run: Box<dyn Fn(&Relay) -> f64 + 'a>,
+    pub(crate) prepare: Prepare<'a>,
+}
+
+/// Makes what must be there before some work is measured, such as connections, and gives the work.
+pub(crate) type Prepare<'a> = Box<dyn Fn(&Relay) -> Work<'a> + 'a>;
+
+/// Does what is measured, and says how many units that was. What it holds is gone when it is dropped, and not before.
+pub(crate) type Work<'a> = Box<dyn FnMut() -> f64 + 'a>;
+
+/// CPU that a relay takes for some work, and how many units that was.
+pub(crate) fn taken(relay: &Relay, work: &mut Work<'_>) -> (Duration, f64) {
+    let before = relay.cpu();
+    let units = work();
+    (relay.cpu().saturating_sub(before), units)
 }
 
 /// What a relay must do for a row.
@@ -64,9 +76,7 @@ impl Row<'_> {
                 if !self.needs.are_met_by(relay) {
                     continue;
                 }
-                let before = relay.cpu();
-                let units = (self.run)(relay);
-                let used = relay.cpu().saturating_sub(before);
+                let (used, units) = taken(relay, &mut (self.prepare)(relay));
                 if round > 0 {
                     samples[place].push(scaled(used, self.unit) / units);
                 }

@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::relay::Relay;
-use crate::table::{Needs, Row, print_head};
+use crate::table::{Needs, Row, Work, print_head};
 use crate::work::{self, ECHO, Front, Way};
 use crate::{Bench, idle, peers};
 
@@ -119,11 +119,12 @@ pub(crate) fn run(bench: &Bench) {
     println!("{:>12}", "ours/best");
     let count = if bench.quick { 120 } else { 500 };
     let full = client(&bench.folder, &TLS13, Exchange::Preferred, Resumption::disabled());
+    let over = |relay: &Relay| Front::Tls(relay.address(), Arc::clone(&full));
     let mut rows = Vec::new();
     for (name, version, exchange, kind) in shakes {
         // Tickets are of one relay each, and the first handshake with it is full.
         let clients = RefCell::new(HashMap::new());
-        let run = move |relay: &Relay| {
+        let prepare = move |relay: &Relay| {
             let address = relay.address();
             let known = clients.borrow().get(&address).map(Arc::clone);
             let config = known.unwrap_or_else(|| {
@@ -134,19 +135,26 @@ pub(crate) fn run(bench: &Bench) {
                 clients.borrow_mut().insert(address, Arc::clone(&config));
                 config
             });
-            bench.runtime.block_on(handshakes(address, &config, count, kind));
-            count as f64
+            let work = move || {
+                bench.runtime.block_on(handshakes(address, &config, count, kind));
+                count as f64
+            };
+            Box::new(work) as Work<'_>
         };
-        rows.push(Row { name, unit: "µs", rounds: 7, needs: Needs::Nothing, run: Box::new(run) });
+        rows.push(Row { name, unit: "µs", rounds: 7, needs: Needs::Nothing, prepare: Box::new(prepare) });
     }
     let bytes = if bench.quick { 80 << 20 } else { 1 << 30 };
-    let over = |relay: &Relay| Front::Tls(relay.address(), Arc::clone(&full));
     for (name, way) in [(bulks[0], Way::Up), (bulks[1], Way::Down)] {
-        let run = move |relay: &Relay| {
-            bench.runtime.block_on(work::counted(&over(relay), bytes, way));
-            bytes as f64 / 1e9
+        let over = &over;
+        let prepare = move |relay: &Relay| {
+            let front = over(relay);
+            let work = move || {
+                bench.runtime.block_on(work::counted(&front, bytes, way));
+                bytes as f64 / 1e9
+            };
+            Box::new(work) as Work<'_>
         };
-        rows.push(Row { name, unit: "s/GB", rounds: 5, needs: Needs::Nothing, run: Box::new(run) });
+        rows.push(Row { name, unit: "s/GB", rounds: 5, needs: Needs::Nothing, prepare: Box::new(prepare) });
     }
     for row in rows.iter().filter(|row| bench.wants(row.name)) {
         row.measure(&relays, bench.quick);
