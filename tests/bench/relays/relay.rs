@@ -130,6 +130,17 @@ impl Relay {
         }
     }
 
+    /// Whether it has both ends of a pipe, as it has for splice(2), and keeps for the next connection.
+    pub(crate) fn has_pipes(&self) -> bool {
+        self.processes().into_iter().any(|id| {
+            let descriptors = fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten().flatten();
+            let mut ends: Vec<_> = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
+            ends.retain(|end| end.to_string_lossy().starts_with("pipe:"));
+            ends.sort_unstable();
+            ends.windows(2).any(|two| two[0] == two[1])
+        })
+    }
+
     /// What it holds of memory that is its own, in bytes.
     pub(crate) fn memory(&self) -> u64 {
         let own = |id: u32| {
