@@ -78,7 +78,7 @@ impl Relay {
 
     /// One to be compared with: that people use, and that loses nothing.
     pub(crate) fn is_peer(&self) -> bool {
-        !self.is_ours() && !self.cuts() && self.name != raw::NAME
+        !self.is_ours() && !self.cuts() && !self.is_raw()
     }
 
     /// It loses what still comes from one side when the other has ended.
@@ -87,7 +87,11 @@ impl Relay {
     }
 
     pub(crate) fn takes_proxy(&self) -> bool {
-        !["socat", raw::NAME].contains(&self.name)
+        self.name != "socat" && !self.is_raw()
+    }
+
+    fn is_raw(&self) -> bool {
+        [raw::NAME, raw::LARGE].contains(&self.name)
     }
 
     /// The processes of all its groups.
