@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::relay::Relay;
-use crate::table::summary;
+use crate::table::{FEW, summary, taken};
 use crate::work::{self, Front, PingPong};
 use crate::{Bench, peers};
 
@@ -37,7 +37,6 @@ pub(crate) fn beside(bench: &Bench) {
     // A relay has two descriptors for each, and so have clients and backend, which are this one process; 20,000 are what an
     // ordinary user may have at most.
     let levels: &[usize] = if bench.quick { &[10, 100, 1_000] } else { &[10, 100, 1_000, 9_000] };
-    let rounds = if bench.quick { 2 } else { 5 };
     let relays = peers::start_few(bench, 1);
     print!("\n{:<34}{:<20}", "idle connections:", "");
     for level in levels {
@@ -45,7 +44,7 @@ pub(crate) fn beside(bench: &Bench) {
     }
     println!("{:>12}", "last/first");
     let mut samples = vec![vec![[Vec::new(), Vec::new()]; levels.len()]; relays.len()];
-    for round in 0..rounds {
+    for round in 0..FEW {
         for place in 0..relays.len() {
             let place = (place + round) % relays.len();
             let (relay, front) = (&relays[place], relays[place].front());
@@ -56,9 +55,12 @@ pub(crate) fn beside(bench: &Bench) {
                 there = *count;
                 relay.settle();
                 for (kind, samples) in samples[place][level].iter_mut().enumerate() {
-                    let before = relay.cpu();
-                    let units = if kind == 0 { bench.ping_pong(&front, 1) } else { bench.connects(&front) };
-                    samples.push((relay.cpu() - before).as_secs_f64() * 1e6 / units);
+                    let mut work = match kind {
+                        0 => bench.ping_pong(&front, 1),
+                        _ => bench.connects(front.clone()),
+                    };
+                    let (used, units) = taken(relay, &mut work);
+                    samples.push(used.as_secs_f64() * 1e6 / units);
                 }
             }
             drop(idle);

@@ -78,7 +78,7 @@ impl Relay {
 
     /// One to be compared with: that people use, and that loses nothing.
     pub(crate) fn is_peer(&self) -> bool {
-        !self.is_ours() && !self.cuts() && self.name != raw::NAME
+        !self.is_ours() && !self.cuts() && !self.is_raw()
     }
 
     /// It loses what still comes from one side when the other has ended.
@@ -87,7 +87,11 @@ impl Relay {
     }
 
     pub(crate) fn takes_proxy(&self) -> bool {
-        !["socat", raw::NAME].contains(&self.name)
+        self.name != "socat" && !self.is_raw()
+    }
+
+    fn is_raw(&self) -> bool {
+        [raw::NAME, raw::LARGE].contains(&self.name)
     }
 
     /// The processes of all its groups.
@@ -128,6 +132,17 @@ impl Relay {
             }
             before = now;
         }
+    }
+
+    /// Whether it has both ends of a pipe, as it has for splice(2), and keeps for the next connection.
+    pub(crate) fn has_pipes(&self) -> bool {
+        self.processes().into_iter().any(|id| {
+            let descriptors = fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten().flatten();
+            let mut ends: Vec<_> = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
+            ends.retain(|end| end.to_string_lossy().starts_with("pipe:"));
+            ends.sort_unstable();
+            ends.windows(2).any(|two| two[0] == two[1])
+        })
     }
 
     /// What it holds of memory that is its own, in bytes.

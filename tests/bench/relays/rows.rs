@@ -1,7 +1,7 @@
 //! Bytes and connections as they are: bulk, ping-pong, connecting, and PROXY headers.
 
 use crate::relay::Relay;
-use crate::table::{Needs, Row, print_head};
+use crate::table::{Needs, Row, Work, print_head};
 use crate::work::{self, Front, Way};
 use crate::{Bench, idle, peers};
 
@@ -32,29 +32,29 @@ fn rows(bench: &Bench) -> Vec<Row<'_>> {
         unit: "s/GB",
         rounds: 5,
         needs: if way == Way::Duplex { Needs::HalfCloses } else { Needs::Nothing },
-        run: Box::new(move |relay: &Relay| bench.bulk(&relay.front(), connections, way)),
+        prepare: Box::new(move |relay: &Relay| bench.bulk(relay.front(), connections, way)),
     };
     let ping_pong = |name, connections: usize| Row {
         name,
         unit: "µs",
         rounds: 7,
         needs: Needs::Nothing,
-        run: Box::new(move |relay: &Relay| bench.ping_pong(&relay.front(), connections)),
+        prepare: Box::new(move |relay: &Relay| bench.ping_pong(&relay.front(), connections)),
     };
     let proxied = |name, header: Vec<u8>| Row {
         name,
         unit: "µs",
         rounds: 7,
         needs: Needs::Proxy,
-        run: Box::new(move |relay: &Relay| bench.connects(&relay.proxied(&header))),
+        prepare: Box::new(move |relay: &Relay| bench.connects(relay.proxied(&header))),
     };
     let unix = |name, connections: usize| Row {
         name,
         unit: "s/GB",
         rounds: 5,
         needs: Needs::Nothing,
-        run: Box::new(move |relay: &Relay| {
-            bench.bulk(&Front::Unix(relay.place.unix()), connections, Way::Up)
+        prepare: Box::new(move |relay: &Relay| {
+            bench.bulk(Front::Unix(relay.place.unix()), connections, Way::Up)
         }),
     };
     vec![
@@ -71,7 +71,7 @@ fn rows(bench: &Bench) -> Vec<Row<'_>> {
             unit: "µs",
             rounds: 7,
             needs: Needs::Nothing,
-            run: Box::new(|relay: &Relay| bench.connects(&relay.front())),
+            prepare: Box::new(|relay: &Relay| bench.connects(relay.front())),
         },
         proxied("the same behind PROXY v1", V1.to_vec()),
         proxied("the same behind PROXY v2", V2.to_vec()),
@@ -101,24 +101,30 @@ pub(crate) fn run(bench: &Bench) {
 }
 
 impl Bench {
-    pub(crate) fn bulk(&self, front: &Front, connections: usize, way: Way) -> f64 {
-        let each = (if self.quick { 256 << 20 } else { 2 << 30 }) / connections as u64;
-        self.runtime.block_on(work::bulk(front, connections, each, way));
-        (each * connections as u64) as f64 / 1e9
+    /// Connecting is a part of it, of no weight beside the bytes.
+    pub(crate) fn bulk(&self, front: Front, connections: usize, way: Way) -> Work<'_> {
+        let each = (if self.quick { 160 << 20 } else { 2 << 30 }) / connections as u64;
+        Box::new(move || {
+            self.runtime.block_on(work::bulk(&front, connections, each, way));
+            (each * connections as u64) as f64 / 1e9
+        })
     }
 
-    pub(crate) fn ping_pong(&self, front: &Front, connections: usize) -> f64 {
-        let rounds = (if self.quick { 5_000 } else { 40_000 }) / connections;
-        self.runtime.block_on(async {
-            let mut streams = work::PingPong::new(front, connections).await;
-            streams.run(rounds).await;
-        });
-        (rounds * connections) as f64
+    /// Over connections that are there before.
+    pub(crate) fn ping_pong(&self, front: &Front, connections: usize) -> Work<'_> {
+        let rounds = (if self.quick { 3_200 } else { 40_000 }) / connections;
+        let mut streams = self.runtime.block_on(work::idle(front, connections));
+        Box::new(move || {
+            self.runtime.block_on(streams.run(rounds));
+            (rounds * connections) as f64
+        })
     }
 
-    pub(crate) fn connects(&self, front: &Front) -> f64 {
-        let count = if self.quick { 500 } else { 4_000 };
-        self.runtime.block_on(work::connects(front, count));
-        count as f64
+    pub(crate) fn connects(&self, front: Front) -> Work<'_> {
+        let count = if self.quick { 300 } else { 4_000 };
+        Box::new(move || {
+            self.runtime.block_on(work::connects(&front, count));
+            count as f64
+        })
     }
 }

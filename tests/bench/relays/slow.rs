@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::relay::Relay;
-use crate::table::summary;
+use crate::table::{FEW, Work, summary};
 use crate::tls::{self, Exchange};
 use crate::work::Front;
 use crate::{Bench, peers, rows};
@@ -21,11 +21,10 @@ use crate::{Bench, peers, rows};
 const TLS: &str = "beside slow ones: TLS, full";
 const PROXY: &str = "beside slow ones: PROXY v2";
 
-/// So many of them; all relays give them at least 30 s.
-const SLOW: usize = 1_000;
-
-/// How long they are watched with nobody else there.
-const ALONE: Duration = Duration::from_secs(3);
+/// So many of them, and how long they are watched with nobody else there; all relays give them at least 30 s.
+fn slow_ones(bench: &Bench) -> (usize, Duration) {
+    if bench.quick { (300, Duration::from_secs(1)) } else { (1_000, Duration::from_secs(3)) }
+}
 
 pub(crate) fn run(bench: &Bench) {
     if bench.wants(TLS)
@@ -35,14 +34,18 @@ pub(crate) fn run(bench: &Bench) {
         let hello: Arc<[u8]> = client_hello(&config).into();
         let count = if bench.quick { 300 } else { 1_000 };
         let others = |relay: &Relay| {
-            bench.runtime.block_on(tls::handshakes(relay.address(), &config, count, HandshakeKind::Full));
-            count as f64
+            let (address, config) = (relay.address(), Arc::clone(&config));
+            let work = move || {
+                bench.runtime.block_on(tls::handshakes(address, &config, count, HandshakeKind::Full));
+                count as f64
+            };
+            Box::new(work) as Work<'_>
         };
         measure(TLS, bench, &relays, &others, &|relay| (relay.front(), Arc::clone(&hello)));
     }
     if bench.wants(PROXY) {
         let relays = peers::start_few(bench, 1);
-        let others = |relay: &Relay| bench.connects(&relay.proxied(rows::V2));
+        let others = |relay: &Relay| bench.connects(relay.proxied(rows::V2));
         measure(PROXY, bench, &relays, &others, &|relay| (relay.proxied(&[]), Arc::new([])));
     }
 }
@@ -57,10 +60,10 @@ fn client_hello(config: &Arc<ClientConfig>) -> Vec<u8> {
 }
 
 /// Clients that send so much, a byte a second, and never the last one. They are gone with what this gives.
-async fn hang(front: &Front, bytes: &Arc<[u8]>) -> JoinSet<()> {
+async fn hang(front: &Front, count: usize, bytes: &Arc<[u8]>) -> JoinSet<()> {
     let (Front::Tcp(address) | Front::Proxied(address, _)) = *front else { unreachable!("over TCP") };
     let mut going = JoinSet::new();
-    for _ in 0..SLOW {
+    for _ in 0..count {
         // Each at a moment of its own, and no more than a backlog holds.
         sleep(Duration::from_millis(1)).await;
         let mut stream = TcpStream::connect(address).await.expect("connect");
@@ -89,36 +92,40 @@ async fn hang(front: &Front, bytes: &Arc<[u8]>) -> JoinSet<()> {
 /// Where slow clients of a relay connect, and what they say.
 type Slow<'a> = &'a dyn Fn(&Relay) -> (Front, Arc<[u8]>);
 
-fn measure(name: &str, bench: &Bench, relays: &[Relay], others: &dyn Fn(&Relay) -> f64, slow: Slow<'_>) {
+/// What others do.
+type Others<'a> = &'a dyn Fn(&Relay) -> Work<'a>;
+
+fn measure(name: &str, bench: &Bench, relays: &[Relay], others: Others<'_>, slow: Slow<'_>) {
     println!(
         "\n{:<34}{:<20}{:>20}{:>20}{:>22}{:>12}",
         name, "", "without, µs", "with, µs", "slow alone, ms/s", "with/without"
     );
+    let (count, watched) = slow_ones(bench);
     let mut samples = vec![(Vec::new(), Vec::new(), Vec::new()); relays.len()];
-    for round in 0..if bench.quick { 2 } else { 5 } {
+    for round in 0..FEW {
         for place in 0..relays.len() {
             let place = (place + round) % relays.len();
             let relay = &relays[place];
             relay.settle();
-            let spent = |work: &dyn Fn() -> f64| {
+            let spent = |mut work: Work<'_>| {
                 let (begun, before) = (Instant::now(), relay.cpu());
                 let units = work();
                 ((relay.cpu() - before).as_secs_f64(), begun.elapsed().as_secs_f64(), units)
             };
             // The first of a relay also fill what is shared.
             if round == 0 {
-                others(relay);
+                others(relay)();
             }
-            let (without, _, units) = spent(&|| others(relay));
+            let (without, _, units) = spent(others(relay));
             let (front, bytes) = slow(relay);
-            let mut hanging = bench.runtime.block_on(hang(&front, &bytes));
+            let mut hanging = bench.runtime.block_on(hang(&front, count, &bytes));
             bench.wait(Duration::from_secs(1));
-            let alone = spent(&|| {
-                bench.wait(ALONE);
+            let alone = spent(Box::new(|| {
+                bench.wait(watched);
                 1.0
-            });
+            }));
             let rate = alone.0 / alone.1;
-            let with = spent(&|| others(relay));
+            let with = spent(others(relay));
             assert!(hanging.try_join_next().is_none(), "{} does not let them hang", relay.name);
             drop(hanging);
             bench.wait(Duration::from_millis(200));

@@ -1,7 +1,7 @@
 //! Two workers on two processors, together with what loads them.
 
 use crate::relay::Relay;
-use crate::table::{print_head, summary};
+use crate::table::{FEW, Prepare, print_head, summary, taken};
 use crate::{Bench, peers, work};
 
 /// How the work is shared by two workers, and what that costs.
@@ -20,24 +20,24 @@ struct Shared {
     share: f64,
 }
 
-fn measure(bench: &Bench, relays: &[Relay], work: &dyn Fn(&Relay) -> f64) -> Vec<Shared> {
+fn measure(bench: &Bench, relays: &[Relay], prepare: &Prepare<'_>) -> Vec<Shared> {
     let mut samples = vec![(Vec::new(), Vec::new()); relays.len()];
-    for round in 0..=if bench.quick { 3 } else { 7 } {
+    for round in 0..=if bench.quick { FEW } else { 7 } {
         for place in 0..relays.len() {
             let place = (place + round) % relays.len();
             let relay = &relays[place];
-            let (before, threads) = (relay.cpu(), relay.threads());
-            let units = work(relay);
+            let mut work = prepare(relay);
+            let threads = relay.threads();
+            let (used, units) = taken(relay, &mut work);
             if round == 0 {
                 continue;
             }
-            let taken = (relay.cpu() - before).as_secs_f64() * 1e6 / units;
-            let mut used: Vec<u64> =
+            let mut each: Vec<u64> =
                 relay.threads().iter().zip(threads).map(|(now, then)| now - then).collect();
-            used.sort_unstable();
-            let last = used.len() - 1;
-            samples[place].0.push(taken);
-            samples[place].1.push(used[last - 1] as f64 / (used[last] + used[last - 1]) as f64);
+            each.sort_unstable();
+            let last = each.len() - 1;
+            samples[place].0.push(used.as_secs_f64() * 1e6 / units);
+            samples[place].1.push(each[last - 1] as f64 / (each[last] + each[last - 1]) as f64);
         }
     }
     let shared = samples.into_iter().map(|(taken, shares)| {
@@ -54,15 +54,16 @@ fn workers(bench: &Bench) {
         "both processors", "workers: 1", "workers: 2 (share of less)", "2/1"
     );
     let relays = [1, 2].map(|workers| peers::spread(bench, workers));
-    let crowd = |relay: &Relay| {
-        let each = if bench.quick { 20 } else { 200 };
-        bench.runtime.block_on(work::crowd(&relay.front(), 32, each));
-        (32 * each) as f64
-    };
-    let talk = |relay: &Relay| bench.ping_pong(&relay.front(), 64);
-    let talks = ("ping-pong, 64 connections", &talk as &dyn Fn(&Relay) -> f64);
-    for (name, work) in [talks, ("connect, 32 at a time", &crowd)] {
-        let shared = measure(bench, &relays, work);
+    let crowd: Prepare<'_> = Box::new(|relay| {
+        let (front, each) = (relay.front(), if bench.quick { 20 } else { 200 });
+        Box::new(move || {
+            bench.runtime.block_on(work::crowd(&front, 32, each));
+            (32 * each) as f64
+        })
+    });
+    let talk: Prepare<'_> = Box::new(|relay| bench.ping_pong(&relay.front(), 64));
+    for (name, prepare) in [("ping-pong, 64 connections", talk), ("connect, 32 at a time", crowd)] {
+        let shared = measure(bench, &relays, &prepare);
         let (one, two) = (&shared[0], &shared[1]);
         println!(
             "{:<34}{:>22}{:>30}{:>12.2}",
@@ -79,7 +80,8 @@ fn beside_peers(bench: &Bench) {
     let relays = peers::start_few(bench, 2);
     print_head("both processors, 2 workers", &relays);
     println!("{:>12}", "ours/best");
-    let shared = measure(bench, &relays, &|relay| bench.ping_pong(&relay.front(), 64));
+    let talk: Prepare<'_> = Box::new(|relay| bench.ping_pong(&relay.front(), 64));
+    let shared = measure(bench, &relays, &talk);
     print!("{:<34}", "ping-pong, 64 connections, µs");
     for Shared { median, spread, share } in &shared {
         print!("{:>22}", format!("{median:.2} ± {spread:.2} ({share:.0} %)"));

@@ -11,8 +11,20 @@ pub(crate) struct Row<'a> {
     /// So many rounds, each relay once in each, after one that does not count.
     pub(crate) rounds: usize,
     pub(crate) needs: Needs,
-    /// Does some work, and says how many units that was.
-    pub(crate) run: Box<dyn Fn(&Relay) -> f64 + 'a>,
+    pub(crate) prepare: Prepare<'a>,
+}
+
+/// Makes what must be there before some work is measured, such as connections, and gives the work.
+pub(crate) type Prepare<'a> = Box<dyn Fn(&Relay) -> Work<'a> + 'a>;
+
+/// Does what is measured, and says how many units that was. What it holds is gone when it is dropped, and not before.
+pub(crate) type Work<'a> = Box<dyn FnMut() -> f64 + 'a>;
+
+/// CPU that a relay takes for some work, and how many units that was.
+pub(crate) fn taken(relay: &Relay, work: &mut Work<'_>) -> (Duration, f64) {
+    let before = relay.cpu();
+    let units = work();
+    (relay.cpu().saturating_sub(before), units)
 }
 
 /// What a relay must do for a row.
@@ -35,6 +47,9 @@ impl Needs {
     }
 }
 
+/// Rounds of a short run. With fewer, quartiles would say little.
+pub(crate) const FEW: usize = 5;
+
 impl Row<'_> {
     /// Measures each relay, prints what they take, and the ratio of ours to the best of the others.
     pub(crate) fn measure(&self, relays: &[Relay], quick: bool) {
@@ -51,7 +66,7 @@ impl Row<'_> {
 
     /// What a unit takes of each relay in each round; nothing of one that cannot do it.
     pub(crate) fn samples(&self, relays: &[Relay], quick: bool) -> Vec<Vec<f64>> {
-        let rounds = if quick { 3 } else { self.rounds };
+        let rounds = if quick { FEW } else { self.rounds };
         let mut samples = vec![Vec::new(); relays.len()];
         for round in 0..=rounds {
             for place in 0..relays.len() {
@@ -61,9 +76,7 @@ impl Row<'_> {
                 if !self.needs.are_met_by(relay) {
                     continue;
                 }
-                let before = relay.cpu();
-                let units = (self.run)(relay);
-                let used = relay.cpu().saturating_sub(before);
+                let (used, units) = taken(relay, &mut (self.prepare)(relay));
                 if round > 0 {
                     samples[place].push(scaled(used, self.unit) / units);
                 }
@@ -98,8 +111,23 @@ pub(crate) fn scaled(used: Duration, unit: &str) -> f64 {
 
 /// The median, and half the distance of the quartiles.
 pub(crate) fn summary(mut samples: Vec<f64>) -> Option<(f64, f64)> {
+    if samples.is_empty() {
+        return None;
+    }
     samples.sort_by(f64::total_cmp);
-    let last = samples.len().checked_sub(1)?;
-    let quartile = |part: usize| samples[last * part / 4];
-    Some((quartile(2), (quartile(3) - quartile(1)) / 2.0))
+    let half_distance = (quartile(&samples, 3) - quartile(&samples, 1)) / 2.0;
+    Some((quartile(&samples, 2), half_distance))
 }
+
+/// A quartile of what is sorted; between two samples it lies on the line from one to the other.
+const fn quartile(sorted: &[f64], which: usize) -> f64 {
+    let (place, beyond) = ((sorted.len() - 1) * which / 4, (sorted.len() - 1) * which % 4);
+    let at = sorted[place];
+    if beyond == 0 { at } else { at + (sorted[place + 1] - at) * beyond as f64 / 4.0 }
+}
+
+const _: () = {
+    assert!(quartile(&[1.0, 5.0], 2) == 3.0);
+    assert!(quartile(&[1.0, 2.0, 6.0], 1) == 1.5 && quartile(&[1.0, 2.0, 6.0], 3) == 4.0);
+    assert!(quartile(&[1.0, 2.0, 3.0, 4.0, 9.0], 3) == 4.0 && quartile(&[7.0], 3) == 7.0);
+};

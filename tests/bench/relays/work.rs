@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -235,26 +236,8 @@ impl PingPong {
                 stream.read_exact(&mut bytes).await.expect("read");
             }
         });
-        futures_all(each).await;
+        join_all(each).await;
     }
-}
-
-/// Drives all at once, in this task.
-async fn futures_all(each: impl Iterator<Item: Future<Output = ()>>) {
-    let mut going: Vec<_> = each.map(|future| Some(Box::pin(future))).collect();
-    std::future::poll_fn(|cx| {
-        let mut pending = false;
-        for slot in &mut going {
-            if let Some(future) = slot {
-                match future.as_mut().poll(cx) {
-                    std::task::Poll::Ready(()) => *slot = None,
-                    std::task::Poll::Pending => pending = true,
-                }
-            }
-        }
-        if pending { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
-    })
-    .await;
 }
 
 /// Connects, sends a byte, has it back, and closes; so many times, one after the other.

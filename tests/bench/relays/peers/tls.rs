@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Child;
 
-use super::{command, nginx_head, run, start_each};
+use super::{HAPROXY_BUFFERS, NGINX_BUFFERS, command, nginx_head, run, start_each};
 use crate::relay::{Place, Relay};
 use crate::{Bench, raw};
 
@@ -17,6 +17,7 @@ pub(crate) fn start(bench: &Bench) -> Vec<Relay> {
         ("HAProxy", Path::new("haproxy"), haproxy),
         ("stunnel", Path::new("stunnel4"), stunnel),
         (raw::NAME, &bench.itself, raw::tls),
+        (raw::LARGE, &bench.itself, raw::tls_large),
     ]);
     start_each(bench, &all, 1, false)
 }
@@ -51,7 +52,7 @@ fn nginx(program: &Path, place: &Place) -> Vec<Child> {
     let Place { port, backend, .. } = place;
     let (head, certificate) = (nginx_head(place), certificate(place));
     let configuration = format!(
-        "{head}stream {{\n  proxy_timeout 1h; proxy_half_close on; ssl_protocols TLSv1.2 TLSv1.3;\n\
+        "{head}stream {{\n  proxy_timeout 1h; proxy_half_close on; {NGINX_BUFFERS}\n  ssl_protocols TLSv1.2 TLSv1.3;\n\
            ssl_certificate {certificate}; ssl_certificate_key {certificate};\n\
            server {{ listen 127.0.0.1:{port} ssl; proxy_pass 127.0.0.1:{backend}; }}\n}}\n",
     );
@@ -61,7 +62,7 @@ fn nginx(program: &Path, place: &Place) -> Vec<Child> {
 fn haproxy(program: &Path, place: &Place) -> Vec<Child> {
     let Place { port, backend, .. } = place;
     let configuration = format!(
-        "global\n  maxconn 4000\n  nbthread 1\n\
+        "global\n  maxconn 4000\n  nbthread 1\n  {HAPROXY_BUFFERS}\n\
          defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
          listen tls\n  bind 127.0.0.1:{port} ssl crt {} ssl-min-ver TLSv1.2\n  server one 127.0.0.1:{backend}\n",
         certificate(place),
