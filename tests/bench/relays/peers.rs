@@ -19,6 +19,7 @@ pub(crate) fn start(bench: &Bench) -> Vec<Relay> {
     all.extend([
         ("HAProxy", Path::new("haproxy"), haproxy as Begin),
         ("HAProxy, splice", Path::new("haproxy"), haproxy_splice),
+        ("HAProxy, 256 KiB", Path::new("haproxy"), haproxy_large_pipes),
         ("nginx", Path::new("nginx"), nginx),
         ("nginx, cutting", Path::new("nginx"), nginx_cutting),
         ("socat", Path::new("socat"), socat),
@@ -95,27 +96,35 @@ fn ours(program: &Path, place: &Place) -> Vec<Child> {
 
 /// Buffers as large as socat has here, and pipes as large as ours. Bulk takes less with them than with those of 16 and 64 KiB that HAProxy
 /// has by itself, and connections take no more.
-const HAPROXY_BUFFERS: &str = "tune.bufsize 65536\n  tune.pipesize 262144";
+const HAPROXY_BUFFERS: &str = "tune.bufsize 65536";
 
 /// Four times what nginx has by itself, for the same reason.
 const NGINX_BUFFERS: &str = "proxy_buffer_size 64k;";
 
 fn haproxy(program: &Path, place: &Place) -> Vec<Child> {
-    haproxy_with(program, place, "")
+    haproxy_with(program, place, "", "")
 }
 
+const SPLICE: &str = "  option splice-auto\n  option splice-request\n  option splice-response\n";
+
+/// With pipes as large as the system makes them, 64 KiB.
 fn haproxy_splice(program: &Path, place: &Place) -> Vec<Child> {
-    haproxy_with(program, place, "  option splice-auto\n  option splice-request\n  option splice-response\n")
+    haproxy_with(program, place, "", SPLICE)
 }
 
-fn haproxy_with(program: &Path, place: &Place, options: &str) -> Vec<Child> {
+/// With pipes as large as ours.
+fn haproxy_large_pipes(program: &Path, place: &Place) -> Vec<Child> {
+    haproxy_with(program, place, "tune.pipesize 262144", SPLICE)
+}
+
+fn haproxy_with(program: &Path, place: &Place, pipes: &str, options: &str) -> Vec<Child> {
     let Place { port, backend, workers, .. } = place;
     let proxied = port + 1;
     let (front, behind) = (place.unix(), place.unix_backend());
     // It has to have the descriptors for so many, with splice those of pipes too.
     let most = if options.is_empty() { 9_900 } else { 4_000 };
     let configuration = format!(
-        "global\n  maxconn {most}\n  nbthread {workers}\n  {HAPROXY_BUFFERS}\ndefaults\n  maxconn {most}\n  mode tcp\n{options}  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
+        "global\n  maxconn {most}\n  nbthread {workers}\n  {HAPROXY_BUFFERS}\n  {pipes}\ndefaults\n  maxconn {most}\n  mode tcp\n{options}  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
          listen plain\n  bind 127.0.0.1:{port}\n  server one 127.0.0.1:{backend}\n\
          listen proxied\n  bind 127.0.0.1:{proxied} accept-proxy\n  server one 127.0.0.1:{backend}\n\
          listen unix\n  bind {front}\n  server one {behind}\n",

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Child;
 
-use super::{HAPROXY_BUFFERS, NGINX_BUFFERS, command, nginx_head, run, start_each};
+use super::{HAPROXY_BUFFERS, command, nginx_head, run, start_each};
 use crate::relay::{Place, Relay};
 use crate::{Bench, raw};
 
@@ -52,7 +52,7 @@ fn nginx(program: &Path, place: &Place) -> Vec<Child> {
     let Place { port, backend, .. } = place;
     let (head, certificate) = (nginx_head(place), certificate(place));
     let configuration = format!(
-        "{head}stream {{\n  proxy_timeout 1h; proxy_half_close on; {NGINX_BUFFERS}\n  ssl_protocols TLSv1.2 TLSv1.3;\n\
+        "{head}stream {{\n  proxy_timeout 1h; proxy_half_close on;\n  ssl_protocols TLSv1.2 TLSv1.3;\n\
            ssl_certificate {certificate}; ssl_certificate_key {certificate};\n\
            server {{ listen 127.0.0.1:{port} ssl; proxy_pass 127.0.0.1:{backend}; }}\n}}\n",
     );
