@@ -94,8 +94,8 @@ fn ours(program: &Path, place: &Place) -> Vec<Child> {
     ]
 }
 
-/// Buffers as large as socat has here, and pipes as large as ours. Bulk takes less with them than with those of 16 and 64 KiB that HAProxy
-/// has by itself, and connections take no more.
+/// Buffers as large as socat has here. Bulk takes less with them than with those of 16 KiB that HAProxy has by itself, and connections
+/// take no more.
 const HAPROXY_BUFFERS: &str = "tune.bufsize 65536";
 
 /// Four times what nginx has by itself, for the same reason.
