@@ -3,11 +3,11 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
 /// Threads that accept and serve beside that of whoever runs a [`Serve`](super::Serve) or a
@@ -60,12 +60,13 @@ impl Workers {
         let (ended, _) = watch::channel(false);
         let mut inner = Inner { handles: Vec::with_capacity(count), ended, threads: Mutex::default() };
         for number in 1..=count {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
-            inner.handles.push(runtime.handle().clone());
             let ended = inner.ended.subscribe();
+            let (begun, begins) = mpsc::channel();
             let thread = thread::Builder::new().name(format!("worker-{number}"));
-            let thread = thread.spawn(move || serve(runtime, ended))?;
+            let thread = thread.spawn(move || serve(&begun, ended))?;
             inner.threads.get_mut().unwrap_or_else(PoisonError::into_inner).push(thread);
+            let handle = begins.recv().unwrap_or_else(|gone| Err(io::Error::other(gone)))?;
+            inner.handles.push(handle);
         }
         Ok(Self(Arc::new(inner)))
     }
@@ -86,8 +87,14 @@ impl Workers {
     }
 }
 
-fn serve(runtime: Runtime, mut ended: watch::Receiver<bool>) {
+/// The runtime is made here: it must not be dropped where others run, as it would be if there were no thread for it.
+fn serve(begun: &mpsc::Sender<io::Result<Handle>>, mut ended: watch::Receiver<bool>) {
     IS_WORKER.set(true);
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(begun.send(Err(error))),
+    };
+    let _ = begun.send(Ok(runtime.handle().clone()));
     // It ends also when nobody is left who could say so.
     runtime.block_on(async { _ = ended.wait_for(|ended| *ended).await });
     // What blocks a thread of its own, as reading a file may, is left behind.
