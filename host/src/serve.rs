@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind};
 use crate::listener::{Incoming, Listener};
@@ -20,18 +20,20 @@ mod drain;
 mod event;
 mod handling;
 mod limits;
+mod listening;
 mod pauses;
 mod reserve;
 mod settings;
 mod stopping;
 mod workers;
 
-use accept::{Acceptor, Ended, Shared, accept_loop};
+use accept::{Acceptor, Shared, accept_loop};
 use balance::Balance;
-use drain::{drain, until};
+use drain::{Open, drain, until};
 pub(crate) use event::Observer;
 pub use event::{Event, Outcome};
 pub(crate) use limits::Terms;
+use listening::{Listening, OnWorkers};
 pub(crate) use pauses::Failures;
 use pauses::Pauses;
 use reserve::{Reserve, is_about_descriptors};
@@ -129,20 +131,26 @@ impl Serve {
         self
     }
 
-    /// How long open connections may go on when it is told to stop; they are cut then.
+    /// How long open connections may go on when it is told to stop; they are cut then. What blocks its thread by then is given
+    /// one more second, and left behind.
     pub fn drain_timeout(mut self, limit: Duration) -> Self {
         self.settings.drain_timeout = limit;
         self
     }
 
-    /// How many tasks accept at the same time: from 1 to 1024; 1 unless said otherwise.
+    /// How many tasks accept at the same time on the thread, or the runtime, that runs it: from 1 to 1024; 1 unless said
+    /// otherwise. Each of the [`workers`](Self::workers) adds one.
     pub fn acceptors(mut self, count: usize) -> Self {
         self.settings.acceptors = count;
         self
     }
 
     /// Has `workers` accept and serve too, where it is a socket that is listened on. Where it is not, connections are accepted
-    /// here, and served by all. In either case none of them has many more open than another.
+    /// here, and served by all. In either case whoever accepts a connection while it has many more open than another leaves it
+    /// to that one; what is open stays where it is.
+    ///
+    /// A worker that is blocked when serving begins, for two seconds, is done without. When the workers end while it serves
+    /// ([`Workers::shutdown_timeout`]), their connections are cut, and it goes on without them.
     pub fn workers(mut self, workers: &Workers) -> Self {
         self.settings.workers = Some(workers.clone());
         self
@@ -211,117 +219,92 @@ impl Serve {
         let settings = self.settings.within_bounds();
         let Settings { drain_timeout, acceptors: count, ref observer, .. } = settings;
         let observer = observer.clone();
-        let listener = Arc::new(self.listener);
-        let workers = match &settings.workers {
-            Some(workers) => listen_too(&listener, workers).await,
-            None => Vec::new(),
-        };
-        let runtimes = workers.iter().map(|(worker, _)| worker.clone());
-        let balance = Balance::new(iter::once(Handle::current()).chain(runtimes));
-        let is_shared = workers.iter().any(|(_, listener)| listener.is_some());
-        let shared = Arc::new(Shared::new(
-            (self.reserve, self.pauses),
-            settings,
-            balance,
-            is_shared || workers.is_empty(),
-        ));
-        // Not shared with the rest: connections that go on must not keep the listener.
-        let handle = Arc::new(handle);
+        let mut listening = Listening::new(self.listener);
         let mut acceptors = JoinSet::new();
-        let begin = |thread, listener| {
-            let acceptor = Acceptor { shared: Arc::clone(&shared), listener, thread };
-            accept_loop(acceptor, Arc::clone(&handle), stopped.clone())
-        };
-        for _ in 0..count {
-            acceptors.spawn(begin(0, Arc::clone(&listener)));
-        }
-        for (thread, (worker, listener)) in (1..).zip(workers) {
-            if let Some(listener) = listener {
-                acceptors.spawn_on(begin(thread, Arc::new(listener)), &worker);
-            }
-        }
+        let mut served = Vec::new();
         let mut open = Vec::new();
         let mut error = None;
         let mut cut_already = 0;
-        let exhausted = async {
-            // An acceptor ends by itself only when the listener is of no more use.
+        let serving = async {
+            let workers = match &settings.workers {
+                Some(workers) => listening.on_workers_too(workers).await,
+                None => OnWorkers::default(),
+            };
+            let own = workers.accept() || workers.serving.is_empty();
+            let runtimes = workers.serving.iter().map(|worker| &worker.runtime).cloned();
+            let balance = Balance::new(iter::once(Handle::current()).chain(runtimes), workers.ended);
+            let shared = Arc::new(Shared::new((self.reserve, self.pauses), settings, balance, own));
+            // Not shared with the rest: connections that go on must not keep the listener.
+            let handle = Arc::new(handle);
+            let mut begin = |thread, listener: &Arc<Listener>, runtime: &Handle| {
+                let (shared, listener, open) = (Arc::clone(&shared), Arc::clone(listener), Open::default());
+                served.push(open.clone());
+                let acceptor = Acceptor { shared, listener, thread, open };
+                acceptors.spawn_on(accept_loop(acceptor, Arc::clone(&handle), stopped.clone()), runtime);
+            };
+            for _ in 0..count {
+                begin(0, listening.first(), &Handle::current());
+            }
+            for (thread, worker) in (1..).zip(&workers.serving) {
+                if let Some(listener) = &worker.listener {
+                    begin(thread, listener, &worker.runtime);
+                }
+            }
+            drop(workers.serving);
+            // An acceptor ends by itself only when the listener is of no more use, or its worker has ended.
             while let Some(ended) = acceptors.join_next().await {
-                take_over(ended, &mut open, &mut error);
+                take_over(ended, &mut error);
                 if error.is_some() {
                     return;
                 }
             }
             // There was nothing wrong with it: it had no more connections to give. Those that it gave end by themselves.
+            open.extend(served.iter().map(Open::take));
             cut_already = drain(&mut open, None, cut).await;
         };
         let ended_by_itself = tokio::select! {
             () = stop => false,
-            () = exhausted => true,
+            () = serving => true,
         };
         let exhausted = ended_by_itself && error.is_none();
+        let deadline = Instant::now().checked_add(drain_timeout);
         let _ = stopping.send(true);
         if !exhausted {
             observer.tell(&Event::Draining);
         }
-        while let Some(ended) = acceptors.join_next().await {
-            take_over(ended, &mut open, &mut error);
-        }
-        let deadline = Instant::now().checked_add(drain_timeout);
-        // A listener that is slow to close takes nothing from the connections' time, and has no more than they have.
-        let closing = async {
-            // Those of workers are closed, since their acceptors have ended.
-            if let Some(listener) = Arc::into_inner(listener) {
-                if let Err(error) = listener.close().await {
-                    observer.tell(&Event::Error { id: None, error: &error });
-                }
-                observer.tell(&Event::ListenerClosed);
+        let ending = async {
+            while let Some(ended) = acceptors.join_next().await {
+                take_over(ended, &mut error);
             }
         };
+        if until(deadline, cut, ending).await.is_none() {
+            tracing::warn!(
+                left = acceptors.len(),
+                "a worker is blocked: it accepts no more, but keeps the socket"
+            );
+            acceptors.abort_all();
+        }
+        open.extend(served.iter().map(Open::take));
+        // A listener that is slow to close takes nothing from the connections' time, and has no more than they have.
+        let closing = listening.close(&observer);
         let (_, cut) = tokio::join!(until(deadline, cut, closing), drain(&mut open, deadline, cut));
         observer.tell(&Event::Stopped);
         Outcome { cut: cut_already + cut, error, exhausted }
     }
 }
 
-/// How long it may take a worker to listen too: there is nothing to wait for, which a plugin may see otherwise.
-const LISTENING_TOO: Duration = Duration::from_secs(2);
-
-/// The workers that there are, and the listeners of those that can listen on the same socket.
-async fn listen_too(listener: &Arc<Listener>, workers: &Workers) -> Vec<(Handle, Option<Listener>)> {
-    let mut listening = Vec::new();
-    for worker in workers.handles() {
-        let first = Arc::clone(listener);
-        // There, so that its events come there.
-        let another = worker.spawn(async move { timeout(LISTENING_TOO, first.another()).await });
-        let Ok(another) = another.await else {
-            tracing::debug!("a worker has ended");
-            continue;
-        };
-        let another = match another {
-            Ok(Ok(another)) => Some(another),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "a worker does not accept");
-                None
-            }
-            Err(late) => {
-                tracing::warn!(error = %late, "a worker does not accept");
-                None
-            }
-        };
-        listening.push((worker.clone(), another));
-    }
-    listening
-}
-
-fn take_over(ended: Result<Ended, JoinError>, open: &mut Vec<JoinSet<()>>, error: &mut Option<Error>) {
-    match ended {
-        Ok((connections, reason)) => {
-            open.push(connections);
-            if error.is_none() {
-                *error = reason;
-            }
+/// Looks at how an acceptor has ended. Where it was cancelled its worker has ended, and the others go on.
+fn take_over(ended: Result<Option<Error>, JoinError>, error: &mut Option<Error>) {
+    let reason = match ended {
+        Ok(reason) => reason,
+        Err(failed) if failed.is_cancelled() => {
+            tracing::debug!("a worker has ended, and accepts no more");
+            None
         }
-        Err(panic) => *error = Some(Error::new(ErrorKind::Internal, format!("an acceptor failed: {panic}"))),
+        Err(panic) => Some(Error::new(ErrorKind::Internal, format!("an acceptor failed: {panic}"))),
+    };
+    if error.is_none() {
+        *error = reason;
     }
 }
 

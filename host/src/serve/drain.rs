@@ -1,15 +1,54 @@
 //! Waiting for what goes on to end, and cutting what does not.
 
 use std::future::{Future, pending, poll_fn};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::stopping::Stopping;
 
+/// The connections that an acceptor has handed out, on whatever thread they are served. Whoever waits for them in the end has
+/// them too: a worker may end, or block, and its acceptor with it.
+#[derive(Clone, Default)]
+pub(super) struct Open(Arc<Mutex<JoinSet<()>>>);
+
+impl Open {
+    fn set(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves one more, there or here.
+    pub(super) fn spawn(&self, handling: impl Future<Output = ()> + Send + 'static, there: Option<&Handle>) {
+        match there {
+            Some(worker) => self.set().spawn_on(handling, worker),
+            None => self.set().spawn(handling),
+        };
+    }
+
+    /// Waits for one to end; `None` where there is none.
+    pub(super) async fn join_next(&self) -> Option<Result<(), JoinError>> {
+        poll_fn(|cx| self.set().poll_join_next(cx)).await
+    }
+
+    /// All that there are.
+    pub(super) fn take(&self) -> JoinSet<()> {
+        std::mem::take(&mut *self.set())
+    }
+}
+
+/// How long those that are cut may take to end. Only what blocks its thread takes time for that, and it is left behind.
+const TO_CUT: Duration = Duration::from_secs(1);
+
 /// Waits for `future`, no longer than to the deadline, and until `cut` says so.
-pub(super) async fn until<T>(deadline: Option<Instant>, cut: &Stopping, future: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn until<T>(
+    deadline: Option<Instant>,
+    cut: &Stopping,
+    future: impl Future<Output = T>,
+) -> Option<T> {
     let late = async {
         match deadline {
             Some(deadline) => sleep_until(deadline).await,
@@ -33,7 +72,12 @@ pub(super) async fn drain(open: &mut Vec<JoinSet<()>>, deadline: Option<Instant>
     open.iter_mut().for_each(JoinSet::abort_all);
     let mut cut = 0;
     // Those that have ended meanwhile are still to be joined, and were not cut.
-    poll_fn(|cx| poll_ended(open, cx, |ended| cut += usize::from(ended.is_err()))).await;
+    let ending = poll_fn(|cx| poll_ended(open, cx, |ended| cut += usize::from(ended.is_err())));
+    if timeout(TO_CUT, ending).await.is_err() {
+        let left = open.iter().map(JoinSet::len).sum::<usize>();
+        tracing::warn!(left, "connections that are cut block their threads");
+        cut += left;
+    }
     cut
 }
 
@@ -58,8 +102,6 @@ fn poll_ended(
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{Sender, channel};
-
-    use std::time::Duration;
 
     use super::*;
 

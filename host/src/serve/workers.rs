@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
+use super::stopping::Stopping;
+
 /// Threads that accept and serve beside that of whoever runs a [`Serve`](super::Serve) or a
 /// [`Forward`](crate::forward::Forward), each with a runtime of its own.
 ///
@@ -75,8 +77,20 @@ impl Workers {
         &self.0.handles
     }
 
-    /// Ends the threads, and what is still served there, and waits for that, but no longer than `limit`: a handler that blocks
-    /// its thread is left behind.
+    /// Told when the threads end, all of them.
+    pub(super) fn ended(&self) -> Stopping {
+        self.0.ended.subscribe().into()
+    }
+
+    /// Ends the threads, of all clones, and what is still served there, and waits for that, but no longer than `limit`: a handler
+    /// that blocks its thread is left behind, which nothing tells.
+    ///
+    /// Whatever is being served with them goes on without them: connections of theirs are cut, and not counted in
+    /// [`Outcome::cut`](super::Outcome::cut); further ones are served by the thread that runs it. Where a worker has accepted a
+    /// connection with a handshake, and another thread serves it, it may end too, as its socket belongs to the worker.
+    ///
+    /// It blocks the thread that calls it, so within asynchronous code call it by `tokio::task::spawn_blocking`, and never on
+    /// one of the workers, which would wait for itself until the time is over.
     pub fn shutdown_timeout(self, limit: Duration) {
         let begun = Instant::now();
         self.0.ended.send_replace(true);
