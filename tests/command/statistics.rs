@@ -89,7 +89,10 @@ fn what_is_open_and_its_bytes_are_told() {
     assert_eq!(stats, expected);
     let (_, metrics) = relay.get("/metrics");
     assert!(metrics.contains("\nendpoints_received_bytes_total 4\n"), "{metrics}");
-    assert!(!metrics.contains("endpoints_errors"), "{metrics}");
+    // From the beginning, so that the first one is an increase.
+    for kind in ["timed-out", "connection-refused", "closed", "other"] {
+        assert!(metrics.contains(&format!("\nendpoints_errors_total{{kind=\"{kind}\"}} 0\n")), "{metrics}");
+    }
     drop(open);
     relay.stats(|stats| stats["connections"]["now"] == 0);
     relay.service.stop();
