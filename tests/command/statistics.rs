@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_send_buffer_size;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{LIMIT, Service, port, read_all, tcp};
@@ -169,10 +170,21 @@ fn requests_are_answered_as_http_wants_it() {
 #[test]
 fn whoever_has_sent_all_there_is_to_say_is_answered() {
     let relay = Relay::start(ANY);
-    for _ in 0..100 {
-        let mut stream = relay.reader();
+    let ask = |stream: &mut TcpStream| {
         stream.write_all(b"GET /stats HTTP/1.1\r\nHost: here\r\n\r\n").expect("it reads");
         stream.shutdown(Shutdown::Write).expect("half");
+    };
+    // These are waited for before they ask, and their end is there when that is read.
+    let mut readers: Vec<_> = (0..20).map(|_| relay.reader()).collect();
+    relay.get("/stats");
+    relay.service.signal(Signal::STOP);
+    readers.iter_mut().for_each(ask);
+    relay.service.signal(Signal::CONT);
+    for _ in 0..20 {
+        readers.push(relay.reader());
+        readers.last_mut().into_iter().for_each(ask);
+    }
+    for stream in readers {
         let answer = read_all(stream);
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("}\n"), "{answer:?}");
     }
