@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::error::{Error, ErrorKind};
 use crate::listener::{Incoming, Listener};
@@ -29,7 +29,7 @@ mod workers;
 
 use accept::{Acceptor, Shared, accept_loop};
 use balance::Balance;
-use drain::{Open, drain, until};
+use drain::{Open, TO_CUT, drain, until};
 pub(crate) use event::Observer;
 pub use event::{Event, Outcome};
 pub(crate) use limits::Terms;
@@ -132,7 +132,7 @@ impl Serve {
     }
 
     /// How long open connections may go on when it is told to stop; they are cut then. What blocks its thread by then is given
-    /// one more second, and left behind.
+    /// two seconds more at most, and left behind.
     pub fn drain_timeout(mut self, limit: Duration) -> Self {
         self.settings.drain_timeout = limit;
         self
@@ -277,12 +277,14 @@ impl Serve {
                 take_over(ended, &mut error);
             }
         };
+        // They are told to, and need a moment for that also where there is no time to drain.
         if until(deadline, cut, ending).await.is_none() {
-            tracing::warn!(
-                left = acceptors.len(),
-                "a worker is blocked: it accepts no more, but keeps the socket"
-            );
             acceptors.abort_all();
+            let ending = async { while acceptors.join_next().await.is_some() {} };
+            if timeout(TO_CUT, ending).await.is_err() {
+                let left = acceptors.len();
+                tracing::warn!(left, "workers are blocked: they accept no more, but keep the socket");
+            }
         }
         open.extend(served.iter().map(Open::take));
         // A listener that is slow to close takes nothing from the connections' time, and has no more than they have.

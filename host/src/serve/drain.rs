@@ -41,7 +41,7 @@ impl Open {
 }
 
 /// How long those that are cut may take to end. Only what blocks its thread takes time for that, and it is left behind.
-const TO_CUT: Duration = Duration::from_secs(1);
+pub(super) const TO_CUT: Duration = Duration::from_secs(1);
 
 /// Waits for `future`, no longer than to the deadline, and until `cut` says so.
 pub(super) async fn until<T>(
