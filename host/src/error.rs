@@ -18,6 +18,9 @@ macro_rules! kinds {
         }
 
         impl ErrorKind {
+            /// All that this version knows.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
             /// The name by which scripts and logs know the kind, such as `unknown-argument`.
             #[must_use]
             pub fn name(self) -> &'static str {

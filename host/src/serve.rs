@@ -1,36 +1,39 @@
 //! Serving every connection of a listener, until told to stop.
 
 use std::fmt;
-use std::future::{Future, pending, poll_fn};
+use std::future::Future;
 use std::iter;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::error::{Error, ErrorKind};
 use crate::listener::{Incoming, Listener};
 
 mod accept;
 mod balance;
+mod drain;
 mod event;
 mod handling;
 mod limits;
+mod listening;
 mod pauses;
 mod reserve;
 mod settings;
 mod stopping;
 mod workers;
 
-use accept::{Acceptor, Ended, Shared, accept_loop};
+use accept::{Acceptor, Shared, accept_loop};
 use balance::Balance;
+use drain::{Open, TO_CUT, drain, until};
 pub(crate) use event::Observer;
 pub use event::{Event, Outcome};
 pub(crate) use limits::Terms;
+use listening::{Listening, OnWorkers};
 pub(crate) use pauses::Failures;
 use pauses::Pauses;
 use reserve::{Reserve, is_about_descriptors};
@@ -128,20 +131,26 @@ impl Serve {
         self
     }
 
-    /// How long open connections may go on when it is told to stop; they are cut then.
+    /// How long open connections may go on when it is told to stop; they are cut then. What blocks its thread by then is given
+    /// two seconds more at most, and left behind.
     pub fn drain_timeout(mut self, limit: Duration) -> Self {
         self.settings.drain_timeout = limit;
         self
     }
 
-    /// How many tasks accept at the same time: from 1 to 1024; 1 unless said otherwise.
+    /// How many tasks accept at the same time on the thread, or the runtime, that runs it: from 1 to 1024; 1 unless said
+    /// otherwise. Each of the [`workers`](Self::workers) adds one.
     pub fn acceptors(mut self, count: usize) -> Self {
         self.settings.acceptors = count;
         self
     }
 
     /// Has `workers` accept and serve too, where it is a socket that is listened on. Where it is not, connections are accepted
-    /// here, and served by all. In either case none of them has many more open than another.
+    /// here, and served by all. In either case whoever accepts a connection while it has many more open than another leaves it
+    /// to that one; what is open stays where it is.
+    ///
+    /// A worker that is blocked when serving begins, for two seconds, is done without. When the workers end while it serves
+    /// ([`Workers::shutdown_timeout`]), their connections are cut, and it goes on without them.
     pub fn workers(mut self, workers: &Workers) -> Self {
         self.settings.workers = Some(workers.clone());
         self
@@ -210,214 +219,99 @@ impl Serve {
         let settings = self.settings.within_bounds();
         let Settings { drain_timeout, acceptors: count, ref observer, .. } = settings;
         let observer = observer.clone();
-        let listener = Arc::new(self.listener);
-        let workers = match &settings.workers {
-            Some(workers) => listen_too(&listener, workers).await,
-            None => Vec::new(),
-        };
-        let runtimes = workers.iter().map(|(worker, _)| worker.clone());
-        let balance = Balance::new(iter::once(Handle::current()).chain(runtimes));
-        let is_shared = workers.iter().any(|(_, listener)| listener.is_some());
-        let shared = Arc::new(Shared::new(
-            (self.reserve, self.pauses),
-            settings,
-            balance,
-            is_shared || workers.is_empty(),
-        ));
-        // Not shared with the rest: connections that go on must not keep the listener.
-        let handle = Arc::new(handle);
+        let mut listening = Listening::new(self.listener);
         let mut acceptors = JoinSet::new();
-        let begin = |thread, listener| {
-            let acceptor = Acceptor { shared: Arc::clone(&shared), listener, thread };
-            accept_loop(acceptor, Arc::clone(&handle), stopped.clone())
-        };
-        for _ in 0..count {
-            acceptors.spawn(begin(0, Arc::clone(&listener)));
-        }
-        for (thread, (worker, listener)) in (1..).zip(workers) {
-            if let Some(listener) = listener {
-                acceptors.spawn_on(begin(thread, Arc::new(listener)), &worker);
-            }
-        }
+        let mut served = Vec::new();
         let mut open = Vec::new();
         let mut error = None;
         let mut cut_already = 0;
-        let exhausted = async {
-            // An acceptor ends by itself only when the listener is of no more use.
+        let serving = async {
+            let workers = match &settings.workers {
+                Some(workers) => listening.on_workers_too(workers).await,
+                None => OnWorkers::default(),
+            };
+            let own = workers.accept() || workers.serving.is_empty();
+            let runtimes = workers.serving.iter().map(|worker| &worker.runtime).cloned();
+            let balance = Balance::new(iter::once(Handle::current()).chain(runtimes), workers.ended);
+            let shared = Arc::new(Shared::new((self.reserve, self.pauses), settings, balance, own));
+            // Not shared with the rest: connections that go on must not keep the listener.
+            let handle = Arc::new(handle);
+            let mut begin = |thread, listener: &Arc<Listener>, runtime: &Handle| {
+                let (shared, listener, open) = (Arc::clone(&shared), Arc::clone(listener), Open::default());
+                served.push(open.clone());
+                let acceptor = Acceptor { shared, listener, thread, open };
+                acceptors.spawn_on(accept_loop(acceptor, Arc::clone(&handle), stopped.clone()), runtime);
+            };
+            for _ in 0..count {
+                begin(0, listening.first(), &Handle::current());
+            }
+            for (thread, worker) in (1..).zip(&workers.serving) {
+                if let Some(listener) = &worker.listener {
+                    begin(thread, listener, &worker.runtime);
+                }
+            }
+            drop(workers.serving);
+            // An acceptor ends by itself only when the listener is of no more use, or its worker has ended.
             while let Some(ended) = acceptors.join_next().await {
-                take_over(ended, &mut open, &mut error);
+                take_over(ended, &mut error);
                 if error.is_some() {
                     return;
                 }
             }
             // There was nothing wrong with it: it had no more connections to give. Those that it gave end by themselves.
+            open.extend(served.iter().map(Open::take));
             cut_already = drain(&mut open, None, cut).await;
         };
         let ended_by_itself = tokio::select! {
             () = stop => false,
-            () = exhausted => true,
+            () = serving => true,
         };
         let exhausted = ended_by_itself && error.is_none();
+        let deadline = Instant::now().checked_add(drain_timeout);
         let _ = stopping.send(true);
         if !exhausted {
             observer.tell(&Event::Draining);
         }
-        while let Some(ended) = acceptors.join_next().await {
-            take_over(ended, &mut open, &mut error);
-        }
-        let deadline = Instant::now().checked_add(drain_timeout);
-        // A listener that is slow to close takes nothing from the connections' time, and has no more than they have.
-        let closing = async {
-            // Those of workers are closed, since their acceptors have ended.
-            if let Some(listener) = Arc::into_inner(listener) {
-                if let Err(error) = listener.close().await {
-                    observer.tell(&Event::Error { id: None, error: &error });
-                }
-                observer.tell(&Event::ListenerClosed);
+        let ending = async {
+            while let Some(ended) = acceptors.join_next().await {
+                take_over(ended, &mut error);
             }
         };
+        // They are told to, and need a moment for that also where there is no time to drain.
+        if until(deadline, cut, ending).await.is_none() {
+            acceptors.abort_all();
+            let ending = async { while acceptors.join_next().await.is_some() {} };
+            if timeout(TO_CUT, ending).await.is_err() {
+                let left = acceptors.len();
+                tracing::warn!(left, "workers are blocked: they accept no more, but keep the socket");
+            }
+        }
+        open.extend(served.iter().map(Open::take));
+        // A listener that is slow to close takes nothing from the connections' time, and has no more than they have.
+        let closing = listening.close(&observer);
         let (_, cut) = tokio::join!(until(deadline, cut, closing), drain(&mut open, deadline, cut));
         observer.tell(&Event::Stopped);
         Outcome { cut: cut_already + cut, error, exhausted }
     }
 }
 
-/// How long it may take a worker to listen too: there is nothing to wait for, which a plugin may see otherwise.
-const LISTENING_TOO: Duration = Duration::from_secs(2);
-
-/// The workers that there are, and the listeners of those that can listen on the same socket.
-async fn listen_too(listener: &Arc<Listener>, workers: &Workers) -> Vec<(Handle, Option<Listener>)> {
-    let mut listening = Vec::new();
-    for worker in workers.handles() {
-        let first = Arc::clone(listener);
-        // There, so that its events come there.
-        let another = worker.spawn(async move { timeout(LISTENING_TOO, first.another()).await });
-        let Ok(another) = another.await else {
-            tracing::debug!("a worker has ended");
-            continue;
-        };
-        let another = match another {
-            Ok(Ok(another)) => Some(another),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "a worker does not accept");
-                None
-            }
-            Err(late) => {
-                tracing::warn!(error = %late, "a worker does not accept");
-                None
-            }
-        };
-        listening.push((worker.clone(), another));
-    }
-    listening
-}
-
-/// Waits for `future`, no longer than to the deadline, and until `cut` says so.
-async fn until<T>(deadline: Option<Instant>, cut: &Stopping, future: impl Future<Output = T>) -> Option<T> {
-    let late = async {
-        match deadline {
-            Some(deadline) => sleep_until(deadline).await,
-            None => pending().await,
+/// Looks at how an acceptor has ended. Where it was cancelled its worker has ended, and the others go on.
+fn take_over(ended: Result<Option<Error>, JoinError>, error: &mut Option<Error>) {
+    let reason = match ended {
+        Ok(reason) => reason,
+        Err(failed) if failed.is_cancelled() => {
+            tracing::debug!("a worker has ended, and accepts no more");
+            None
         }
+        Err(panic) => Some(Error::new(ErrorKind::Internal, format!("an acceptor failed: {panic}"))),
     };
-    tokio::select! {
-        biased;
-        done = future => Some(done),
-        () = late => None,
-        () = cut.wait() => None,
-    }
-}
-
-/// Waits for connections to end; cuts those that are open at the deadline, or when `cut` says so, and counts them.
-async fn drain(open: &mut Vec<JoinSet<()>>, deadline: Option<Instant>, cut: &Stopping) -> usize {
-    if until(deadline, cut, poll_fn(|cx| poll_ended(open, cx, |_| {}))).await.is_some() {
-        return 0;
-    }
-    // All at once: one that is slow to end, as it blocks its thread, does not give the others more time.
-    open.iter_mut().for_each(JoinSet::abort_all);
-    let mut cut = 0;
-    // Those that have ended meanwhile are still to be joined, and were not cut.
-    poll_fn(|cx| poll_ended(open, cx, |ended| cut += usize::from(ended.is_err()))).await;
-    cut
-}
-
-/// Forgets the connections that have ended, whichever acceptor they are of, and is ready when there are no more.
-fn poll_ended(
-    open: &mut Vec<JoinSet<()>>,
-    cx: &mut Context<'_>,
-    mut each: impl FnMut(Result<(), JoinError>),
-) -> Poll<()> {
-    open.retain_mut(|connections| {
-        loop {
-            match connections.poll_join_next(cx) {
-                Poll::Ready(Some(ended)) => each(ended),
-                Poll::Ready(None) => return false,
-                Poll::Pending => return true,
-            }
-        }
-    });
-    if open.is_empty() { Poll::Ready(()) } else { Poll::Pending }
-}
-
-fn take_over(ended: Result<Ended, JoinError>, open: &mut Vec<JoinSet<()>>, error: &mut Option<Error>) {
-    match ended {
-        Ok((connections, reason)) => {
-            open.push(connections);
-            if error.is_none() {
-                *error = reason;
-            }
-        }
-        Err(panic) => *error = Some(Error::new(ErrorKind::Internal, format!("an acceptor failed: {panic}"))),
+    if error.is_none() {
+        *error = reason;
     }
 }
 
 impl fmt::Debug for Serve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serve").field("listener", &self.listener).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc::{Sender, channel};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn what_has_ended_at_the_deadline_is_not_cut() {
-        // More than a task may do at a time, none of which is joined before.
-        let ended = || (0..1000).map(|_| std::future::ready(())).collect::<JoinSet<()>>();
-        let mut open = vec![ended(), ended()];
-        open[0].spawn(pending());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        let never = Stopping::never();
-        assert_eq!(drain(&mut open, Some(Instant::now()), &never).await, 1);
-        assert_eq!(drain(&mut vec![ended(), ended()], None, &never).await, 0);
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn one_that_blocks_keeps_no_other_from_being_cut() {
-        struct TellsItsEnd(Sender<()>);
-        impl Drop for TellsItsEnd {
-            fn drop(&mut self) {
-                let _ = self.0.send(());
-            }
-        }
-        let (other, cut) = channel();
-        let (begun, mut begins) = tokio::sync::mpsc::channel(1);
-        let mut open = vec![JoinSet::new(), JoinSet::new()];
-        let other = TellsItsEnd(other);
-        open[1].spawn(async move {
-            let _other = other;
-            pending::<()>().await;
-        });
-        open[0].spawn(async move {
-            let _ = begun.send(()).await;
-            // Its thread, until the other is over.
-            let _ = cut.recv_timeout(Duration::from_secs(10)).inspect_err(|_| panic!("it goes on"));
-        });
-        begins.recv().await.unwrap();
-        // The one that blocked has ended by itself.
-        assert_eq!(drain(&mut open, Some(Instant::now()), &Stopping::never()).await, 1);
     }
 }

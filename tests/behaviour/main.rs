@@ -25,6 +25,7 @@ mod recorded;
 mod recorded_listen;
 mod runtime;
 mod secrets;
+mod serve_workers;
 mod server_service;
 mod serving;
 mod socks;

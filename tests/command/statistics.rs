@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_send_buffer_size;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{LIMIT, Service, port, read_all, tcp};
@@ -89,7 +90,10 @@ fn what_is_open_and_its_bytes_are_told() {
     assert_eq!(stats, expected);
     let (_, metrics) = relay.get("/metrics");
     assert!(metrics.contains("\nendpoints_received_bytes_total 4\n"), "{metrics}");
-    assert!(!metrics.contains("endpoints_errors"), "{metrics}");
+    // From the beginning, so that the first one is an increase.
+    for kind in ["timed-out", "connection-refused", "closed", "other"] {
+        assert!(metrics.contains(&format!("\nendpoints_errors_total{{kind=\"{kind}\"}} 0\n")), "{metrics}");
+    }
     drop(open);
     relay.stats(|stats| stats["connections"]["now"] == 0);
     relay.service.stop();
@@ -159,11 +163,31 @@ fn requests_are_answered_as_http_wants_it() {
     let twice = relay.answer(&b"GET /stats HTTP/1.1\r\nHost: here\r\n\r\n".repeat(2));
     assert_eq!(twice.matches("HTTP/1.1 ").count(), 1, "{twice}");
     assert!(relay.answer(b"nonsense\r\n\r\n").starts_with("HTTP/1.1 400 "));
-    // Whoever has sent all that there is to say may say so.
-    let mut stream = relay.reader();
-    stream.write_all(b"GET /stats HTTP/1.1\r\nHost: here\r\n\r\n").expect("it reads");
-    stream.shutdown(Shutdown::Write).expect("half");
-    assert!(read_all(stream).starts_with("HTTP/1.1 200 "));
+    relay.service.stop();
+}
+
+/// As `nc -N` and socat do. The end may be there with the request, or soon after it.
+#[test]
+fn whoever_has_sent_all_there_is_to_say_is_answered() {
+    let relay = Relay::start(ANY);
+    let ask = |stream: &mut TcpStream| {
+        stream.write_all(b"GET /stats HTTP/1.1\r\nHost: here\r\n\r\n").expect("it reads");
+        stream.shutdown(Shutdown::Write).expect("half");
+    };
+    // These are waited for before they ask, and their end is there when that is read.
+    let mut readers: Vec<_> = (0..20).map(|_| relay.reader()).collect();
+    relay.get("/stats");
+    relay.service.signal(Signal::STOP);
+    readers.iter_mut().for_each(ask);
+    relay.service.signal(Signal::CONT);
+    for _ in 0..20 {
+        readers.push(relay.reader());
+        readers.last_mut().into_iter().for_each(ask);
+    }
+    for stream in readers {
+        let answer = read_all(stream);
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("}\n"), "{answer:?}");
+    }
     relay.service.stop();
 }
 

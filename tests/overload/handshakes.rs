@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use endpoints::ClientEndpoint;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -49,24 +50,30 @@ fn clients_that_say_nothing_or_little_make_nobody_wait() {
         });
     }
     for front in fronts {
-        let service = Service::start(["forward", &front.server, &echo()]);
-        let port = port(&service.description.replace('\\', ""));
-        let alone = latency(&front, port);
+        let start = || {
+            let service = Service::start(["forward", &front.server, &echo()]);
+            let port = port(&service.description.replace('\\', ""));
+            (service, port)
+        };
+        // The other one is left alone.
+        let ((service, port), (control, quiet)) = (start(), start());
         let others: Vec<TcpStream> = (0..MANY).map(|_| tcp(port)).collect();
         let stop = Arc::new(AtomicBool::new(false));
         let dripping = drip(others, front.slow, Arc::clone(&stop));
         thread::sleep(Duration::from_secs(1));
-        let beside = latency(&front, port);
+        // Far less than a second, and than what a thousand handshakes take. What else the machine does, both see.
+        let mut measured = Vec::new();
+        let is_near = (0..5).any(|_| {
+            let [alone, beside] = latencies(&front, [quiet, port]);
+            measured.push((alone, beside));
+            beside < 3 * alone + Duration::from_millis(20)
+        });
         stop.store(true, Ordering::SeqCst);
         let others = dripping.join().expect("they go on");
-        // Far less than a second, and than what a thousand handshakes take.
-        assert!(
-            beside < 3 * alone + Duration::from_millis(20),
-            "{}: {beside:?}, and {alone:?} alone",
-            front.server
-        );
+        assert!(is_near, "{}: alone and beside them {measured:?}", front.server);
         drop(others);
         service.stop();
+        control.stop();
     }
 }
 
@@ -93,12 +100,12 @@ fn drip(
     })
 }
 
-/// What connecting and an answer take.
-fn latency(front: &Front, port: u16) -> Duration {
+/// What connecting and an answer take, in turn from one and the other.
+fn latencies(front: &Front, ports: [u16; 2]) -> [Duration; 2] {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let world = World::built_in();
-    let client = world.registry.client((front.client)(port).as_str()).expect("a client");
-    let times = (0..41).map(|_| {
+    let clients = ports.map(|port| world.registry.client((front.client)(port).as_str()).expect("a client"));
+    let ask = |client: &ClientEndpoint| {
         let begun = Instant::now();
         let asking = async {
             let mut connection = client.connect().await.expect("connect");
@@ -108,6 +115,12 @@ fn latency(front: &Front, port: u16) -> Duration {
         };
         runtime.block_on(async { timeout(LIMIT, asking).await.expect("an answer in time") });
         begun.elapsed()
-    });
-    median(times.collect())
+    };
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..41 {
+        for (client, times) in clients.iter().zip(&mut times) {
+            times.push(ask(client));
+        }
+    }
+    times.map(median)
 }

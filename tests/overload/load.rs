@@ -61,13 +61,31 @@ pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-/// Sees to it that something took as long as it was to, give or take a tenth.
+/// Sees to it that half of what is measured takes less than that. Where it takes more, that may be the machine's, which has
+/// others to serve: it is measured anew, five times at most.
 #[track_caller]
-pub(crate) fn assert_precise(times: Vec<Duration>, limit: Duration) {
-    let text = format!("{times:?}");
-    // Never earlier, but for the precision of timers; that one is late may be the machine's.
-    assert!(times.iter().all(|time| *time > limit - limit / 10), "{text}");
-    assert!(median(times) < limit + limit / 10, "{text}");
+pub(crate) fn assert_median_below(limit: Duration, mut measure: impl FnMut() -> Vec<Duration>) {
+    let mut all = Vec::new();
+    while all.len() < 5 {
+        let times = measure();
+        let is_below = median(times.clone()) < limit;
+        all.push(times);
+        if is_below {
+            return;
+        }
+    }
+    panic!("it takes {limit:?} or more: {all:?}");
+}
+
+/// Sees to it that something takes as long as it is to, give or take a tenth.
+#[track_caller]
+pub(crate) fn assert_precise(limit: Duration, mut measure: impl FnMut() -> Vec<Duration>) {
+    assert_median_below(limit + limit / 10, || {
+        let times = measure();
+        // Never earlier, but for the precision of timers: no machine is as busy as that.
+        assert!(times.iter().all(|time| *time > limit - limit / 10), "{times:?}");
+        times
+    });
 }
 
 /// Starts the command with so many descriptors at most.

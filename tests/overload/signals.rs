@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::harness::{Service, endpoints, tcp};
-use crate::load::{ANY, alone, answers, describe, echo};
+use crate::load::{ANY, alone, answers, assert_median_below, describe, echo};
 
 const MUCH: usize = 32 << 20;
 
@@ -49,6 +49,10 @@ fn what_moves_when_it_is_told_to_stop_comes_to_its_end() {
 #[test]
 fn a_second_signal_ends_it_also_while_much_is_stuck() {
     let _alone = alone();
+    assert_median_below(Duration::from_secs(1), || vec![until_a_second_signal_ends_it()]);
+}
+
+fn until_a_second_signal_ends_it() -> Duration {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut service = Service::start(["forward", ANY, &describe(&listener)]);
     let mut near = service.tcp();
@@ -66,7 +70,7 @@ fn a_second_signal_ends_it_also_while_much_is_stuck() {
     let begun = Instant::now();
     service.signal(Signal::TERM);
     assert_eq!(service.wait(), Some(128 + 15));
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    begun.elapsed()
 }
 
 /// A process that has not asked to be spared SIGPIPE is not ended by a peer that is gone: splice(2) would raise it.

@@ -4,7 +4,9 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fs::read_link;
 use std::io;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -50,15 +52,19 @@ fn run(count: u64) {
         for worker in workers {
             worker.await.expect("no schedule fails");
         }
-        assert!(pipes() > 0, "nothing was moved by the kernel");
+        // A few may be all of kinds that the kernel does not move.
+        assert!(count < 100 || pipes() > 0, "nothing was moved by the kernel");
     });
 }
 
-/// Pipes of this process, which the relay keeps some of.
+/// Pipes of this process beside those of its standard input and output; the relay keeps some.
 fn pipes() -> usize {
-    let entries = std::fs::read_dir("/proc/self/fd").expect("the descriptors");
-    let links = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
-    links.filter(|link| link.to_string_lossy().starts_with("pipe:")).count() / 2
+    let folder = Path::new("/proc/self/fd");
+    let standard = ["0", "1", "2"].map(|number| read_link(folder.join(number)).ok());
+    let entries = std::fs::read_dir(folder).expect("the descriptors");
+    let links = entries.filter_map(|entry| read_link(entry.ok()?.path()).ok());
+    let pipes = links.filter(|link| link.to_string_lossy().starts_with("pipe:"));
+    pipes.filter(|link| !standard.iter().flatten().any(|other| other == link)).count() / 2
 }
 
 async fn work(next: Arc<AtomicU64>, end: u64, pairs: Arc<[(Kind, Kind)]>) {

@@ -148,15 +148,21 @@ impl Listener {
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] where it is no socket that is listened on; why there can be no other one.
-    pub(crate) async fn another(&self) -> Result<Self, Error> {
-        let listen = Arc::clone(&self.endpoint).listen();
-        let mut another = again(&self.opened, listen).await?;
-        // A plugin may have it listen on another thread, where nobody knows that this is no new call.
-        if another.addresses != self.addresses {
-            let message = "listening once more is listening elsewhere";
-            return Err(Error::new(ErrorKind::Unsupported, message));
+    ///
+    /// # Cancel safety
+    /// What was opened is closed when the future is dropped. It does not keep this listener.
+    pub(crate) fn another(&self) -> impl Future<Output = Result<Self, Error>> + Send + use<> {
+        let (endpoint, opened) = (Arc::clone(&self.endpoint), Arc::clone(&self.opened));
+        let (addresses, peers_are_told) = (self.addresses.clone(), self.peers_are_told);
+        async move {
+            let mut another = again(&opened, endpoint.listen()).await?;
+            // A plugin may have it listen on another thread, where nobody knows that this is no new call.
+            if another.addresses != addresses {
+                let message = "listening once more is listening elsewhere";
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+            another.peers_are_told = peers_are_told;
+            Ok(another)
         }
-        another.peers_are_told = self.peers_are_told;
-        Ok(another)
     }
 }

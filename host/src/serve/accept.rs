@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use super::balance::Balance;
+use super::drain::Open;
 use super::event::{Event, Observer};
 use super::handling::Handling;
 use super::limits::{Handshake, Peer, Peers, Place, Terms};
@@ -26,6 +26,7 @@ pub(super) struct Acceptor {
     pub(super) listener: Arc<Listener>,
     /// Where it does, in the balance.
     pub(super) thread: usize,
+    pub(super) open: Open,
 }
 
 /// What all acceptors share.
@@ -42,9 +43,6 @@ pub(super) struct Shared {
     /// Whether what an acceptor has accepted is its own to serve, as there is one on each thread.
     own: bool,
 }
-
-/// The connections of an acceptor that ended, and why it did unless it was told to.
-pub(super) type Ended = (JoinSet<()>, Option<Error>);
 
 /// A connection's places among the limited numbers, given back when it ends.
 #[derive(Default)]
@@ -146,26 +144,26 @@ async fn taken(free: Option<&Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
     Arc::clone(free?).acquire_owned().await.ok()
 }
 
-pub(super) async fn accept_loop<H, F>(acceptor: Acceptor, handle: Arc<H>, stopping: Stopping) -> Ended
+/// Accepts until it is told to stop, or the listener is of no more use; says why where something is wrong with it.
+pub(super) async fn accept_loop<H, F>(acceptor: Acceptor, handle: Arc<H>, stopping: Stopping) -> Option<Error>
 where
     H: Fn(u64, Incoming) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     let shared = Arc::clone(&acceptor.shared);
-    let mut open = JoinSet::new();
     let mut stopped = std::pin::pin!(stopping.wait());
     loop {
         if let Some(until) = shared.pauses.until() {
             tokio::select! {
-                () = &mut stopped => return (open, None),
+                () = &mut stopped => return None,
                 () = sleep_until(until) => {}
             }
         }
         let accepted = tokio::select! {
             biased;
-            () = &mut stopped => return (open, None),
+            () = &mut stopped => return None,
             // Those that ended are forgotten, so that the set is as large as what is open.
-            Some(_) = open.join_next() => continue,
+            Some(_) = acceptor.open.join_next() => continue,
             accepted = acceptor.accept(&stopping) => accepted,
         };
         match accepted {
@@ -180,15 +178,12 @@ where
                 let moves = worker.is_some();
                 let handling =
                     Handling::new(Arc::clone(&handle), id, incoming, observer, (places, part)).moving(moves);
-                match worker {
-                    Some(worker) => open.spawn_on(handling, &worker),
-                    None => open.spawn(handling),
-                };
+                acceptor.open.spawn(handling, worker.as_ref());
             }
-            Err(error) if error.kind() == ErrorKind::Closed => return (open, None),
+            Err(error) if error.kind() == ErrorKind::Closed => return None,
             Err(error) if error.kind() == ErrorKind::PluginPanicked || acceptor.listener.is_dead() => {
                 shared.observer.tell(&Event::Error { id: None, error: &error });
-                return (open, Some(error));
+                return Some(error);
             }
             Err(error) => {
                 if let Some(pause) = shared.pauses.begin() {

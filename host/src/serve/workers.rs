@@ -3,12 +3,14 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
+
+use super::stopping::Stopping;
 
 /// Threads that accept and serve beside that of whoever runs a [`Serve`](super::Serve) or a
 /// [`Forward`](crate::forward::Forward), each with a runtime of its own.
@@ -60,12 +62,13 @@ impl Workers {
         let (ended, _) = watch::channel(false);
         let mut inner = Inner { handles: Vec::with_capacity(count), ended, threads: Mutex::default() };
         for number in 1..=count {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
-            inner.handles.push(runtime.handle().clone());
             let ended = inner.ended.subscribe();
+            let (begun, begins) = mpsc::channel();
             let thread = thread::Builder::new().name(format!("worker-{number}"));
-            let thread = thread.spawn(move || serve(runtime, ended))?;
+            let thread = thread.spawn(move || serve(&begun, ended))?;
             inner.threads.get_mut().unwrap_or_else(PoisonError::into_inner).push(thread);
+            let handle = begins.recv().unwrap_or_else(|gone| Err(io::Error::other(gone)))?;
+            inner.handles.push(handle);
         }
         Ok(Self(Arc::new(inner)))
     }
@@ -74,8 +77,20 @@ impl Workers {
         &self.0.handles
     }
 
-    /// Ends the threads, and what is still served there, and waits for that, but no longer than `limit`: a handler that blocks
-    /// its thread is left behind.
+    /// Told when the threads end, all of them.
+    pub(super) fn ended(&self) -> Stopping {
+        self.0.ended.subscribe().into()
+    }
+
+    /// Ends the threads, of all clones, and what is still served there, and waits for that, but no longer than `limit`: a handler
+    /// that blocks its thread is left behind, which nothing tells.
+    ///
+    /// Whatever is being served with them goes on without them: connections of theirs are cut, and not counted in
+    /// [`Outcome::cut`](super::Outcome::cut); further ones are served by the thread that runs it. Where a worker has accepted a
+    /// connection with a handshake, and another thread serves it, it may end too, as its socket belongs to the worker.
+    ///
+    /// It blocks the thread that calls it, so within asynchronous code call it by `tokio::task::spawn_blocking`, and never on
+    /// one of the workers, which would wait for itself until the time is over.
     pub fn shutdown_timeout(self, limit: Duration) {
         let begun = Instant::now();
         self.0.ended.send_replace(true);
@@ -86,8 +101,14 @@ impl Workers {
     }
 }
 
-fn serve(runtime: Runtime, mut ended: watch::Receiver<bool>) {
+/// The runtime is made here: it must not be dropped where others run, as it would be if there were no thread for it.
+fn serve(begun: &mpsc::Sender<io::Result<Handle>>, mut ended: watch::Receiver<bool>) {
     IS_WORKER.set(true);
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(begun.send(Err(error))),
+    };
+    let _ = begun.send(Ok(runtime.handle().clone()));
     // It ends also when nobody is left who could say so.
     runtime.block_on(async { _ = ended.wait_for(|ended| *ended).await });
     // What blocks a thread of its own, as reading a file may, is left behind.

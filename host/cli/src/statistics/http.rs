@@ -39,8 +39,10 @@ async fn serve(incoming: Incoming, statistics: &Statistics) -> Option<()> {
     let service = service_fn(|request: hyper::Request<_>| {
         ready(respond(request.method(), request.uri().path(), || statistics.counts()))
     });
-    let mut serving =
-        http1::Builder::new().keep_alive(false).max_buf_size(LONGEST).serve_connection(connection, service);
+    let mut http = http1::Builder::new();
+    // Whoever has sent all that there is to say may say so, and is answered all the same.
+    http.keep_alive(false).max_buf_size(LONGEST).half_close(true);
+    let mut serving = http.serve_connection(connection, service);
     // What is no request is answered too, and an error then.
     if let Err(error) = poll_fn(|cx| serving.poll_without_shutdown(cx)).await {
         tracing::debug!(%error, "a request for statistics failed");

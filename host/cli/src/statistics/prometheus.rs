@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use endpoints::ErrorKind;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::prometheus_text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -35,13 +36,12 @@ impl Collector for Counts {
         for (name, help, unit, count) in counters {
             add(encoder.encode_descriptor(name, help, unit, MetricType::Counter)?, count)?;
         }
-        // Without an error there is no sample.
-        if !self.errors.is_empty() {
-            const ERRORS: &str = "Errors of connections and of the service, by kind";
-            let mut errors = encoder.encode_descriptor("errors", ERRORS, None, MetricType::Counter)?;
-            for (kind, count) in &self.errors {
-                add(errors.encode_family(&[("kind", *kind)])?, *count)?;
-            }
+        const ERRORS: &str = "Errors of connections and of the service, by kind";
+        let mut errors = encoder.encode_descriptor("errors", ERRORS, None, MetricType::Counter)?;
+        // Also those that there were none of: a counter that begins with its first error shows no increase by that.
+        for kind in ErrorKind::ALL {
+            let count = self.errors.get(kind.name()).copied().unwrap_or_default();
+            add(errors.encode_family(&[("kind", kind.name())])?, count)?;
         }
         const HANDSHAKES: &str = "From accepting a connection to the end of its handshake, where it has one";
         let seconds = Some(&Unit::Seconds);
