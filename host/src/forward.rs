@@ -98,7 +98,8 @@ impl Forward {
         self
     }
 
-    /// How many tasks accept at the same time: from 1 to 1024; 1 unless said otherwise.
+    /// How many tasks accept at the same time on the thread, or the runtime, that runs it: from 1 to 1024; 1 unless said
+    /// otherwise. Each of the [`workers`](Self::workers) adds one.
     pub fn acceptors(mut self, count: usize) -> Self {
         self.serve = self.serve.acceptors(count);
         self
