@@ -39,6 +39,15 @@ impl Setting {
         endpoints::quote_str(self.file(name).to_str().expect("UTF-8")).into_owned()
     }
 
+    fn server(&self) -> String {
+        format!("tls:{}:0:interface=127.0.0.1", self.quoted("server.pem"))
+    }
+
+    /// One that verifies clients.
+    fn verifying(&self) -> String {
+        format!("{}:clientCA={}", self.server(), self.quoted("ca.crt"))
+    }
+
     fn client(&self, port: u16, more: &str) -> String {
         format!(
             r"tls:localhost:443:trustRoots={}:endpoint=tcp\:127.0.0.1\:{port}{more}",
@@ -125,8 +134,7 @@ fn openssl_resumes_sessions() {
     need!("openssl");
     for plugins in Plugins::BOTH {
         let setting = Setting::new(plugins);
-        let server = format!("tls:{}:0:interface=127.0.0.1", setting.quoted("server.pem"));
-        let server = Telling::start(&setting.registry, &server);
+        let server = Telling::start(&setting.registry, &setting.server());
         for version in ["-tls1_3", "-tls1_2"] {
             let first = s_client(&setting, server.port, &[version, "-sess_out", "session"]).expect("openssl");
             assert!(first.contains("told: TLSv1.") && !first.contains("Reused"), "{first}");
@@ -141,8 +149,7 @@ fn openssl_resumes_sessions() {
 fn tickets_are_good_at_their_listener_alone() {
     need!("openssl");
     let setting = Setting::new(Plugins::BOTH[0]);
-    let server = format!("tls:{}:0:interface=127.0.0.1", setting.quoted("server.pem"));
-    let verifying = format!("{server}:clientCA={}", setting.quoted("ca.crt"));
+    let (server, verifying) = (setting.server(), setting.verifying());
     let [first, second, verifying] =
         [&server, &server, &verifying].map(|server| Telling::start(&setting.registry, server));
     for version in ["-tls1_3", "-tls1_2"] {
@@ -161,9 +168,9 @@ fn tickets_are_good_at_their_listener_alone() {
 fn sessions_with_a_clients_certificate_are_short() {
     need!("openssl");
     let setting = Setting::new(Plugins::BOTH[0]);
-    let server = format!("tls:{}:0:interface=127.0.0.1", setting.quoted("server.pem"));
-    let verifying = format!("{server}:clientCA={}", setting.quoted("ca.crt"));
-    for (server, seconds, numbered) in [(server, 12 * 60 * 60, true), (verifying, 5 * 60, false)] {
+    for (server, seconds, numbered) in
+        [(setting.server(), 12 * 60 * 60, true), (setting.verifying(), 5 * 60, false)]
+    {
         let server = Telling::start(&setting.registry, &server);
         let shown = ["-cert", "pki/client.crt", "-key", "pki/client.key"];
         for version in ["-tls1_3", "-tls1_2"] {
@@ -193,12 +200,7 @@ fn openssl_shows_a_certificate() {
     need!("openssl");
     for plugins in Plugins::BOTH {
         let setting = Setting::new(plugins);
-        let server = format!(
-            "tls:{}:0:interface=127.0.0.1:clientCA={}",
-            setting.quoted("server.pem"),
-            setting.quoted("ca.crt")
-        );
-        let server = Telling::start(&setting.registry, &server);
+        let server = Telling::start(&setting.registry, &setting.verifying());
         let good = s_client(&setting, server.port, &["-cert", "pki/client.crt", "-key", "pki/client.key"]);
         assert!(good.as_ref().is_ok_and(|said| said.contains("certificate\n")), "{good:?}");
         for refused in [&[][..], &["-cert", "pki/otherclient.crt", "-key", "pki/otherclient.key"]] {
@@ -272,8 +274,7 @@ fn curl_as_a_client() {
     need!("curl", "openssl");
     for plugins in Plugins::BOTH {
         let setting = Setting::new(plugins);
-        let server = format!("tls:{}:0:interface=127.0.0.1", setting.quoted("server.pem"));
-        let server = Telling::start(&setting.registry, &server);
+        let server = Telling::start(&setting.registry, &setting.server());
         let mut command = Command::new(program("curl"));
         command
             .args(["-sS", "--http0.9", "--max-time", "20", "--cacert"])
