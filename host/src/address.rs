@@ -6,12 +6,8 @@ use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use endpoints_plugin_api::name;
+use endpoints_plugin_api::{Facts, name};
 use rustix::net::{SocketAddrAny, SocketAddrUnix};
-use smallvec::SmallVec;
-
-/// The value of a fact; an IPv4 address and a port fit without an allocation.
-type FactValue = SmallVec<[u8; "255.255.255.255:65535".len()]>;
 
 /// An address of one end of a connection, or of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -88,15 +84,15 @@ impl Address {
         })
     }
 
-    /// As a fact about this side (`local`) or the peer: its name and value.
-    pub(crate) fn to_fact(&self, local: bool) -> (&'static str, FactValue) {
+    /// Tells it as a fact about this side (`local`) or the peer.
+    pub(crate) fn tell(&self, local: bool, facts: &mut Facts) {
         let unix = if local { name::LOCAL_UNIX } else { name::PEER_UNIX };
         match self {
-            Self::Ip(address) => (if local { name::LOCAL_IP } else { name::PEER_IP }, ip_text(*address)),
-            Self::UnixPath(path) => (unix, path.as_os_str().as_bytes().into()),
-            Self::UnixAbstract(abstract_name) => (unix, [&[0], abstract_name.as_slice()].concat().into()),
-            Self::UnixUnnamed => (unix, FactValue::new()),
-            Self::Name(text) => (name::PEER_NAME, text.as_bytes().into()),
+            Self::Ip(address) => facts.push_ip(if local { name::LOCAL_IP } else { name::PEER_IP }, *address),
+            Self::UnixPath(path) => facts.push(unix, path.as_os_str().as_bytes()),
+            Self::UnixAbstract(abstract_name) => facts.push(unix, [&[0], abstract_name.as_slice()].concat()),
+            Self::UnixUnnamed => facts.push(unix, ""),
+            Self::Name(text) => facts.push(name::PEER_NAME, text),
         }
     }
 
@@ -112,30 +108,6 @@ impl Address {
             }),
             name::PEER_NAME => std::str::from_utf8(value).ok().map(|text| Self::Name(text.to_owned())),
             _ => None,
-        }
-    }
-}
-
-/// As `Display` writes it. Every accepted connection with a wrapper around it needs two of these, and the machinery of
-/// formatting takes more than ten times as many instructions.
-fn ip_text(address: SocketAddr) -> FactValue {
-    let SocketAddr::V4(address) = address else { return address.to_string().into_bytes().into() };
-    let mut text = FactValue::new();
-    for (octet, end) in address.ip().octets().into_iter().zip(*b"...:") {
-        push_number(&mut text, octet.into());
-        text.push(end);
-    }
-    push_number(&mut text, address.port());
-    text
-}
-
-fn push_number(text: &mut FactValue, number: u16) {
-    let mut begun = false;
-    for unit in [10_000, 1000, 100, 10, 1] {
-        let digit = number / unit % 10;
-        begun |= digit != 0 || unit == 1;
-        if begun {
-            text.push(b'0' + digit as u8);
         }
     }
 }
@@ -158,19 +130,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ip_addresses_are_facts_in_the_form_that_is_displayed() {
-        for text in [
-            "0.0.0.0:0",
-            "127.0.0.1:80",
-            "10.200.30.99:100",
-            "255.255.255.255:65535",
-            "1.2.3.4:10009",
-            "[2001:db8::1]:443",
+    fn what_is_told_is_understood() {
+        for address in [
+            Address::Ip("127.0.0.1:80".parse().unwrap()),
+            Address::Ip("[2001:db8::1]:443".parse().unwrap()),
+            Address::UnixPath("/run/a".into()),
+            Address::UnixAbstract(b"a".to_vec()),
+            Address::UnixUnnamed,
+            Address::Name("example.com:80".into()),
         ] {
-            let address = Address::Ip(text.parse().unwrap());
-            let (name, value) = address.to_fact(false);
-            assert_eq!(value.as_slice(), text.as_bytes());
-            assert_eq!(Address::from_fact(name, &value), Some(address));
+            let mut facts = Facts::new();
+            address.tell(false, &mut facts);
+            let (name, value) = facts.iter().next().unwrap();
+            assert_eq!(Address::from_fact(name, value), Some(address));
         }
     }
 

@@ -280,12 +280,18 @@ impl Connection {
         }
         if known.local_addr().is_none() {
             let local = self.known.local.get_or_init(|| self.stream.local_addr().map(Box::new));
-            facts.extend_address(local.as_deref(), true);
+            if let Some(local) = local {
+                local.tell(true, facts);
+            }
         }
         if known.peer_addr().is_none() {
             match &self.known.peer {
-                Some(peer) => facts.extend_address(Some(peer), false),
-                None => facts.extend_address(self.stream.peer_addr().as_ref(), false),
+                Some(peer) => peer.tell(false, facts),
+                None => {
+                    if let Some(peer) = self.stream.peer_addr() {
+                        peer.tell(false, facts);
+                    }
+                }
             }
         }
         if known.peer_credentials().is_none() {
@@ -343,7 +349,6 @@ trait SocketFacts {
     fn local_addr(&self) -> Option<Address>;
     fn peer_addr(&self) -> Option<Address>;
     fn peer_credentials(&self) -> Option<Credentials>;
-    fn extend_address(&mut self, address: Option<&Address>, local: bool);
     fn extend_credentials(&mut self, credentials: Option<Credentials>);
 }
 
@@ -363,13 +368,6 @@ impl SocketFacts for Facts {
             uid: number(name::PEER_UID)?,
             gid: number(name::PEER_GID)?,
         })
-    }
-
-    fn extend_address(&mut self, address: Option<&Address>, local: bool) {
-        if let Some(address) = address {
-            let (name, value) = address.to_fact(local);
-            self.push(name, value);
-        }
     }
 
     fn extend_credentials(&mut self, credentials: Option<Credentials>) {

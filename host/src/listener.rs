@@ -303,8 +303,7 @@ impl Export for Listener {
     fn addresses(&self) -> Vec<u8> {
         let mut facts = Facts::new();
         for address in &self.addresses {
-            let (name, value) = address.to_fact(true);
-            facts.push(name, value);
+            address.tell(true, &mut facts);
         }
         facts.into_bytes()
     }

@@ -1,5 +1,7 @@
 //! Facts about connections and listeners: named values in layers.
 
+use std::net::{SocketAddr, SocketAddrV4};
+
 /// Names of facts that hosts know and give a type.
 pub mod name {
     /// A socket address of this side, as text: `192.0.2.1:80` or `[2001:db8::1]:80`.
@@ -124,6 +126,18 @@ impl Facts {
         }
     }
 
+    /// Adds a socket address at the end, as text: `192.0.2.1:80`, `[2001:db8::1]:80`.
+    pub fn push_ip(&mut self, name: &str, address: SocketAddr) {
+        match address {
+            SocketAddr::V4(address) => {
+                let mut text = [0; "255.255.255.255:65535".len()];
+                let len = ipv4_text(address, &mut text);
+                self.push(name, &text[..len]);
+            }
+            SocketAddr::V6(address) => self.push(name, address.to_string()),
+        }
+    }
+
     /// The same with one more fact.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
@@ -204,6 +218,24 @@ impl Facts {
     }
 }
 
+/// Writes what `Display` writes; gives how much that is. Connections with a wrapper around them need it several times each,
+/// and the machinery of formatting takes more than ten times as many instructions.
+fn ipv4_text(address: SocketAddrV4, text: &mut [u8; 21]) -> usize {
+    let mut len = 0;
+    let mut push = |byte| {
+        text[len] = byte;
+        len += 1;
+    };
+    let numbers = address.ip().octets().map(u16::from).into_iter().chain([address.port()]);
+    for (number, end) in numbers.zip([Some(b'.'), Some(b'.'), Some(b'.'), Some(b':'), None]) {
+        let units = [10_000, 1000, 100, 10].into_iter().filter(|unit| number >= *unit);
+        units.for_each(|unit| push(b'0' + (number / unit % 10) as u8));
+        push(b'0' + (number % 10) as u8);
+        end.into_iter().for_each(&mut push);
+    }
+    len
+}
+
 /// Names, values, and how many bytes come before the end of each; up to what cannot be read.
 fn split(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], usize)> {
     let mut rest = bytes;
@@ -231,6 +263,23 @@ mod tests {
         assert_eq!(all, [("a", &b"\xff\0"[..]), ("b", b""), ("a", b"second")]);
         assert_eq!(facts.get("a"), Some(&b"\xff\0"[..]));
         assert_eq!(facts.get("c"), None);
+    }
+
+    #[test]
+    fn socket_addresses_are_told_as_they_are_displayed() {
+        for text in [
+            "0.0.0.0:0",
+            "127.0.0.1:80",
+            "10.200.30.99:100",
+            "255.255.255.255:65535",
+            "1.2.3.4:10009",
+            "[2001:db8::1]:443",
+            "[fe80::1%3]:443",
+        ] {
+            let mut facts = Facts::new();
+            facts.push_ip("a", text.parse().unwrap());
+            assert_eq!(facts.get("a"), Some(text.as_bytes()));
+        }
     }
 
     #[test]
