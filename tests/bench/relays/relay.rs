@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::time::clock_getcpuclockid;
 use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::raw;
 use crate::work::Front;
@@ -56,7 +57,18 @@ impl Relay {
             assert!(begun.elapsed() < Duration::from_secs(10), "{name} does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
+        relay.settle();
+        relay.stay();
         relay
+    }
+
+    /// Puts all its threads where they belong: hitch chooses a processor for each of its workers by itself.
+    fn stay(&self) {
+        let mut processors = CpuSet::new();
+        self.place.processors.split(',').flat_map(str::parse).for_each(|number| processors.set(number));
+        for id in self.processes().into_iter().flat_map(tasks_of).filter_map(Pid::from_raw) {
+            let _ = sched_setaffinity(Some(id), &processors);
+        }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -105,10 +117,9 @@ impl Relay {
 
     /// CPU time so far of each thread, in nanoseconds.
     pub(crate) fn threads(&self) -> Vec<u64> {
-        let tasks_of = |id: u32| fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
         let tasks = self.processes().into_iter().flat_map(tasks_of);
         tasks
-            .filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok())
+            .filter_map(|task| fs::read_to_string(format!("/proc/{task}/schedstat")).ok())
             .filter_map(|stat| stat.split_whitespace().next()?.parse().ok())
             .collect()
     }
@@ -158,6 +169,12 @@ impl Relay {
         };
         self.processes().into_iter().filter_map(own).sum()
     }
+}
+
+/// Threads of a process.
+fn tasks_of(id: u32) -> impl Iterator<Item = i32> {
+    let tasks = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    tasks.filter_map(|task| task.file_name().to_str()?.parse().ok())
 }
 
 fn cpu_of(id: u32) -> Option<Duration> {
