@@ -294,9 +294,12 @@ fn as_json(event: &Event<'_>, id: Option<u64>) -> Option<Value> {
             "bytes_out": bytes_out,
             "seconds": duration.as_secs_f64(),
         }),
-        Event::Error { error, .. } => {
-            json!({ "event": "error", "id": id, "error": error_json(error) })
+        Event::Error { peer, error, .. } => {
+            let peer = peer.map(|peer| bytes_json(&address_bytes(peer)));
+            json!({ "event": "error", "id": id, "peer": peer, "error": error_json(error) })
         }
+        Event::Full { most, .. } => json!({ "event": "full", "max_connections": most }),
+        Event::HasRoom => json!({ "event": "has-room" }),
         Event::Draining => json!({ "event": "draining" }),
         Event::Stopped => json!({ "event": "stopped" }),
         _ => return None,
@@ -325,10 +328,15 @@ fn log(event: &Event<'_>, service: Option<&str>, id: Option<u64>) {
             let seconds = duration.as_secs_f64();
             tracing::debug!(service, id, bytes_in, bytes_out, seconds, "closed");
         }
-        Event::Error { error, .. } => {
-            let kind = error.kind().name();
-            tracing::warn!(service, id, kind, "{}", harmless(error.message()));
+        Event::Error { peer, error, .. } => {
+            let (kind, peer) = (error.kind().name(), peer.map(ToString::to_string));
+            tracing::warn!(service, id, peer, kind, "{}", harmless(error.message()));
         }
+        Event::Full { most, .. } => tracing::warn!(
+            service,
+            "{most} connections are open, as many as max-connections allows: further ones wait"
+        ),
+        Event::HasRoom => tracing::info!(service, "there is room for further connections again"),
         Event::Draining => tracing::info!(service, "draining"),
         Event::Stopped => tracing::info!(service, "stopped"),
         _ => {}

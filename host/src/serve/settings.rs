@@ -50,6 +50,11 @@ impl Settings {
         }
     }
 
+    /// Whether connections beyond the limit wait.
+    pub(super) fn waits(&self) -> bool {
+        self.when_full == WhenFull::Wait
+    }
+
     /// The same with numbers that can be served with: a limit of zero would let nobody in, and no one would see why.
     pub(super) fn within_bounds(mut self) -> Self {
         let limits = [&mut self.max_connections, &mut self.max_per_peer, &mut self.max_handshakes];
