@@ -13,6 +13,9 @@ use crate::harness::{LIMIT, Service, built, port, read_all, run_with, tcp};
 
 const ANY: &str = "tcp:0:interface=127.0.0.1";
 
+/// Where nobody is asked to be.
+const ANY_CLIENT: &str = "tcp:127.0.0.1:9";
+
 fn backend() -> Service {
     Service::start(["listen", ANY, "--echo"])
 }
@@ -101,6 +104,33 @@ fn a_backend_that_refuses_ends_one_connection_alone() {
     let peer = format!("peer=\"{}\"", client.local_addr().expect("its address"));
     assert!(line.contains("Connection refused") && line.contains(&peer), "{line}");
     service.stop();
+}
+
+#[test]
+fn listening_everywhere_is_told() {
+    let stats = ["--stats", ANY];
+    let service = Service::start(["forward", ANY, ANY_CLIENT].iter().chain(&stats));
+    let line = service.stderr_line();
+    assert!(line.starts_with("statistics on "), "no more is told of one address: {line}");
+    service.stop();
+    for (server, host, every) in [
+        ("tcp:0", "0.0.0.0", "IPv4 address of"),
+        (r"haproxy:endpoint=tcp6\:0", "[::]", "address (of IPv4 too, unless v6only is set) of"),
+    ] {
+        let service = Service::start(["forward", "--json", server, ANY_CLIENT, "--stats", "tcp:0"]);
+        let bound = |event| {
+            let event = service.event(event);
+            (event["address"].as_str().expect("an address").to_owned(), event["port"].clone())
+        };
+        let (address, port) = bound("listening");
+        assert_eq!(address, format!("{host}:{port}"));
+        assert_eq!(service.stderr_line(), format!("bound to {address}: every {every} this machine"));
+        assert!(service.stderr_line().starts_with("statistics on tcp:host=127.0.0.1:port="));
+        let (address, port) = bound("statistics");
+        assert_eq!(address, format!("0.0.0.0:{port}"));
+        assert_eq!(service.stderr_line(), format!("bound to {address}: every IPv4 address of this machine"));
+        service.stop();
+    }
 }
 
 #[test]
