@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_linger;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -131,6 +132,20 @@ fn listening_everywhere_is_told() {
         assert_eq!(service.stderr_line(), format!("bound to {address}: every IPv4 address of this machine"));
         service.stop();
     }
+}
+
+#[test]
+fn whoever_has_stopped_it_sees_what_it_waits_for() {
+    let backend = backend();
+    let mut service = Service::start(["forward", ANY, &backend.description]);
+    let mut open = service.tcp();
+    ping(&mut open);
+    service.signal(Signal::TERM);
+    let line = service.stderr_line();
+    assert_eq!(line, "draining: open connections have until the drain timeout to end");
+    ping(&mut open);
+    drop(open);
+    assert_eq!(service.wait(), Some(0));
 }
 
 #[test]

@@ -351,7 +351,11 @@ fn log(event: &Event<'_>, service: Option<&str>, id: Option<u64>) {
             "{most} connections are open, as many as max-connections allows: further ones wait"
         ),
         Event::HasRoom => tracing::info!(service, "there is room for further connections again"),
-        Event::Draining => tracing::info!(service, "draining"),
+        // Whoever has sent a signal waits for it, and need not have asked for more of the log.
+        Event::Draining => {
+            let whose = service.map(|service| format!("{}: ", harmless(service))).unwrap_or_default();
+            tell(&format!("{whose}draining: open connections have until the drain timeout to end"));
+        }
         Event::Stopped => tracing::info!(service, "stopped"),
         _ => {}
     }
