@@ -80,7 +80,7 @@ async fn relay(
 ) -> Outcome {
     let mut stop = pin!(stop.wait());
     let listen = async {
-        let listener = server.listen().await?;
+        let listener = service::listen(server).await?;
         let stats = match stats {
             Some(stats) => Some(stats.listen().await.map_err(of_statistics)?),
             None => None,
