@@ -157,6 +157,13 @@ impl Serve {
         self
     }
 
+    /// Where descriptors have run out, serves one connection after another by the one that is kept in reserve, and closes none
+    /// that waits: for what is wanted most then, such as metrics. The handler must need no further descriptor.
+    pub fn serve_from_reserve(mut self) -> Self {
+        self.settings.from_reserve = true;
+        self
+    }
+
     /// Calls `observe` for every event, in the tasks where they happen: it must not block. A panic in it is logged, and ends
     /// nothing.
     pub fn on_event(mut self, observe: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {

@@ -105,6 +105,35 @@ fn serves_while_there_are_no_more(workers: &str) {
     service.stop();
 }
 
+/// When there are none left is when they are asked for most.
+#[test]
+fn statistics_are_told_while_there_are_no_more() {
+    let _alone = alone();
+    let server = format!("haproxy:endpoint={}:timeout=3600", endpoints::quote_str(ANY));
+    let arguments =
+        ["forward", &server, &echo(), "--handshake-timeout", "3600", "--workers", "2", "--stats", ANY];
+    let service = with_descriptors(DESCRIPTORS, &arguments);
+    let told = service.stderr_line();
+    let statistics = port(told.strip_prefix("statistics on ").expect("where they are"));
+    let open = fill(&service);
+    let silent = fill_up(&service);
+    let stop = Arc::new(AtomicBool::new(false));
+    let coming: Vec<_> = (0..4).map(|_| come_again(service_port(&service), &stop)).collect();
+    for _ in 0..10 {
+        let mut reader = tcp(statistics);
+        reader.write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n").expect("it is taken");
+        let mut answer = String::new();
+        let read = reader.read_to_string(&mut answer);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{read:?}: {answer}");
+        let short = answer.lines().find(|line| line.contains("kind=\"resource-exhausted\""));
+        assert!(short.is_some_and(|line| !line.ends_with(" 0")), "{answer}");
+    }
+    stop.store(true, Ordering::SeqCst);
+    coming.into_iter().for_each(|coming| _ = coming.join().expect("it is not stuck"));
+    drop((open, silent));
+    service.stop();
+}
+
 /// Where no pipe can be made, and where there are as many as there may be, bytes are copied.
 #[test]
 fn much_is_relayed_also_where_there_are_no_pipes() {

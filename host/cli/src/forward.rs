@@ -152,7 +152,7 @@ fn of_statistics(error: Error) -> Error {
 }
 
 async fn serve_statistics(listener: Listener, statistics: Arc<Statistics>) {
-    let serve = Serve::new(listener).max_connections(statistics::MOST_READERS);
+    let serve = Serve::new(listener).max_connections(statistics::MOST_READERS).serve_from_reserve();
     let handle = move |_, incoming| statistics::answer(incoming, Arc::clone(&statistics));
     let _ = serve.run(handle, std::future::pending()).await;
 }

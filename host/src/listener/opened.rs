@@ -124,14 +124,11 @@ impl Opened {
             let is_default =
                 |argument: &Argument<'_, '_>| argument.parameter.name == "backlog" && !argument.given;
             if endpoint.arguments().iter().any(is_default) {
-                match &one.socket {
-                    Socket::Tcp(socket) => {
-                        socket.upgrade().map_or(Ok(()), |socket| listen(&*socket, backlog))?
-                    }
-                    Socket::Unix(socket) => {
-                        socket.upgrade().map_or(Ok(()), |socket| listen(&*socket, backlog))?
-                    }
-                }
+                let done = match &one.socket {
+                    Socket::Tcp(socket) => socket.upgrade().map(|socket| listen(&*socket, backlog)),
+                    Socket::Unix(socket) => socket.upgrade().map(|socket| listen(&*socket, backlog)),
+                };
+                done.transpose()?;
             }
         }
         Ok(())

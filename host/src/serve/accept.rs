@@ -15,7 +15,7 @@ use super::handling::Handling;
 use super::limits::{Handshake, Peer, Peers, Place, Terms};
 use super::occupancy::{Occupancy, Occupied};
 use super::pauses::Pauses;
-use super::reserve::Reserve;
+use super::reserve::{Lent, Reserve};
 use super::settings::Settings;
 use super::stopping::Stopping;
 use crate::error::{Error, ErrorKind};
@@ -53,6 +53,7 @@ struct Places {
     _slot: Option<OwnedSemaphorePermit>,
     _occupied: Option<Occupied>,
     _of_peer: Option<Arc<Place>>,
+    _lent: Option<Lent>,
 }
 
 impl Shared {
@@ -82,9 +83,10 @@ impl Shared {
         }
     }
 
-    /// Tells that accepting has failed, and closes what waits where descriptors have run out.
+    /// Tells that accepting has failed, and closes what waits where descriptors have run out and the reserve is not for that.
     fn failed(&self, listener: &Listener, error: Error, pause: Duration) {
-        let refused = self.reserve.refuse_waiting(listener, &error);
+        let refused =
+            if self.settings.from_reserve { 0 } else { self.reserve.refuse_waiting(listener, &error) };
         let error = match refused {
             0 => error,
             1 => error.meaning("the connection that waited is closed"),
@@ -101,9 +103,16 @@ impl Acceptor {
         let Self { shared, listener, .. } = self;
         let slot = if shared.settings.waits() { taken(shared.slots.as_ref()).await } else { None };
         let handshake = taken(shared.handshakes.as_ref()).await;
-        let mut incoming = listener.accept().await?;
+        let (mut incoming, lent) = match listener.accept().await {
+            Ok(incoming) => (incoming, None),
+            Err(error) if shared.settings.from_reserve => match shared.reserve.accept_one(listener, &error) {
+                Some((incoming, lent)) => (incoming, Some(lent)),
+                None => return Err(error),
+            },
+            Err(error) => return Err(error),
+        };
         match self.admit(slot, handshake, &mut incoming, stopping) {
-            Ok((id, places)) => Ok(Some((id, places, incoming))),
+            Ok((id, places)) => Ok(Some((id, Places { _lent: lent, ..places }, incoming))),
             Err(error) => {
                 let peer = incoming.info().peer_addr();
                 shared.observer.tell(&Event::Error { id: None, peer: peer.as_ref(), error: &error });
@@ -144,7 +153,7 @@ impl Acceptor {
             place: of_peer.clone().filter(|_| begins),
             handshake: begins.then(|| Handshake::begin(id, shared.observer.clone(), handshake)),
         });
-        Ok((id, Places { _slot: slot, _occupied: occupied, _of_peer: of_peer }))
+        Ok((id, Places { _slot: slot, _occupied: occupied, _of_peer: of_peer, _lent: None }))
     }
 }
 
