@@ -317,7 +317,7 @@ fn errors_are_counted_from_0() {
     let exporter = Exporter::default();
     let _installed = metrics::set_default_local_recorder(&exporter);
     let _recorder = (Recorder::new("web"), record_client("uplink"));
-    let there = exporter.0.lock().unwrap();
+    let there = exporter.0.lock().unwrap().clone();
     for kind in ErrorKind::ALL.iter().map(|kind| kind.name()) {
         for name in ["errors_total{service=web", "client_failures_total{service=uplink"] {
             assert_eq!(there.get(&format!("endpoints_{name},kind={kind}}}")), Some(&0.0), "{name}, {kind}");
