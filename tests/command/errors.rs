@@ -111,7 +111,7 @@ fn usage_errors_end_with_status_2_and_are_json_too() {
         assert!(ended.stderr.contains(&option) && ended.stderr.contains(wanted), "{ended:?}");
     }
     let ended = run(["check-plugin", "--jobs", "x", "file"]);
-    assert!(ended.stderr.contains("write a whole number from 1 to 65535, as in 4"), "{ended:?}");
+    assert!(ended.stderr.contains("write a whole number, as in 4"), "{ended:?}");
     // Of one connection alone there are not several.
     for limit in ["--max-connections=1", "--max-per-peer=1", "--max-handshakes=1"] {
         assert_eq!(run(["listen", "tcp:0:interface=127.0.0.1", limit]).status, Some(2), "{limit}");

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::context::{Context, check_directory};
 use crate::failure::{self, Failure};
-use crate::options::{duration, jobs};
+use crate::options::duration;
 use crate::output::{print, print_json, table};
 
 mod folder;
@@ -56,7 +56,7 @@ pub(crate) struct Options {
     time_limit: Duration,
     /// How many checks run at once [default: the processors available]
     #[arg(long, value_name = "N", value_parser = jobs)]
-    jobs: Option<u16>,
+    jobs: Option<usize>,
     /// Write the results as JUnit XML to this file too
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -175,7 +175,7 @@ impl Asked {
         let Options { files, level, only, argument, server, client, time_limit, jobs, junit, strict, .. } =
             options;
         let mut checker = Checker::new(this_program).level(level.into()).time_limit(time_limit);
-        checker = jobs.into_iter().map(usize::from).fold(checker, Checker::jobs);
+        checker = jobs.into_iter().fold(checker, Checker::jobs);
         checker = only.into_iter().fold(checker, Checker::only);
         for directory in &context.global.plugin_path {
             check_directory(directory)?;
@@ -219,6 +219,16 @@ fn time_limit(text: &str) -> Result<Duration, String> {
 }
 
 /// How many checks run at once.
+fn jobs(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => {
+            Err("no check would run; leave the option out for as many as there are processors".to_owned())
+        }
+        Ok(jobs) => Ok(jobs),
+        Err(_) => Err("write a whole number, as in 4".to_owned()),
+    }
+}
+
 /// The names of all checks.
 fn names() -> PossibleValuesParser {
     PossibleValuesParser::new(endpoints_check::all().map(|check| check.name))

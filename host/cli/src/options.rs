@@ -191,11 +191,6 @@ pub(crate) fn threads(text: &str) -> Result<u16, String> {
     from_one(text, 1024, 4)
 }
 
-/// How many checks run at a time.
-pub(crate) fn jobs(text: &str) -> Result<u16, String> {
-    from_one(text, u16::MAX, 4)
-}
-
 fn from_one<N: Copy + FromStr + PartialOrd + From<u8> + Display>(
     text: &str,
     most: N,
