@@ -40,7 +40,8 @@ fn fill_up(service: &Service) -> Vec<TcpStream> {
     let is_open = |mut stream: &TcpStream| {
         stream.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     };
-    std::iter::repeat_with(silent).take_while(is_open).collect()
+    // Where the reserve is lost none is closed.
+    std::iter::repeat_with(silent).take(DESCRIPTORS).take_while(is_open).collect()
 }
 
 fn service_port(service: &Service) -> u16 {
@@ -115,8 +116,13 @@ fn statistics_are_told_while_there_are_no_more() {
     let service = with_descriptors(DESCRIPTORS, &arguments);
     let told = service.stderr_line();
     let statistics = port(told.strip_prefix("statistics on ").expect("where they are"));
+    let process = Process::of(&service);
     let open = fill(&service);
-    let silent = fill_up(&service);
+    let mut silent = Vec::new();
+    while process.descriptors() < DESCRIPTORS && silent.len() < DESCRIPTORS {
+        silent.push(tcp(service_port(&service)));
+        thread::sleep(Duration::from_millis(20));
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let coming: Vec<_> = (0..4).map(|_| come_again(service_port(&service), &stop)).collect();
     for _ in 0..10 {
@@ -129,8 +135,8 @@ fn statistics_are_told_while_there_are_no_more() {
         assert!(short.is_some_and(|line| !line.ends_with(" 0")), "{answer}");
     }
     stop.store(true, Ordering::SeqCst);
-    coming.into_iter().for_each(|coming| _ = coming.join().expect("it is not stuck"));
     drop((open, silent));
+    coming.into_iter().for_each(|coming| _ = coming.join().expect("it is not stuck"));
     service.stop();
 }
 
