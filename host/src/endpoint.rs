@@ -193,8 +193,11 @@ impl Export for Nested {
     ) -> Result<Taken, api::Error> {
         self.0.note_runtime();
         let origin = (!origin.is_empty()).then(|| ConnectionInfo::decode(&origin));
-        let context =
-            ConnectContext { deadline: time_left.and_then(|left| Instant::now().checked_add(left)), origin };
+        let context = ConnectContext {
+            deadline: time_left.and_then(|left| Instant::now().checked_add(left)),
+            origin,
+            limit: None,
+        };
         let connection = self.0.connect_raw(context).await.map_err(|error| error.to_api())?;
         Ok(connection.into_taken())
     }
@@ -223,6 +226,8 @@ pub struct ConnectContext {
     pub deadline: Option<Instant>,
     /// What is known about the connection that is being relayed, for schemes that pass it on.
     pub origin: Option<ConnectionInfo>,
+    /// How long that was, where the deadline was made from a length of time.
+    limit: Option<(Instant, Duration)>,
 }
 
 impl ConnectContext {
@@ -236,6 +241,7 @@ impl ConnectContext {
     #[must_use]
     pub fn with_timeout(mut self, limit: Duration) -> Self {
         self.deadline = Instant::now().checked_add(limit);
+        self.limit = self.deadline.map(|deadline| (deadline, limit));
         self
     }
 
@@ -323,13 +329,17 @@ impl ClientEndpoint {
     /// As for [`connect`](Self::connect).
     pub async fn connect_with(&self, context: ConnectContext) -> Result<Connection, Error> {
         self.0.registry.0.services.note_runtime()?;
-        let deadline = context.deadline;
+        let (deadline, limit) = (context.deadline, context.limit);
         let connecting = self.0.connect_raw(context);
         let Some(deadline) = deadline else { return connecting.await };
         match tokio::time::timeout_at(deadline.into(), connecting).await {
             Ok(result) => result,
             Err(_) => {
-                let message = format!("connecting to {self} was not done by the deadline");
+                let in_time = match limit {
+                    Some((at, limit)) if at == deadline => format!("within {limit:?}, the connect timeout"),
+                    _ => "by the deadline".to_owned(),
+                };
+                let message = format!("connecting to {self} was not done {in_time}");
                 Err(Error::new(ErrorKind::TimedOut, message).with_scheme(self.scheme()).retryable(true))
             }
         }

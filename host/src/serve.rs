@@ -21,6 +21,7 @@ mod event;
 mod handling;
 mod limits;
 mod listening;
+mod occupancy;
 mod pauses;
 mod reserve;
 mod settings;
@@ -156,6 +157,13 @@ impl Serve {
         self
     }
 
+    /// Where descriptors have run out, serves one connection after another by the one that is kept in reserve, and closes none
+    /// that waits: for what is wanted most then, such as metrics. The handler must need no further descriptor.
+    pub fn serve_from_reserve(mut self) -> Self {
+        self.settings.from_reserve = true;
+        self
+    }
+
     /// Calls `observe` for every event, in the tasks where they happen: it must not block. A panic in it is logged, and ends
     /// nothing.
     pub fn on_event(mut self, observe: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
@@ -181,7 +189,7 @@ impl Serve {
     pub(crate) async fn close(self) {
         let deadline = Instant::now().checked_add(self.settings.drain_timeout);
         if let Some(Err(error)) = until(deadline, &Stopping::never(), self.listener.close()).await {
-            self.settings.observer.tell(&Event::Error { id: None, error: &error });
+            self.settings.observer.tell(&Event::error(None, &error));
         }
     }
 
@@ -252,11 +260,17 @@ impl Serve {
             }
             drop(workers.serving);
             // An acceptor ends by itself only when the listener is of no more use, or its worker has ended.
-            while let Some(ended) = acceptors.join_next().await {
-                take_over(ended, &mut error);
-                if error.is_some() {
-                    return;
+            let accepting = async {
+                while let (None, Some(ended)) = (&error, acceptors.join_next().await) {
+                    take_over(ended, &mut error);
                 }
+            };
+            match &shared.occupancy {
+                Some(occupancy) => occupancy.told_while(accepting, &observer).await,
+                None => accepting.await,
+            }
+            if error.is_some() {
+                return;
             }
             // There was nothing wrong with it: it had no more connections to give. Those that it gave end by themselves.
             open.extend(served.iter().map(Open::take));

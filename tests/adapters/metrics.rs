@@ -92,7 +92,9 @@ impl metrics::Recorder for Exporter {
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::from_arc(self.cell(key))
+        let cell = self.cell(key);
+        cell.add(0.0);
+        Counter::from_arc(cell)
     }
 
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
@@ -308,6 +310,19 @@ async fn a_connection_whose_service_is_dropped_is_down() {
     exporter.wait("client_connected", "service=uplink", 1.0).await;
     drop(service);
     exporter.wait("client_connected", "service=uplink", 0.0).await;
+}
+
+#[test]
+fn errors_are_counted_from_0() {
+    let exporter = Exporter::default();
+    let _installed = metrics::set_default_local_recorder(&exporter);
+    let _recorder = (Recorder::new("web"), record_client("uplink"));
+    let there = exporter.0.lock().unwrap().clone();
+    for kind in ErrorKind::ALL.iter().map(|kind| kind.name()) {
+        for name in ["errors_total{service=web", "client_failures_total{service=uplink"] {
+            assert_eq!(there.get(&format!("endpoints_{name},kind={kind}}}")), Some(&0.0), "{name}, {kind}");
+        }
+    }
 }
 
 #[tokio::test]

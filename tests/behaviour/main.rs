@@ -3,6 +3,7 @@
 //! Most bodies run twice: with the built-in plugins, and with the same plugins from their files. `support.rs` has what
 //! they share.
 
+mod backlog;
 mod bad_files;
 mod bare;
 mod builder;

@@ -77,6 +77,8 @@ fn connecting_is_given_up_in_time() {
     let ended = run(["connect", "--json", "--timeout", "250ms", &format!("unix:{}", path.display())]);
     assert_eq!((ended.status, &ended.error()["kind"]), (Some(1), &json!("timed-out")), "{ended:?}");
     assert!(begun.elapsed() < Duration::from_secs(10));
+    let message = ended.error()["message"].to_string();
+    assert!(message.contains("was not done within 250ms, the connect timeout"), "{message}");
 }
 
 #[test]

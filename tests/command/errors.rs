@@ -98,12 +98,52 @@ fn usage_errors_end_with_status_2_and_are_json_too() {
     ] {
         assert_eq!(run(["forward", "tcp:0", "tcp:h:1", limit]).status, Some(2), "{limit}");
     }
+    for (wrong, wanted) in [
+        (&["--max-connections", "many"][..], "write a whole number from 1 to 4294967295, as in 1000"),
+        (&["--max-per-peer", "0"], "write a whole number from 1 to 4294967295, as in 1000"),
+        (&["--max-handshakes", "5000000000"], "write a whole number from 1 to 4294967295, as in 1000"),
+        (&["--workers", "2000"], "write a whole number from 1 to 1024, as in 4"),
+        (&["--idle-timeout", "1d"], "write seconds, as in 30 or 1.5, or a unit, as in 250ms or 2min"),
+        (&["--handshake-timeout", "0"], "write seconds, as in 30"),
+    ] {
+        let ended = run(["forward", "tcp:0", "tcp:h:1"].iter().chain(wrong));
+        let option = format!("for '{} <", wrong[0]);
+        assert!(ended.stderr.contains(&option) && ended.stderr.contains(wanted), "{ended:?}");
+    }
+    let ended = run(["check-plugin", "--jobs", "x", "file"]);
+    assert!(ended.stderr.contains("write a whole number, as in 4"), "{ended:?}");
     // Of one connection alone there are not several.
     for limit in ["--max-connections=1", "--max-per-peer=1", "--max-handshakes=1"] {
         assert_eq!(run(["listen", "tcp:0:interface=127.0.0.1", limit]).status, Some(2), "{limit}");
     }
     for unfinished in ["completions", "man"] {
         assert!(!run(["--help"]).text().contains(&format!("  {unfinished}")), "{unfinished}");
+    }
+}
+
+#[test]
+fn an_argument_that_names_a_file_is_wrong_as_others_are() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("server.pem");
+    let description = format!("tls:{}:0:interface=127.0.0.1", path.display());
+    let missing = run(["explain", "--json", "--server", &description]);
+    let error = missing.error();
+    assert_eq!((missing.status, &error["kind"]), (Some(2), &json!("not-found")), "{missing:?}");
+    std::fs::write(&path, "nothing").expect("a file");
+    assert_eq!(run(["explain", "--server", &description]).status, Some(2));
+    // What is to be done is another matter.
+    let gone = format!("unix:{}/nothing", folder.path().display());
+    assert_eq!(run(["connect", &gone]).status, Some(1));
+}
+
+#[test]
+fn of_several_descriptions_the_wrong_one_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("its address").port();
+    for (stats, status) in [("tcp:x".to_owned(), 2), (format!("tcp:{port}:interface=127.0.0.1"), 1)] {
+        let ended = run(["forward", "tcp:0:interface=127.0.0.1", "tcp:127.0.0.1:9", "--stats", &stats]);
+        assert_eq!(ended.status, Some(status), "{ended:?}");
+        assert!(ended.stderr.starts_with("error: --stats: "), "{ended:?}");
     }
 }
 

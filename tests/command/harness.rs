@@ -192,6 +192,16 @@ impl Service {
         wait(&mut self.child)
     }
 
+    /// The same, where it has nothing to say any more but that it stops.
+    #[track_caller]
+    pub(crate) fn stop_quietly(mut self) {
+        self.signal(Signal::TERM);
+        assert_eq!(self.wait(), Some(0));
+        while let Ok(line) = self.stderr.recv_timeout(LIMIT) {
+            assert!(line.starts_with("draining"), "{line}");
+        }
+    }
+
     /// Stops it in the orderly way, which must end well.
     #[track_caller]
     pub(crate) fn stop(mut self) {

@@ -1,5 +1,6 @@
 //! The command `endpoints` as scripts use it: what it prints, its exit statuses, and connections through it.
 
+mod backlog;
 mod connections;
 mod errors;
 mod harness;
@@ -15,3 +16,4 @@ mod stalled;
 mod statistics;
 mod streams;
 mod systemd;
+mod told;

@@ -10,20 +10,20 @@ use tempfile::TempDir;
 
 use crate::harness::{LIMIT, Service, built, port, read_all, run_with, tcp};
 
-const ANY: &str = "tcp:0:interface=127.0.0.1";
+pub(crate) const ANY: &str = "tcp:0:interface=127.0.0.1";
 
-fn backend() -> Service {
+pub(crate) fn backend() -> Service {
     Service::start(["listen", ANY, "--echo"])
 }
 
 /// A backend that does nothing by itself, and its description.
-fn idle_backend() -> (TcpListener, String) {
+pub(crate) fn idle_backend() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("its address").port();
     (listener, format!("tcp:127.0.0.1:{port}"))
 }
 
-fn ping(stream: &mut TcpStream) {
+pub(crate) fn ping(stream: &mut TcpStream) {
     stream.write_all(b"ping").expect("it reads");
     let mut got = [0; 4];
     stream.read_exact(&mut got).expect("it answers");
@@ -95,8 +95,10 @@ fn a_backend_that_refuses_ends_one_connection_alone() {
     service.stop();
     // Without JSON, the log tells.
     let service = Service::start(["forward", ANY, &description]);
-    drop(service.tcp());
-    assert!(service.stderr_line().contains("Connection refused"));
+    let client = service.tcp();
+    let line = service.stderr_line();
+    let peer = format!("peer=\"{}\"", client.local_addr().expect("its address"));
+    assert!(line.contains("Connection refused") && line.contains(&peer), "{line}");
     service.stop();
 }
 

@@ -137,3 +137,32 @@ fn nobody_reading_the_results_is_no_error() {
     assert_eq!(ended.status, Some(1), "{ended:?}");
     assert!(ended.stderr.starts_with("error: cannot write"), "{ended:?}");
 }
+
+#[test]
+fn results_that_cannot_be_written_are_an_error_of_every_command() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("services.toml");
+    std::fs::write(&file, "[[service]]\nname = \"a\"\nlisten = \"tcp:0\"\necho = true\n").expect("a file");
+    let file = file.to_str().expect("text");
+    for command in [
+        &["--help"][..],
+        &["--version"],
+        &["list-plugins"],
+        &["list-plugins", "--why", "tcp"],
+        &["inspect", "tcp"],
+        &["parse", "tcp:1"],
+        &["quote", "a"],
+        &["explain", "--server", "tcp:1"],
+        &["run", "--check", file],
+        &["check-plugin", "--list"],
+    ] {
+        // Also where it is open, and not for writing.
+        for (wrong, why) in [("/dev/full", "No space left on device"), ("/dev/null", "Bad file descriptor")] {
+            let output =
+                File::options().write(wrong == "/dev/full").read(true).open(wrong).expect("a device");
+            let ended = finish(endpoints(command).stdout(output).spawn().expect("it starts"));
+            let said = format!("error: cannot write to standard output: {why}");
+            assert!(ended.status == Some(1) && ended.stderr.starts_with(&said), "{command:?}: {ended:?}");
+        }
+    }
+}

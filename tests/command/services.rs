@@ -17,9 +17,15 @@ const ANY: &str = "tcp:0:interface=127.0.0.1";
 fn echo_serves_every_connection_and_tells_events() {
     let mut service = Service::start(["listen", ANY, "--echo", "--json"]);
     let listening = service.event("listening");
+    let (description, port) = (&service.description, service.port());
     assert_eq!(
         listening,
-        json!({ "event": "listening", "description": service.description, "port": service.port() })
+        json!({
+            "event": "listening",
+            "description": description,
+            "port": port,
+            "address": format!("127.0.0.1:{port}"),
+        })
     );
     for id in 1..=2 {
         let mut stream = service.tcp();

@@ -40,7 +40,8 @@ fn fill_up(service: &Service) -> Vec<TcpStream> {
     let is_open = |mut stream: &TcpStream| {
         stream.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     };
-    std::iter::repeat_with(silent).take_while(is_open).collect()
+    // Where the reserve is lost none is closed.
+    std::iter::repeat_with(silent).take(DESCRIPTORS).take_while(is_open).collect()
 }
 
 fn service_port(service: &Service) -> u16 {
@@ -102,6 +103,40 @@ fn serves_while_there_are_no_more(workers: &str) {
     }
     assert!(open.iter_mut().all(answers), "those that are open are served");
     drop((open, silent));
+    service.stop();
+}
+
+/// When there are none left is when they are asked for most.
+#[test]
+fn statistics_are_told_while_there_are_no_more() {
+    let _alone = alone();
+    let server = format!("haproxy:endpoint={}:timeout=3600", endpoints::quote_str(ANY));
+    let arguments =
+        ["forward", &server, &echo(), "--handshake-timeout", "3600", "--workers", "2", "--stats", ANY];
+    let service = with_descriptors(DESCRIPTORS, &arguments);
+    let told = service.stderr_line();
+    let statistics = port(told.strip_prefix("statistics on ").expect("where they are"));
+    let process = Process::of(&service);
+    let open = fill(&service);
+    let mut silent = Vec::new();
+    while process.descriptors() < DESCRIPTORS && silent.len() < DESCRIPTORS {
+        silent.push(tcp(service_port(&service)));
+        thread::sleep(Duration::from_millis(20));
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let coming: Vec<_> = (0..4).map(|_| come_again(service_port(&service), &stop)).collect();
+    for _ in 0..10 {
+        let mut reader = tcp(statistics);
+        reader.write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n").expect("it is taken");
+        let mut answer = String::new();
+        let read = reader.read_to_string(&mut answer);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{read:?}: {answer}");
+        let short = answer.lines().find(|line| line.contains("kind=\"resource-exhausted\""));
+        assert!(short.is_some_and(|line| !line.ends_with(" 0")), "{answer}");
+    }
+    stop.store(true, Ordering::SeqCst);
+    drop((open, silent));
+    coming.into_iter().for_each(|coming| _ = coming.join().expect("it is not stuck"));
     service.stop();
 }
 

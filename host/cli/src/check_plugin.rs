@@ -225,7 +225,7 @@ fn jobs(text: &str) -> Result<usize, String> {
             Err("no check would run; leave the option out for as many as there are processors".to_owned())
         }
         Ok(jobs) => Ok(jobs),
-        Err(error) => Err(error.to_string()),
+        Err(_) => Err("write a whole number, as in 4".to_owned()),
     }
 }
 

@@ -103,25 +103,32 @@ impl Events {
 
     /// Says by which descriptions, or on which addresses, what listens is reached.
     pub(crate) fn reached_by(&self, descriptions: Vec<Description>, addresses: &[Address]) {
-        for (description, port) in reached(descriptions, addresses) {
-            if !matches!(self.to, To::Error) {
-                let whose = self.service.as_deref().map(|service| format!("{}: ", harmless(service)));
-                let description = String::from_utf8_lossy(&description);
-                tell(&format!("{}listening on {}", whose.unwrap_or_default(), harmless(&description)));
-            }
-            self.write(
-                &json!({ "event": "listening", "description": bytes_json(&description), "port": port }),
-            );
-        }
+        self.reached("listening", descriptions, addresses);
     }
 
     /// Says by which descriptions, or on which addresses, the statistics are read.
     pub(crate) fn statistics(&self, listener: &Listener) {
-        for (description, port) in reached(listener.reachable(), listener.addresses()) {
-            tell(&format!("statistics on {}", harmless(&String::from_utf8_lossy(&description))));
-            self.write(
-                &json!({ "event": "statistics", "description": bytes_json(&description), "port": port }),
-            );
+        self.reached("statistics", listener.reachable(), listener.addresses());
+    }
+
+    /// The client description by which a listener is reached is for those of this machine; who else may come is what its
+    /// address tells.
+    fn reached(&self, what: &str, descriptions: Vec<Description>, addresses: &[Address]) {
+        for (description, address) in reached(descriptions, addresses) {
+            if !matches!(self.to, To::Error) {
+                let whose = self.service.as_deref().map(|service| format!("{}: ", harmless(service)));
+                let whose = whose.unwrap_or_default();
+                tell(&format!("{whose}{what} on {}", harmless(&String::from_utf8_lossy(&description))));
+                if let Some(everywhere) = address.and_then(everywhere) {
+                    tell(&format!("{whose}bound to {everywhere}"));
+                }
+            }
+            self.write(&json!({
+                "event": what,
+                "description": bytes_json(&description),
+                "port": address.and_then(Address::port),
+                "address": address.map(|address| bytes_json(&address_bytes(address))),
+            }));
         }
     }
 
@@ -241,16 +248,23 @@ pub(crate) fn tell(line: &str) {
     standard_error::write(format!("{line}\n"));
 }
 
-/// The client descriptions by which a listener is reached, else its addresses; each with its port.
-fn reached(descriptions: Vec<Description>, addresses: &[Address]) -> Vec<(Vec<u8>, Option<u16>)> {
+/// The client descriptions by which a listener is reached, else its addresses; each with the address that is bound.
+fn reached(descriptions: Vec<Description>, addresses: &[Address]) -> Vec<(Vec<u8>, Option<&Address>)> {
     if descriptions.is_empty() {
-        return addresses.iter().map(|address| (address_bytes(address), address.port())).collect();
+        return addresses.iter().map(|address| (address_bytes(address), Some(address))).collect();
     }
     let described = descriptions.into_iter().enumerate().map(|(place, description)| {
-        let address = addresses.get(place).or_else(|| addresses.first());
-        (description.into_text(), address.and_then(Address::port))
+        (description.into_text(), addresses.get(place).or_else(|| addresses.first()))
     });
     described.collect()
+}
+
+/// What an address stands for that is that of no interface.
+fn everywhere(address: &Address) -> Option<String> {
+    let address = address.ip().filter(|address| address.ip().is_unspecified())?;
+    let every =
+        if address.is_ipv4() { "IPv4 address" } else { "address (of IPv4 too, unless v6only is set)" };
+    Some(format!("{address}: every {every} of this machine"))
 }
 
 pub(crate) fn peer_and_local(info: &ConnectionInfo) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
@@ -294,9 +308,12 @@ fn as_json(event: &Event<'_>, id: Option<u64>) -> Option<Value> {
             "bytes_out": bytes_out,
             "seconds": duration.as_secs_f64(),
         }),
-        Event::Error { error, .. } => {
-            json!({ "event": "error", "id": id, "error": error_json(error) })
+        Event::Error { peer, error, .. } => {
+            let peer = peer.map(|peer| bytes_json(&address_bytes(peer)));
+            json!({ "event": "error", "id": id, "peer": peer, "error": error_json(error) })
         }
+        Event::Full { most, .. } => json!({ "event": "full", "max_connections": most }),
+        Event::HasRoom => json!({ "event": "has-room" }),
         Event::Draining => json!({ "event": "draining" }),
         Event::Stopped => json!({ "event": "stopped" }),
         _ => return None,
@@ -325,11 +342,20 @@ fn log(event: &Event<'_>, service: Option<&str>, id: Option<u64>) {
             let seconds = duration.as_secs_f64();
             tracing::debug!(service, id, bytes_in, bytes_out, seconds, "closed");
         }
-        Event::Error { error, .. } => {
-            let kind = error.kind().name();
-            tracing::warn!(service, id, kind, "{}", harmless(error.message()));
+        Event::Error { peer, error, .. } => {
+            let (kind, peer) = (error.kind().name(), peer.map(ToString::to_string));
+            tracing::warn!(service, id, peer, kind, "{}", harmless(error.message()));
         }
-        Event::Draining => tracing::info!(service, "draining"),
+        Event::Full { most, .. } => tracing::warn!(
+            service,
+            "{most} connections are open, as many as max-connections allows: further ones wait"
+        ),
+        Event::HasRoom => tracing::info!(service, "there is room for further connections again"),
+        // Whoever has sent a signal waits for it, and need not have asked for more of the log.
+        Event::Draining => {
+            let whose = service.map(|service| format!("{}: ", harmless(service))).unwrap_or_default();
+            tell(&format!("{whose}draining: open connections have until the drain timeout to end"));
+        }
         Event::Stopped => tracing::info!(service, "stopped"),
         _ => {}
     }

@@ -54,7 +54,9 @@ impl Failure {
 }
 
 pub(crate) fn status(error: &Error) -> ExitCode {
-    ExitCode::from(if error.kind().is_invalid_request() { 2 } else { 1 })
+    // What an argument names may be at fault in itself, as a file that is not there, which is another kind of error.
+    let is_request = error.kind().is_invalid_request() || error.argument().is_some();
+    ExitCode::from(if is_request { 2 } else { 1 })
 }
 
 const RED: &str = "\x1b[1;31m";

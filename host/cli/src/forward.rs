@@ -10,13 +10,13 @@ use std::time::Duration;
 use clap::Args;
 use endpoints::forward::Forward;
 use endpoints::serve::{Serve, Workers};
-use endpoints::{ClientEndpoint, Listener, ServerEndpoint};
+use endpoints::{ClientEndpoint, Error, Listener, ServerEndpoint};
 
 use crate::context::Context;
 use crate::events::Events;
 use crate::failure::{Failure, Outcome};
 use crate::manager;
-use crate::options::{Limits, duration, some_time};
+use crate::options::{Limits, duration, some_time, threads};
 use crate::progress;
 use crate::service::{self, Stop, runtime, serve_with};
 use crate::standard::are_standard_streams;
@@ -37,7 +37,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "S", value_parser = duration, default_value = "30")]
     drain_timeout: Duration,
     /// How many threads accept and relay; unless given, the processors available
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = threads)]
     workers: Option<u16>,
     /// Serve /stats (JSON) and /metrics (Prometheus) over HTTP on this endpoint
     #[arg(long, value_name = "SERVER")]
@@ -52,7 +52,8 @@ pub(crate) fn run(context: &Context, mut options: Options) -> Outcome {
     let registry = context.registry()?;
     let server = registry.server(std::mem::take(&mut options.server).into_vec())?;
     let client = registry.client(std::mem::take(&mut options.client).into_vec())?;
-    let stats = options.stats.take().map(|stats| registry.server(stats.into_vec())).transpose()?;
+    let stats = options.stats.take().map(|stats| registry.server(stats.into_vec()));
+    let stats = stats.transpose().map_err(of_statistics)?;
     service::raise_descriptor_limit();
     let endpoints =
         [Some(server.explain()), Some(client.explain()), stats.as_ref().map(ServerEndpoint::explain)];
@@ -79,9 +80,9 @@ async fn relay(
 ) -> Outcome {
     let mut stop = pin!(stop.wait());
     let listen = async {
-        let listener = server.listen().await?;
+        let listener = service::listen(server).await?;
         let stats = match stats {
-            Some(stats) => Some(stats.listen().await?),
+            Some(stats) => Some(stats.listen().await.map_err(of_statistics)?),
             None => None,
         };
         Ok((listener, stats))
@@ -145,8 +146,13 @@ fn set_up(
     forward
 }
 
+/// Of several descriptions, an error names the one that stands with an option.
+fn of_statistics(error: Error) -> Error {
+    error.context("--stats")
+}
+
 async fn serve_statistics(listener: Listener, statistics: Arc<Statistics>) {
-    let serve = Serve::new(listener).max_connections(statistics::MOST_READERS);
+    let serve = Serve::new(listener).max_connections(statistics::MOST_READERS).serve_from_reserve();
     let handle = move |_, incoming| statistics::answer(incoming, Arc::clone(&statistics));
     let _ = serve.run(handle, std::future::pending()).await;
 }

@@ -60,7 +60,8 @@ pub(crate) fn run(context: &Context, options: Options) -> Outcome {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     serve(runtime(workers)?, &events, async |stop| {
         let mut stop = pin!(stop.wait());
-        let listening = service::listen_unless_stopped(server.listen(), stop.as_mut(), &events).await?;
+        let listen = service::listen(&server);
+        let listening = service::listen_unless_stopped(listen, stop.as_mut(), &events).await?;
         let Some(listener) = listening else { return Ok(ExitCode::SUCCESS) };
         events.listening(&listener);
         manager::ready();

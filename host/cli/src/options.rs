@@ -1,6 +1,8 @@
 //! The options that all commands have, and the list of commands.
 
+use std::fmt::Display;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -143,17 +145,17 @@ fn preference(text: &str) -> Result<(String, String), String> {
 #[derive(Debug, Args)]
 pub(crate) struct Limits {
     /// Serve at most so many connections at a time
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) max_connections: Option<u32>,
     /// What to do with more: let them wait in the backlog, or accept and close them
     #[arg(long, value_name = "WHAT", default_value = "wait", requires = "max_connections")]
     pub(crate) when_full: Full,
     /// Serve at most so many connections from one peer at a time: an IPv4 address, the /64 of an IPv6 address, or the user
     /// of a Unix socket
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) max_per_peer: Option<u32>,
     /// Let at most so many handshakes of accepted connections go on at a time; further connections wait in the backlog
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) max_handshakes: Option<u32>,
     /// Give the handshake of an accepted connection at most so much time
     #[arg(long, value_name = "S", value_parser = time_for_a_handshake, default_value = "30")]
@@ -179,6 +181,27 @@ impl From<Full> for WhenFull {
     }
 }
 
+/// How many there may be of something.
+fn count(text: &str) -> Result<u32, String> {
+    from_one(text, u32::MAX, 1000)
+}
+
+/// How many threads there are.
+pub(crate) fn threads(text: &str) -> Result<u16, String> {
+    from_one(text, 1024, 4)
+}
+
+fn from_one<N: Copy + FromStr + PartialOrd + From<u8> + Display>(
+    text: &str,
+    most: N,
+    example: N,
+) -> Result<N, String> {
+    match text.parse() {
+        Ok(number) if (N::from(1)..=most).contains(&number) => Ok(number),
+        _ => Err(format!("write a whole number from 1 to {most}, as in {example}")),
+    }
+}
+
 /// A length of time, as descriptions write it.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     endpoints::parse_duration(text).map_err(|error| error.message().to_owned())
@@ -195,7 +218,9 @@ pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
 /// The same of the option that is a limit also where it is left out.
 fn time_for_a_handshake(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("no time at all; no handshake would succeed".to_owned()),
+        Duration::ZERO => {
+            Err("no time at all; no handshake would succeed: write seconds, as in 30".to_owned())
+        }
         time => Ok(time),
     }
 }

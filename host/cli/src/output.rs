@@ -1,6 +1,8 @@
 //! Results on standard output, and values as JSON.
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
 use endpoints::{Address, Error, ErrorKind, Origin};
@@ -10,8 +12,9 @@ use crate::failure::Failure;
 
 /// Writes a result, all at once.
 pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| Failure::output(&error))
+    // Not by the standard library's own stream, which counts as written what cannot be, where the descriptor is open for reading.
+    let output = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+    output.and_then(|mut output| output.write_all(bytes)).map_err(|error| Failure::output(&error))
 }
 
 /// Writes a JSON document on a line of its own.

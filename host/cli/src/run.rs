@@ -1,6 +1,5 @@
 //! `endpoints run`: several services from a file.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -14,9 +13,10 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::context::Context;
 use crate::events::Events;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::manager;
-use crate::output::harmless;
+use crate::options::threads;
+use crate::output::{harmless, print};
 use crate::service::{self, Stop, serve};
 
 mod file;
@@ -35,7 +35,7 @@ pub(crate) struct Options {
     #[arg(long)]
     check: bool,
     /// How many threads serve; unless given, the processors available
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = threads)]
     workers: Option<u16>,
 }
 
@@ -76,7 +76,7 @@ fn say_checked(context: &Context, options: &Options, made: &[Made]) -> Outcome {
         let path = options.file.display().to_string();
         format!("{}: all is well with {}\n", harmless(&path), harmless(&names.join(", ")))
     };
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::output(&error))?;
+    print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

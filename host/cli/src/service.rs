@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
-use endpoints::Error;
 use endpoints::serve::{Event, Outcome as Served, Workers};
+use endpoints::{Error, Listener, ServerEndpoint};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -167,6 +167,17 @@ impl Arriving {
         };
         kind.as_raw_value() as u8
     }
+}
+
+/// How many connections may wait to be accepted where a description does not say: some hundred clients may come at once, and
+/// who finds the backlog full tries again a second later. The system has a limit of its own.
+pub(crate) const BACKLOG: u32 = 4096;
+
+/// Listens for many connections.
+pub(crate) async fn listen(server: &ServerEndpoint) -> Result<Listener, Error> {
+    let listener = server.listen().await?;
+    listener.set_default_backlog(BACKLOG)?;
+    Ok(listener)
 }
 
 /// What `begin` comes to, or nothing where it is told to stop before.

@@ -8,7 +8,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ColorChoice, Command, CommandFactory};
 use serde_json::json;
 
-use crate::options::Cli;
+use crate::context::Context;
+use crate::options::{Cli, Global};
+use crate::output::print;
 
 /// Shows help where it was asked for, else what is wrong; gives the exit status.
 pub(crate) fn report(error: clap::Error, arguments: &[OsString]) -> ExitCode {
@@ -17,8 +19,8 @@ pub(crate) fn report(error: clap::Error, arguments: &[OsString]) -> ExitCode {
         let text = error.render();
         let text =
             if given.color == ColorChoice::Always { text.ansi().to_string() } else { text.to_string() };
-        let written = io::stdout().lock().write_all(text.as_bytes());
-        return if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        let Err(failure) = print(text.as_bytes()) else { return ExitCode::SUCCESS };
+        return failure.report(&Context::new(Global { json: given.json, ..Global::default() }));
     }
     let error = without_values(error, arguments, given.json);
     if given.json {

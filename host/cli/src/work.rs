@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use endpoints::forward::{Relay, Traffic};
 use endpoints::serve::Event;
-use endpoints::{Connection, ConnectionInfo, Error, ErrorKind, Incoming};
+use endpoints::{Address, Connection, ConnectionInfo, Error, ErrorKind, Incoming};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::events::Events;
@@ -28,7 +28,10 @@ impl Work {
         match self {
             Self::Relay(relay) => relay.serve(id, incoming).await,
             work => {
-                observed(id, events, async |open| work.done(incoming.await?, LINGER, open).await).await;
+                observed(id, incoming.info(), events, async |open| {
+                    work.done(incoming.await?, LINGER, open).await
+                })
+                .await;
             }
         }
     }
@@ -37,12 +40,17 @@ impl Work {
         match self {
             Self::Relay(relay) => relay.serve_established(id, connection).await,
             work => {
-                observed(id, events, async |open| work.done(connection, SHORT_LINGER, open).await).await;
+                observed(id, connection.info(), events, async |open| {
+                    work.done(connection, SHORT_LINGER, open).await
+                })
+                .await;
             }
         }
     }
 
     async fn done(&self, connection: Connection, linger: Duration, open: &mut Open<'_>) -> Result<(), Error> {
+        // Its handshake may have told.
+        open.peer = connection.info().peer_addr();
         match self {
             Self::Echo => echo(connection, &mut open.traffic).await,
             Self::Exec(command) => exec(command, connection, linger, open).await,
@@ -51,10 +59,16 @@ impl Work {
     }
 }
 
-async fn observed(id: u64, events: &Events, work: impl AsyncFnOnce(&mut Open<'_>) -> Result<(), Error>) {
+async fn observed(
+    id: u64,
+    info: ConnectionInfo,
+    events: &Events,
+    work: impl AsyncFnOnce(&mut Open<'_>) -> Result<(), Error>,
+) {
     let mut open = Open::new(id, events);
+    open.peer = info.peer_addr();
     if let Err(error) = work(&mut open).await {
-        events.tell(&Event::error(Some(id), &error));
+        events.tell(&Event::connection_error(id, open.peer.as_ref(), &error));
     }
 }
 
@@ -63,12 +77,14 @@ pub(crate) struct Open<'a> {
     events: &'a Events,
     id: u64,
     begun: Instant,
+    /// Where it came from, as far as that is known.
+    peer: Option<Address>,
     pub(crate) traffic: Traffic,
 }
 
 impl<'a> Open<'a> {
     pub(crate) fn new(id: u64, events: &'a Events) -> Self {
-        Self { events, id, begun: Instant::now(), traffic: Traffic::default() }
+        Self { events, id, begun: Instant::now(), peer: None, traffic: Traffic::default() }
     }
 
     /// What the connection is joined to is there, and is no connection.

@@ -10,14 +10,14 @@
 //! | `endpoints_connection_duration_seconds` | histogram | how long those were open |
 //! | `endpoints_received_bytes_total` | counter | bytes that came from accepted connections that are relayed |
 //! | `endpoints_sent_bytes_total` | counter | bytes that were sent to them |
-//! | `endpoints_errors_total` | counter | errors, by the label `kind`, an [`ErrorKind::name`](crate::ErrorKind::name); failed handshakes are `handshake-failed`, or `timed-out` |
+//! | `endpoints_errors_total` | counter | errors, by the label `kind`, an [`ErrorKind::name`](crate::ErrorKind::name); failed handshakes are `handshake-failed`, or `timed-out`; each kind is there from the beginning, with 0 |
 //!
 //! And of a connection that is kept up:
 //!
 //! | Name | Kind | What |
 //! |---|---|---|
 //! | `endpoints_client_attempts_total` | counter | attempts to connect |
-//! | `endpoints_client_failures_total` | counter | attempts that failed, by the label `kind` |
+//! | `endpoints_client_failures_total` | counter | attempts that failed, by the label `kind`, likewise |
 //! | `endpoints_client_connected` | gauge | 1 while the connection is up, else 0 |
 //!
 //! The program installs an exporter (a recorder, as that crate calls it) **before** it makes a [`Recorder`] of this module.
@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, Histogram, SharedString, Unit};
 
+use crate::error::ErrorKind;
 use crate::serve::Event;
 use crate::service::ClientState;
 
@@ -82,15 +83,31 @@ pub fn record_client(service: impl Into<SharedString>) -> impl Fn(&ClientState) 
     describe();
     let attempts = metrics::counter!(ATTEMPTS, "service" => service.clone());
     let connected = Connected(metrics::gauge!(CONNECTED, "service" => service.clone()));
+    let failures = ByKind::new(FAILURES, &service);
     move |state| {
         connected.set(matches!(state, ClientState::Connected { .. }));
         match state {
             ClientState::Connecting { .. } => attempts.increment(1),
-            ClientState::Waiting { error: Some(error), .. } => {
-                let service = service.clone();
-                metrics::counter!(FAILURES, "service" => service, "kind" => error.kind().name()).increment(1);
-            }
+            ClientState::Waiting { error: Some(error), .. } => failures.count(error.kind()),
             _ => {}
+        }
+    }
+}
+
+/// A counter for each kind of error, all of them there from the beginning: one that begins with its first error shows no
+/// increase by that.
+struct ByKind(HashMap<ErrorKind, Counter>);
+
+impl ByKind {
+    fn new(name: &'static str, service: &SharedString) -> Self {
+        let counter =
+            |kind: ErrorKind| metrics::counter!(name, "service" => service.clone(), "kind" => kind.name());
+        Self(ErrorKind::ALL.iter().map(|kind| (*kind, counter(*kind))).collect())
+    }
+
+    fn count(&self, kind: ErrorKind) {
+        if let Some(counter) = self.0.get(&kind) {
+            counter.increment(1);
         }
     }
 }
@@ -151,6 +168,7 @@ struct Inner {
     duration: Histogram,
     received: Counter,
     sent: Counter,
+    errors: ByKind,
     /// When each connection that is relayed was, by its number.
     relayed: Mutex<HashMap<u64, Instant>>,
 }
@@ -175,6 +193,7 @@ impl Recorder {
             duration: metrics::histogram!(DURATION, "service" => label()),
             received: metrics::counter!(RECEIVED, "service" => label()),
             sent: metrics::counter!(SENT, "service" => label()),
+            errors: ByKind::new(ERRORS, &service),
             relayed: Mutex::default(),
             service,
         }))
@@ -200,10 +219,7 @@ impl Recorder {
                     self.0.closed(since.elapsed());
                 }
             }
-            Event::Error { error, .. } => {
-                let service = self.0.service.clone();
-                metrics::counter!(ERRORS, "service" => service, "kind" => error.kind().name()).increment(1);
-            }
+            Event::Error { error, .. } => self.0.errors.count(error.kind()),
             Event::Stopped => {
                 // A handler may have been cut without a word.
                 let cut = std::mem::take(&mut *relayed());

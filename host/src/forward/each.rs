@@ -11,6 +11,7 @@ use endpoints_plugin_api as api;
 use tokio::time::Instant;
 
 use super::relay::{Limits, Meter, Place, Relaying, Sockets, Traffic};
+use crate::address::Address;
 use crate::connection::Connection;
 use crate::endpoint::{ClientEndpoint, ConnectContext};
 use crate::error::Error;
@@ -106,10 +107,19 @@ impl Relay {
         Serving::established(self, id, connection).await;
     }
 
+    /// Does the handshake of an accepted connection, and joins it.
+    async fn establish(&self, id: u64, incoming: Incoming) -> Result<Box<Joined>, Failed> {
+        let peer = incoming.peer_before_handshake();
+        match incoming.await {
+            Ok(accepted) => self.join(id, accepted).await,
+            Err(error) => Err(Failed { peer, error }),
+        }
+    }
+
     /// Joins an accepted connection to one of the client endpoint.
-    async fn join(&self, id: u64, accepted: Connection) -> Result<Box<Joined>, Error> {
+    async fn join(&self, id: u64, accepted: Connection) -> Result<Box<Joined>, Failed> {
         let unless_joined = ResetOnDrop(&accepted);
-        let connected = self.connect(&accepted).await?;
+        let connected = self.connect(&accepted).await.map_err(|error| Failed::of(&accepted, error))?;
         std::mem::forget(unless_joined);
         self.observer.tell(&Event::Connected { id, accepted: Some(&accepted), connected: &connected });
         let relaying = Relaying::new(Limits::new(self.idle_timeout));
@@ -125,6 +135,18 @@ impl Relay {
             context = context.with_origin(accepted.info());
         }
         self.client.connect_with(context).await
+    }
+}
+
+/// What went wrong with a connection, and where it came from, as far as that is known.
+struct Failed {
+    peer: Option<Address>,
+    error: Error,
+}
+
+impl Failed {
+    fn of(accepted: &Connection, error: Error) -> Self {
+        Self { peer: accepted.info().peer_addr(), error }
     }
 }
 
@@ -149,7 +171,7 @@ pub(super) struct Serving<'a, R: Deref<Target = Relay>> {
 }
 
 enum Stage<'a> {
-    Joining(Pin<Box<dyn Future<Output = Result<Box<Joined>, Error>> + Send + 'a>>),
+    Joining(Pin<Box<dyn Future<Output = Result<Box<Joined>, Failed>> + Send + 'a>>),
     Relaying(Box<Joined>),
     Ended,
 }
@@ -164,7 +186,7 @@ struct Joined {
 impl<'a, R: Deref<Target = Relay> + Clone + Send + Sync + 'a> Serving<'a, R> {
     pub(super) fn new(relay: R, id: u64, incoming: Incoming) -> Self {
         let to = relay.clone();
-        Self::joining(relay, id, Box::pin(async move { to.join(id, incoming.await?).await }))
+        Self::joining(relay, id, Box::pin(async move { to.establish(id, incoming).await }))
     }
 
     fn established(relay: R, id: u64, connection: Connection) -> Self {
@@ -175,7 +197,7 @@ impl<'a, R: Deref<Target = Relay> + Clone + Send + Sync + 'a> Serving<'a, R> {
     fn joining(
         relay: R,
         id: u64,
-        joining: Pin<Box<dyn Future<Output = Result<Box<Joined>, Error>> + Send + 'a>>,
+        joining: Pin<Box<dyn Future<Output = Result<Box<Joined>, Failed>> + Send + 'a>>,
     ) -> Self {
         Self { relay, id, begun: Instant::now(), traffic: Traffic::default(), stage: Stage::Joining(joining) }
     }
@@ -199,8 +221,8 @@ impl<R: Deref<Target = Relay> + Unpin> Future for Serving<'_, R> {
             }
         };
         this.stage = Stage::Ended;
-        if let Err(error) = ended {
-            this.relay.observer.tell(&Event::Error { id: Some(this.id), error: &error });
+        if let Err(Failed { peer, error }) = ended {
+            this.relay.observer.tell(&Event::connection_error(this.id, peer.as_ref(), &error));
         }
         Poll::Ready(())
     }
@@ -212,7 +234,7 @@ impl Joined {
         cx: &mut Context<'_>,
         traffic: &mut Traffic,
         meter: Option<&Meter>,
-    ) -> Poll<Result<(), Error>> {
+    ) -> Poll<Result<(), Failed>> {
         const SOCKETS: Sockets<Connection, Connection> =
             Sockets { first: Connection::bare, second: Connection::bare, close: true };
         let Self { accepted, connected, relaying } = self;
@@ -231,7 +253,8 @@ impl Joined {
             let error = api::Error::from_io(doing, &failure.error);
             // The handshake was done long before.
             let is_cut = failure.error.kind() == std::io::ErrorKind::UnexpectedEof;
-            if is_cut { error.with_kind(api::ErrorKind::ConnectionReset).into() } else { error.into() }
+            let error = if is_cut { error.with_kind(api::ErrorKind::ConnectionReset) } else { error };
+            Failed::of(accepted, error.into())
         })
     }
 }

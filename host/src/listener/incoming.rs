@@ -11,6 +11,7 @@ use endpoints_plugin_api::abi::bytes::RBytes;
 use endpoints_plugin_api::abi::conn::{Body, Handshaking, Taken};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::address::Address;
 use crate::connection::{Connection, ConnectionInfo};
 use crate::error::{Error, ErrorKind};
 use crate::serve::{Stopping, Terms};
@@ -68,6 +69,11 @@ impl Incoming {
             State::Ready(connection) => connection.info(),
             State::Handshake { early, .. } => ConnectionInfo::decode(early.as_slice()),
         }
+    }
+
+    /// Where it came from, for whoever tells that its handshake has failed; `None` where there is none that could.
+    pub(crate) fn peer_before_handshake(&self) -> Option<Address> {
+        if self.is_ready() { None } else { self.info().peer_addr() }
     }
 
     /// Has the reactor of this thread watch its socket, in place of the one that did. Where a handshake is to come, its plugin has the

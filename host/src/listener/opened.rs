@@ -8,9 +8,11 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use endpoints_plugin_api::Reachable;
+use rustix::net::listen;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::{Acceptor, Listener, accepting};
+use crate::arguments::Argument;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 
@@ -113,6 +115,25 @@ impl Opened {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(one);
     }
 
+    /// Has the sockets queue so many connections whose endpoints have an argument for that, which is not given.
+    fn set_default_backlog(&self, backlog: u32) -> io::Result<()> {
+        let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+        let opened = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for one in &*opened {
+            let Some(endpoint) = one.endpoint.upgrade() else { continue };
+            let is_default =
+                |argument: &Argument<'_, '_>| argument.parameter.name == "backlog" && !argument.given;
+            if endpoint.arguments().iter().any(is_default) {
+                let done = match &one.socket {
+                    Socket::Tcp(socket) => socket.upgrade().map(|socket| listen(&*socket, backlog)),
+                    Socket::Unix(socket) => socket.upgrade().map(|socket| listen(&*socket, backlog)),
+                };
+                done.transpose()?;
+            }
+        }
+        Ok(())
+    }
+
     fn socket_of(&self, endpoint: &Arc<Endpoint>) -> Option<(io::Result<OwnedFd>, Vec<Reachable>)> {
         let opened = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let one = opened.iter().find(|one| one.endpoint.as_ptr() == Arc::as_ptr(endpoint))?;
@@ -140,6 +161,21 @@ impl Listener {
             endpoint,
             peers_are_told: false,
             opened: current(),
+        })
+    }
+
+    /// Lets so many connections wait to be accepted where the description does not say how many: with a scheme that has a
+    /// parameter `backlog`, as `tcp` and `unix`, also around which others stand, and whose argument is not given. The system
+    /// may have a limit below that, as Linux' `net.core.somaxconn`.
+    ///
+    /// Sockets that were opened by others, as those of `systemd`, are left as they are.
+    ///
+    /// # Errors
+    /// Why the system refuses it.
+    pub fn set_default_backlog(&self, backlog: u32) -> Result<(), Error> {
+        self.opened.set_default_backlog(backlog).map_err(|error| {
+            let error = endpoints_plugin_api::Error::from_io("the backlog cannot be changed", &error);
+            Error::from(error).with_scheme(self.endpoint.scheme())
         })
     }
 

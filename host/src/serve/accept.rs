@@ -13,9 +13,10 @@ use super::drain::Open;
 use super::event::{Event, Observer};
 use super::handling::Handling;
 use super::limits::{Handshake, Peer, Peers, Place, Terms};
+use super::occupancy::{Occupancy, Occupied};
 use super::pauses::Pauses;
-use super::reserve::Reserve;
-use super::settings::{Settings, WhenFull};
+use super::reserve::{Lent, Reserve};
+use super::settings::Settings;
 use super::stopping::Stopping;
 use crate::error::{Error, ErrorKind};
 use crate::listener::{Incoming, Limit, Listener};
@@ -33,6 +34,8 @@ pub(super) struct Acceptor {
 pub(super) struct Shared {
     observer: Observer,
     slots: Option<Arc<Semaphore>>,
+    /// Where there is a limit, and connections wait.
+    pub(super) occupancy: Option<Arc<Occupancy>>,
     handshakes: Option<Arc<Semaphore>>,
     peers: Option<Arc<Peers>>,
     settings: Settings,
@@ -48,7 +51,9 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct Places {
     _slot: Option<OwnedSemaphorePermit>,
+    _occupied: Option<Occupied>,
     _of_peer: Option<Arc<Place>>,
+    _lent: Option<Lent>,
 }
 
 impl Shared {
@@ -62,6 +67,11 @@ impl Shared {
         Self {
             observer: settings.observer.clone(),
             slots: settings.max_connections.map(semaphore),
+            occupancy: settings
+                .max_connections
+                .filter(|_| settings.waits())
+                .map(Occupancy::new)
+                .map(Arc::new),
             handshakes: settings.max_handshakes.map(semaphore),
             peers: settings.max_per_peer.map(Peers::new).map(Arc::new),
             settings,
@@ -73,16 +83,17 @@ impl Shared {
         }
     }
 
-    /// Tells that accepting has failed, and closes what waits where descriptors have run out.
+    /// Tells that accepting has failed, and closes what waits where descriptors have run out and the reserve is not for that.
     fn failed(&self, listener: &Listener, error: Error, pause: Duration) {
-        let refused = self.reserve.refuse_waiting(listener, &error);
+        let refused =
+            if self.settings.from_reserve { 0 } else { self.reserve.refuse_waiting(listener, &error) };
         let error = match refused {
             0 => error,
             1 => error.meaning("the connection that waited is closed"),
             _ => error.meaning(format_args!("the {refused} connections that waited are closed")),
         };
         tracing::warn!(%error, refused, ?pause, "accepting pauses");
-        self.observer.tell(&Event::Error { id: None, error: &error });
+        self.observer.tell(&Event::error(None, &error));
     }
 }
 
@@ -90,14 +101,21 @@ impl Acceptor {
     /// The next connection that there is a place for; `None` where one was refused.
     async fn accept(&self, stopping: &Stopping) -> Result<Option<(u64, Places, Incoming)>, Error> {
         let Self { shared, listener, .. } = self;
-        let waits = shared.settings.when_full == WhenFull::Wait;
-        let slot = if waits { taken(shared.slots.as_ref()).await } else { None };
+        let slot = if shared.settings.waits() { taken(shared.slots.as_ref()).await } else { None };
         let handshake = taken(shared.handshakes.as_ref()).await;
-        let incoming = listener.accept().await?;
-        match self.admit(slot, handshake, incoming, stopping) {
-            Ok(admitted) => Ok(Some(admitted)),
+        let (mut incoming, lent) = match listener.accept().await {
+            Ok(incoming) => (incoming, None),
+            Err(error) if shared.settings.from_reserve => match shared.reserve.accept_one(listener, &error) {
+                Some((incoming, lent)) => (incoming, Some(lent)),
+                None => return Err(error),
+            },
+            Err(error) => return Err(error),
+        };
+        match self.admit(slot, handshake, &mut incoming, stopping) {
+            Ok((id, places)) => Ok(Some((id, Places { _lent: lent, ..places }, incoming))),
             Err(error) => {
-                shared.observer.tell(&Event::Error { id: None, error: &error });
+                let peer = incoming.info().peer_addr();
+                shared.observer.tell(&Event::Error { id: None, peer: peer.as_ref(), error: &error });
                 Ok(None)
             }
         }
@@ -107,9 +125,9 @@ impl Acceptor {
         &self,
         mut slot: Option<OwnedSemaphorePermit>,
         handshake: Option<OwnedSemaphorePermit>,
-        mut incoming: Incoming,
+        incoming: &mut Incoming,
         stopping: &Stopping,
-    ) -> Result<(u64, Places, Incoming), Error> {
+    ) -> Result<(u64, Places), Error> {
         let shared = &*self.shared;
         if let (None, Some(slots)) = (&slot, &shared.slots) {
             let Ok(free) = Arc::clone(slots).try_acquire_owned() else {
@@ -126,6 +144,7 @@ impl Acceptor {
             Some(peers) => Some(peers.place(Peer::of(&incoming.info()))?),
             None => None,
         };
+        let occupied = shared.occupancy.as_ref().map(Occupancy::occupy);
         let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
         incoming.on_terms(Terms {
             stopping: stopping.clone(),
@@ -134,7 +153,7 @@ impl Acceptor {
             place: of_peer.clone().filter(|_| begins),
             handshake: begins.then(|| Handshake::begin(id, shared.observer.clone(), handshake)),
         });
-        Ok((id, Places { _slot: slot, _of_peer: of_peer }, incoming))
+        Ok((id, Places { _slot: slot, _occupied: occupied, _of_peer: of_peer, _lent: None }))
     }
 }
 
@@ -182,7 +201,7 @@ where
             }
             Err(error) if error.kind() == ErrorKind::Closed => return None,
             Err(error) if error.kind() == ErrorKind::PluginPanicked || acceptor.listener.is_dead() => {
-                shared.observer.tell(&Event::Error { id: None, error: &error });
+                shared.observer.tell(&Event::error(None, &error));
                 return Some(error);
             }
             Err(error) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::handling::message_of;
+use crate::address::Address;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::forward::Traffic;
@@ -91,9 +92,20 @@ pub enum Event<'a> {
     Error {
         /// The connection's number, where it is about one.
         id: Option<u64>,
+        /// Where that connection came from, or one that was refused, as far as it is known.
+        peer: Option<&'a Address>,
         /// What failed.
         error: &'a Error,
     },
+    /// As many connections are open as may be, and further ones wait. It is told once, until there
+    /// [has been room](Self::HasRoom) again.
+    #[non_exhaustive]
+    Full {
+        /// How many that are.
+        most: usize,
+    },
+    /// It was [full](Self::Full), and there has been room for further connections for a minute at least.
+    HasRoom,
     /// No more connections are accepted; the open ones may end.
     Draining,
     /// The listener is closed: its address is free, though open connections may go on.
@@ -136,7 +148,13 @@ impl<'a> Event<'a> {
     /// [`Relay`](crate::forward::Relay) does.
     #[must_use]
     pub fn error(id: Option<u64>, error: &'a Error) -> Self {
-        Self::Error { id, error }
+        Self::Error { id, peer: None, error }
+    }
+
+    /// A connection failed that came from there, as far as that is known: otherwise as [`error`](Self::error).
+    #[must_use]
+    pub fn connection_error(id: u64, peer: Option<&'a Address>, error: &'a Error) -> Self {
+        Self::Error { id: Some(id), peer, error }
     }
 }
 

@@ -109,7 +109,7 @@ where
             let message = format!("handling the connection panicked: {}", message_of(&*panic));
             // Made one line.
             let error: Error = api::Error::new(api::ErrorKind::Internal, message).into();
-            this.observer.tell(&Event::Error { id: Some(*this.id), error: &error });
+            this.observer.tell(&Event::error(Some(*this.id), &error));
             Poll::Ready(())
         })
     }

@@ -125,7 +125,7 @@ impl Listening {
             match Arc::into_inner(listener) {
                 Some(listener) => {
                     if let Err(error) = listener.close().await {
-                        observer.tell(&Event::Error { id: None, error: &error });
+                        observer.tell(&Event::error(None, &error));
                     }
                 }
                 None => is_free = false,

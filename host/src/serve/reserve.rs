@@ -4,7 +4,7 @@ use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -12,17 +12,21 @@ use rustix::io::Errno;
 use tokio::task::coop::unconstrained;
 
 use crate::error::Error;
-use crate::listener::Listener;
+use crate::listener::{Incoming, Listener};
 
 /// A descriptor that is given away for a moment when there are no more, to accept and close what waits: its clients hear
 /// at once that nobody serves them, instead of waiting in the backlog for as long as descriptors are short.
 ///
+/// Or it is lent to one connection after another.
+///
 /// Something else may be quicker to take that descriptor, as another task that connects: nothing is refused then, and
 /// another one is kept when accepting has succeeded again.
-pub(super) struct Reserve {
+pub(super) struct Reserve(Arc<Kept>);
+
+struct Kept {
     /// One that can be made again wherever tokio runs, which has one itself; a file may be out of reach of a process by
     /// then that has changed its root.
-    kept: Mutex<Option<OwnedFd>>,
+    descriptor: Mutex<Option<OwnedFd>>,
     /// Whether there is none: something else was quicker when it was given away.
     is_lost: AtomicBool,
 }
@@ -32,16 +36,52 @@ const MOST: usize = 128;
 
 impl Reserve {
     pub(super) fn new() -> Self {
-        let kept = one_more();
-        Self { is_lost: AtomicBool::new(kept.is_none()), kept: Mutex::new(kept) }
+        let descriptor = one_more();
+        let is_lost = AtomicBool::new(descriptor.is_none());
+        Self(Arc::new(Kept { descriptor: Mutex::new(descriptor), is_lost }))
     }
 
     /// Keeps another one where it was lost; for whoever has just seen that there are descriptors.
     #[inline]
     pub(super) fn restore(&self) {
-        if self.is_lost.load(Ordering::Relaxed) {
-            self.keep(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        if self.0.is_lost.load(Ordering::Relaxed) {
+            self.0.keep(&mut self.0.descriptor());
         }
+    }
+
+    /// Accepts one connection that waits, where that is why accepting has failed, and lends it the descriptor.
+    pub(super) fn accept_one(&self, listener: &Listener, error: &Error) -> Option<(Incoming, Lent)> {
+        if !is_about_descriptors(error) {
+            return None;
+        }
+        let mut kept = self.0.descriptor();
+        drop(kept.take()?);
+        match accept_now(listener) {
+            Some(incoming) => Some((incoming, Lent(Arc::clone(&self.0)))),
+            None => {
+                self.0.keep(&mut kept);
+                None
+            }
+        }
+    }
+
+    /// Accepts and closes what waits, where that is why accepting has failed; says how many connections that were.
+    pub(super) fn refuse_waiting(&self, listener: &Listener, error: &Error) -> usize {
+        if !is_about_descriptors(error) {
+            return 0;
+        }
+        let mut kept = self.0.descriptor();
+        let Some(descriptor) = kept.take() else { return 0 };
+        drop(descriptor);
+        let refused = (0..MOST).take_while(|_| accept_now(listener).is_some()).count();
+        self.0.keep(&mut kept);
+        refused
+    }
+}
+
+impl Kept {
+    fn descriptor(&self) -> MutexGuard<'_, Option<OwnedFd>> {
+        self.descriptor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn keep(&self, kept: &mut Option<OwnedFd>) {
@@ -50,18 +90,14 @@ impl Reserve {
         }
         self.is_lost.store(kept.is_none(), Ordering::Relaxed);
     }
+}
 
-    /// Accepts and closes what waits, where that is why accepting has failed; says how many connections that were.
-    pub(super) fn refuse_waiting(&self, listener: &Listener, error: &Error) -> usize {
-        if !is_about_descriptors(error) {
-            return 0;
-        }
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(descriptor) = kept.take() else { return 0 };
-        drop(descriptor);
-        let refused = refuse(listener);
-        self.keep(&mut kept);
-        refused
+/// That a connection has the descriptor; kept back again when this is dropped, which is after the connection is closed.
+pub(super) struct Lent(Arc<Kept>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.0.keep(&mut self.0.descriptor());
     }
 }
 
@@ -71,12 +107,12 @@ fn one_more() -> Option<OwnedFd> {
 
 /// It is the listener that accepts, so that it knows when there is nothing left: accept(2) fails for want of a descriptor
 /// also where nobody waits.
-fn refuse(listener: &Listener) -> usize {
-    let accepts = || {
-        let accepting = pin!(unconstrained(listener.accept()));
-        matches!(accepting.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(_)))
-    };
-    (0..MOST).take_while(|_| accepts()).count()
+fn accept_now(listener: &Listener) -> Option<Incoming> {
+    let accepting = pin!(unconstrained(listener.accept()));
+    match accepting.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(accepted) => accepted.ok(),
+        Poll::Pending => None,
+    }
 }
 
 /// Whether this process, or the system, has as many descriptors as it may have.
@@ -92,12 +128,12 @@ mod tests {
     #[test]
     fn what_was_lost_is_kept_again() {
         let reserve = Reserve::new();
-        let is_there = || reserve.kept.lock().unwrap().is_some();
+        let is_there = || reserve.0.descriptor().is_some();
         assert!(is_there());
         // As when something else was quicker.
-        *reserve.kept.lock().unwrap() = None;
-        reserve.is_lost.store(true, Ordering::Relaxed);
+        *reserve.0.descriptor() = None;
+        reserve.0.is_lost.store(true, Ordering::Relaxed);
         reserve.restore();
-        assert!(is_there() && !reserve.is_lost.load(Ordering::Relaxed));
+        assert!(is_there() && !reserve.0.is_lost.load(Ordering::Relaxed));
     }
 }

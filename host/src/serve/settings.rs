@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) drain_timeout: Duration,
     pub(crate) acceptors: usize,
+    /// Whether what waits when descriptors have run out is served by the one in reserve, and not closed.
+    pub(super) from_reserve: bool,
     pub(crate) workers: Option<Workers>,
     pub(crate) observer: Observer,
 }
@@ -45,9 +47,15 @@ impl Settings {
             idle_timeout: None,
             drain_timeout: Duration::from_secs(30),
             acceptors: 1,
+            from_reserve: false,
             workers: None,
             observer: Observer::none(),
         }
+    }
+
+    /// Whether connections beyond the limit wait.
+    pub(super) fn waits(&self) -> bool {
+        self.when_full == WhenFull::Wait
     }
 
     /// The same with numbers that can be served with: a limit of zero would let nobody in, and no one would see why.

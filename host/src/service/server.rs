@@ -70,6 +70,7 @@ pub struct ServerService {
 
 struct Shared {
     endpoint: ServerEndpoint,
+    default_backlog: Option<u32>,
     handler: Handler,
     name: String,
     life: Arc<Life>,
@@ -154,8 +155,14 @@ impl ServerService {
 
     async fn bind_unless_stopped(&self, stops: u64) -> Result<(), Error> {
         let listen = || {
-            let endpoint = self.shared.endpoint.clone();
-            Box::pin(async move { endpoint.listen().await }) as Listening
+            let (endpoint, backlog) = (self.shared.endpoint.clone(), self.shared.default_backlog);
+            Box::pin(async move {
+                let listener = endpoint.listen().await?;
+                if let Some(backlog) = backlog {
+                    listener.set_default_backlog(backlog)?;
+                }
+                Ok(listener)
+            }) as Listening
         };
         let bound = self.shared.life.bind(stops, listen).await?;
         if bound {

@@ -16,6 +16,7 @@ use super::file::{self, Full};
 use super::kept_up::kept_up;
 use super::made::{From, Made, To, value};
 use crate::events::{Events, Numbers};
+use crate::service::BACKLOG;
 use crate::work::Work;
 
 pub(super) struct Set {
@@ -273,12 +274,15 @@ impl Running {
                     let (work, events) = (now(&current), told.clone());
                     async move { work.serve(id, incoming, &events).await }
                 };
-                let service = ServerService::builder(server).acceptors(workers).on_event(move |event| {
-                    if let Event::ListenerClosed = event {
-                        is_closed.send_replace(true);
-                    }
-                    observer.tell(event);
-                });
+                let service = ServerService::builder(server)
+                    .acceptors(workers)
+                    .default_backlog(BACKLOG)
+                    .on_event(move |event| {
+                        if let Event::ListenerClosed = event {
+                            is_closed.send_replace(true);
+                        }
+                        observer.tell(event);
+                    });
                 Kind::Server(limited(service, &made.written).handle_incoming(handle))
             }
             From::Connect(clients) => {

@@ -19,18 +19,26 @@ pub struct ServerServiceBuilder {
     endpoint: ServerEndpoint,
     settings: Settings,
     name: Option<String>,
+    default_backlog: Option<u32>,
 }
 
 impl ServerServiceBuilder {
     pub(super) fn new(endpoint: ServerEndpoint) -> Self {
         let mut settings = Settings::new();
         settings.handshake_timeout = Some(Duration::from_secs(30));
-        Self { endpoint, settings, name: None }
+        Self { endpoint, settings, name: None, default_backlog: None }
     }
 
     /// What logs, and errors of a group, call the service: its endpoint's description, with secrets masked, unless said otherwise.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Lets so many connections wait to be accepted where the description does not say how many; see
+    /// [`Listener::set_default_backlog`](crate::Listener::set_default_backlog).
+    pub fn default_backlog(mut self, backlog: u32) -> Self {
+        self.default_backlog = Some(backlog);
         self
     }
 
@@ -116,9 +124,10 @@ impl ServerServiceBuilder {
     }
 
     fn build(self, handler: Handler) -> ServerService {
-        let name = self.name.unwrap_or_else(|| self.endpoint.to_string());
-        let life = Arc::new(Life::new(self.settings));
-        ServerService { shared: Arc::new(Shared { endpoint: self.endpoint, handler, name, life }) }
+        let Self { endpoint, settings, name, default_backlog } = self;
+        let name = name.unwrap_or_else(|| endpoint.to_string());
+        let life = Arc::new(Life::new(settings));
+        ServerService { shared: Arc::new(Shared { endpoint, default_backlog, handler, name, life }) }
     }
 }
 

@@ -44,9 +44,10 @@ impl Handler {
                 let (handle, observer) = (Arc::clone(handle), observer.clone());
                 Box::pin(async move {
                     let stopping = incoming.stopping();
+                    let peer = incoming.peer_before_handshake();
                     match incoming.await {
                         Ok(connection) => handle(connection, stopping).await,
-                        Err(error) => observer.tell(&Event::Error { id: Some(id), error: &error }),
+                        Err(error) => observer.tell(&Event::connection_error(id, peer.as_ref(), &error)),
                     }
                 })
             }
