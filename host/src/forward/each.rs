@@ -108,11 +108,11 @@ impl Relay {
     }
 
     /// Does the handshake of an accepted connection, and joins it.
-    async fn establish(&self, id: u64, incoming: Incoming) -> Result<Box<Joined>, Failed> {
-        let peer = incoming.peer_before_handshake();
+    async fn establish(&self, id: u64, mut incoming: Incoming) -> Result<Box<Joined>, Failed> {
+        let early = incoming.take_early();
         match incoming.await {
             Ok(accepted) => self.join(id, accepted).await,
-            Err(error) => Err(Failed { peer, error }),
+            Err(error) => Err(Failed { peer: early.peer_addr(), error }),
         }
     }
 

@@ -71,9 +71,12 @@ impl Incoming {
         }
     }
 
-    /// Where it came from, for whoever tells that its handshake has failed; `None` where there is none that could.
-    pub(crate) fn peer_before_handshake(&self) -> Option<Address> {
-        if self.is_ready() { None } else { self.info().peer_addr() }
+    /// What is known before its handshake, for whoever tells that this has failed.
+    pub(crate) fn take_early(&mut self) -> Early {
+        Early(match &mut self.state {
+            State::Ready(_) => RBytes::EMPTY,
+            State::Handshake { early, .. } => std::mem::take(early),
+        })
     }
 
     /// Has the reactor of this thread watch its socket, in place of the one that did. Where a handshake is to come, its plugin has the
@@ -191,6 +194,15 @@ async fn within(
             Ok(terms.begin(connection))
         }
         None => Ok(connection),
+    }
+}
+
+/// What was known of a connection before its handshake; nothing where it had none.
+pub(crate) struct Early(RBytes);
+
+impl Early {
+    pub(crate) fn peer_addr(&self) -> Option<Address> {
+        ConnectionInfo::decode(self.0.as_slice()).peer_addr()
     }
 }
 

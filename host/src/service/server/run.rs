@@ -37,17 +37,20 @@ impl Handler {
         Self::Incoming(Arc::new(move |id, incoming| Box::pin(handle(id, incoming))))
     }
 
-    fn handle(&self, id: u64, incoming: Incoming, observer: &Observer) -> BoxFuture<'static, ()> {
+    fn handle(&self, id: u64, mut incoming: Incoming, observer: &Observer) -> BoxFuture<'static, ()> {
         match self {
             Self::Incoming(handle) => handle(id, incoming),
             Self::Connection(handle) => {
                 let (handle, observer) = (Arc::clone(handle), observer.clone());
                 Box::pin(async move {
                     let stopping = incoming.stopping();
-                    let peer = incoming.peer_before_handshake();
+                    let early = incoming.take_early();
                     match incoming.await {
                         Ok(connection) => handle(connection, stopping).await,
-                        Err(error) => observer.tell(&Event::connection_error(id, peer.as_ref(), &error)),
+                        Err(error) => {
+                            let peer = early.peer_addr();
+                            observer.tell(&Event::connection_error(id, peer.as_ref(), &error));
+                        }
                     }
                 })
             }
