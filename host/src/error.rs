@@ -91,7 +91,7 @@ kinds! {
     AuthenticationFailed = "authentication-failed",
     /// Descriptors, memory or another resource ran out.
     ResourceExhausted = "resource-exhausted",
-    /// The operation was given up.
+    /// The operation was given up; a handshake by a peer that closed the connection before it had sent anything.
     Cancelled = "cancelled",
     /// A plugin panicked.
     PluginPanicked = "plugin-panicked",

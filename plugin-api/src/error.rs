@@ -38,7 +38,7 @@ pub enum ErrorKind {
     AuthenticationFailed = 14,
     /// Descriptors, memory or another resource ran out.
     ResourceExhausted = 15,
-    /// The operation was given up.
+    /// The operation was given up; a handshake by a peer that closed the connection before it had sent anything.
     Cancelled = 16,
     /// A plugin panicked; the object it happened in is unusable.
     Panicked = 17,

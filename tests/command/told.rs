@@ -54,6 +54,44 @@ fn whoever_has_stopped_it_sees_what_it_waits_for() {
     assert_eq!(service.wait(), Some(0));
 }
 
+/// As balancers do that look whether there is a server: nothing has failed.
+#[test]
+fn who_only_looks_in_has_not_failed() {
+    let pki = tempfile::tempdir().expect("a folder");
+    endpoints_tests::make_certificates(pki.path()).expect("certificates");
+    let any = endpoints::quote_str(ANY);
+    let haproxy = format!("haproxy:endpoint={any}");
+    let certificate = pki.path().join("server-certfirst.pem");
+    let tls = format!("tls:endpoint={any}:certificate={}", certificate.display());
+    for server in [haproxy, tls] {
+        let service = Service::start(["forward", "--json", &server, ANY_CLIENT]);
+        service.event("listening");
+        let port = port(&service.description.replace('\\', ""));
+        for is_reset in [false, true] {
+            let client = tcp(port);
+            if is_reset {
+                set_socket_linger(&client, Some(Duration::ZERO)).expect("it is reset when it is closed");
+            }
+            service.event("accepted");
+            drop(client);
+            assert_eq!(service.event("error")["error"]["kind"], "cancelled", "{server}, {is_reset}");
+            service.event("closed");
+        }
+        // Where nothing is asked for, no more is told than where it listens.
+        service.stop();
+        let mut service = Service::start(["forward", &server, ANY_CLIENT]);
+        let mut client = tcp(self::port(&service.description.replace('\\', "")));
+        drop(tcp(self::port(&service.description.replace('\\', ""))));
+        client.write_all(b"nonsense\r\n").expect("it is taken");
+        let line = service.stderr_line();
+        let is_about_nonsense =
+            line.contains("begin with a PROXY header") || line.contains("does it speak TLS");
+        assert!(is_about_nonsense, "{line}");
+        service.signal(Signal::TERM);
+        assert_eq!(service.wait(), Some(0));
+    }
+}
+
 #[test]
 fn whose_connection_failed_is_told() {
     let (listener, backend) = idle_backend();

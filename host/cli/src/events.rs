@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use endpoints::serve::Event;
 use endpoints::service::ClientState;
-use endpoints::{Address, ConnectionInfo, Description, Error, Listener};
+use endpoints::{Address, ConnectionInfo, Description, Error, ErrorKind, Listener};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -133,7 +133,7 @@ impl Events {
     }
 
     pub(crate) fn tell(&self, event: &Event<'_>) {
-        if matches!(event, Event::Error { id: Some(_), .. }) {
+        if matches!(event, Event::Error { id: Some(_), error, .. } if !was_given_up(error)) {
             self.failed.store(true, Ordering::Relaxed);
         }
         // Also where nobody looks: those to come go on from there.
@@ -259,6 +259,12 @@ fn reached(descriptions: Vec<Description>, addresses: &[Address]) -> Vec<(Vec<u8
     described.collect()
 }
 
+/// Whether a peer that closed the connection before it had said anything is all there is to an error: checks of health, and
+/// whoever looks which ports are open.
+pub(crate) fn was_given_up(error: &Error) -> bool {
+    error.kind() == ErrorKind::Cancelled
+}
+
 /// What an address stands for that is that of no interface.
 fn everywhere(address: &Address) -> Option<String> {
     let address = address.ip().filter(|address| address.ip().is_unspecified())?;
@@ -344,7 +350,12 @@ fn log(event: &Event<'_>, service: Option<&str>, id: Option<u64>) {
         }
         Event::Error { peer, error, .. } => {
             let (kind, peer) = (error.kind().name(), peer.map(ToString::to_string));
-            tracing::warn!(service, id, peer, kind, "{}", harmless(error.message()));
+            let message = harmless(error.message());
+            if was_given_up(error) {
+                tracing::debug!(service, id, peer, kind, "{message}");
+            } else {
+                tracing::warn!(service, id, peer, kind, "{message}");
+            }
         }
         Event::Full { most, .. } => tracing::warn!(
             service,

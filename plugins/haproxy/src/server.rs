@@ -1,5 +1,6 @@
 //! The server side: reads the header that a proxy sends ahead of everything else.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,20 +95,21 @@ impl Settings {
     /// Reads until the header is there; gives its length, 0 where there is none and need be none.
     async fn read(&self, connection: &mut Connection, read: &mut Vec<u8>) -> Result<usize, Error> {
         loop {
-            let count = connection
-                .read_buf(read)
-                .await
-                .map_err(|error| Error::from_io("reading it failed", &error))?;
+            let count = match connection.read_buf(read).await {
+                // As by an end that nothing came before.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset && read.is_empty() => 0,
+                count => count.map_err(|error| Error::from_io("reading it failed", &error))?,
+            };
             match proxy::parse(read) {
                 Ok(Some(header)) => return Ok(header.len),
                 Ok(None) if count > 0 => {}
                 Ok(None) if self.is_optional && read.is_empty() => return Ok(0),
+                // Who only looks whether there is a server gives up before anything has failed.
+                Ok(None) if read.is_empty() => {
+                    return Err(Error::new(ErrorKind::Cancelled, "the connection was closed before it"));
+                }
                 Ok(None) => {
-                    let message = if read.is_empty() {
-                        "the connection was closed before it"
-                    } else {
-                        "the connection was closed in the middle of it"
-                    };
+                    let message = "the connection was closed in the middle of it";
                     return Err(Error::new(ErrorKind::HandshakeFailed, message));
                 }
                 // What only looks like a header is not passed on: whoever sends it may be playing tricks.

@@ -9,6 +9,8 @@ use rustls::{
     SupportedCipherSuite,
 };
 
+use crate::stream::Unheard;
+
 /// Bytes of all facts but certificates, with those of a TCP connection below.
 const OTHERS: usize = 400;
 
@@ -59,14 +61,26 @@ pub(crate) fn failed(with: &str, error: &io::Error) -> Error {
     failed_trusting("trustRoots", with, error)
 }
 
-/// Why a server's handshake with the client `with` failed.
+/// Why a server's handshake with the client `with` failed. A client that ends the connection before it has said anything has
+/// given it up: it looks whether there is a server.
 pub(crate) fn failed_accepting(with: &str, error: &io::Error) -> Error {
+    let is_end = matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset);
+    if is_end && unheard(error).is_some() {
+        let message =
+            format!("the TLS handshake with {with} did not begin: the connection was closed before it");
+        return Error::new(ErrorKind::Cancelled, message);
+    }
     failed_trusting("clientCA", with, error)
+}
+
+fn unheard(error: &io::Error) -> Option<&Unheard> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// `trust` is the argument that says who signs the other side's certificates.
 fn failed_trusting(trust: &str, with: &str, error: &io::Error) -> Error {
     let doing = format!("the TLS handshake with {with} failed");
+    let error = unheard(error).map_or(error, |unheard| &unheard.0);
     let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) else {
         return match error.kind() {
             io::ErrorKind::UnexpectedEof => Error::new(

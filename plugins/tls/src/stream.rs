@@ -4,6 +4,7 @@
 mod buffers;
 mod session;
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem;
@@ -32,6 +33,8 @@ struct State<S> {
     session: Session<S>,
     /// Records that the stream below has not taken.
     unsent: Waiting,
+    /// Something has come, be it what it may.
+    has_heard: bool,
     /// The stream below has come to its end.
     is_cut: bool,
     /// This side has said that it ends.
@@ -40,18 +43,44 @@ struct State<S> {
     holds_tickets: bool,
 }
 
+/// Why a connection ended over which the other side has not said a thing.
+#[derive(Debug)]
+pub(crate) struct Unheard(pub(crate) io::Error);
+
+impl Unheard {
+    fn with(error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), Self(error))
+    }
+}
+
+impl fmt::Display for Unheard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Unheard {}
+
 impl<S: Side> TlsStream<S> {
     /// Shakes hands.
     ///
     /// # Errors
-    /// Those of rustls, of the kind `InvalidData`, after the other side was told as far as it listens; and those of `io`.
+    /// Those of rustls, of the kind `InvalidData`, after the other side was told as far as it listens; and those of `io`,
+    /// in an [`Unheard`] where the other side has said nothing.
     ///
     /// # Cancel safety
     /// The connection is closed, wherever the handshake was.
     pub(crate) async fn shake_hands(side: S, io: Stream) -> io::Result<Self> {
         let session = Session::new(side);
         let unsent = Waiting::default();
-        let state = State { session, unsent, is_cut: false, is_closing: false, holds_tickets: false };
+        let state = State {
+            session,
+            unsent,
+            has_heard: false,
+            is_cut: false,
+            is_closing: false,
+            holds_tickets: false,
+        };
         let mut stream = Self { io, state: Box::new(state) };
         // A client begins.
         with_outgoing(|out| {
@@ -77,10 +106,13 @@ impl<S: Side> TlsStream<S> {
             if !self.state().is_handshaking() {
                 return Poll::Ready(Ok(()));
             }
-            if self.state.is_cut || self.state.session.is_ended() {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-            }
-            ready!(self.poll_receive(cx, &mut ReadBuf::new(&mut [])))?;
+            let is_over = self.state.is_cut || self.state.session.is_ended();
+            let received = if is_over {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            } else {
+                ready!(self.poll_receive(cx, &mut ReadBuf::new(&mut [])))
+            };
+            received.map_err(|error| if self.state.has_heard { error } else { Unheard::with(error) })?;
         }
     }
 
@@ -96,6 +128,7 @@ impl<S: Side> TlsStream<S> {
                 self.state.is_cut = true;
                 return Poll::Ready(Ok(()));
             }
+            self.state.has_heard = true;
             with_outgoing(|out| {
                 let was_handshaking = self.state().is_handshaking();
                 self.state.session.receive(&mut memory[..end], buf, out);
