@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use endpoints::forward::Meter;
 use endpoints::serve::Event;
 
+use crate::events::was_given_up;
+
 mod handshakes;
 mod http;
 mod json;
 mod prometheus;
 
 use handshakes::{Handshakes, Times};
-
-use crate::events::was_given_up;
 pub(crate) use http::{MOST_READERS, answer};
 
 /// Counts as it happens. What is counted for each connection takes no lock.
