@@ -261,8 +261,11 @@ impl Serve {
             drop(workers.serving);
             // An acceptor ends by itself only when the listener is of no more use, or its worker has ended.
             let accepting = async {
-                while let (None, Some(ended)) = (&error, acceptors.join_next().await) {
+                while let Some(ended) = acceptors.join_next().await {
                     take_over(ended, &mut error);
+                    if error.is_some() {
+                        return;
+                    }
                 }
             };
             match &shared.occupancy {

@@ -83,7 +83,7 @@ enum endpoints_error_kind {
   ENDPOINTS_ERROR_KIND_AUTHENTICATION_FAILED = 14,
   /** Descriptors, memory or another resource ran out. */
   ENDPOINTS_ERROR_KIND_RESOURCE_EXHAUSTED = 15,
-  /** The operation was given up. */
+  /** The operation was given up; a handshake by a peer that closed the connection before it had sent anything. */
   ENDPOINTS_ERROR_KIND_CANCELLED = 16,
   /** A plugin panicked; the object it happened in is unusable. */
   ENDPOINTS_ERROR_KIND_PANICKED = 17,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use endpoints::serve::Event;
 use endpoints::service::ClientState;
-use endpoints::{Address, ConnectionInfo, Description, Error, ErrorKind, Listener};
+use endpoints::{Address, ConnectionInfo, Description, Error, Listener};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -133,7 +133,7 @@ impl Events {
     }
 
     pub(crate) fn tell(&self, event: &Event<'_>) {
-        if matches!(event, Event::Error { id: Some(_), error, .. } if !was_given_up(error)) {
+        if matches!(event, Event::Error { id: Some(_), .. }) {
             self.failed.store(true, Ordering::Relaxed);
         }
         // Also where nobody looks: those to come go on from there.
@@ -208,15 +208,21 @@ impl Events {
             ClientState::Waiting { failures, delay, error: Some(error), .. } => self.write(&json!({
                 "event": "error",
                 "id": null,
+                "peer": null,
                 "error": error_json(error),
                 "failures": failures,
                 "retry_in_seconds": delay.as_secs_f64(),
             })),
-            ClientState::Closing => self.tell(&Event::Draining),
+            ClientState::Closing => self.closing(),
             ClientState::Stopped => self.tell(&Event::Stopped),
             // The library tells the log itself.
             _ => {}
         }
+    }
+
+    /// Says that a connection that is kept up is closed.
+    pub(crate) fn closing(&self) {
+        self.write(&json!({ "event": "draining" }));
     }
 
     /// Waits until the reader of standard output has all that was told, but not for one that has stalled.
@@ -259,12 +265,6 @@ fn reached(descriptions: Vec<Description>, addresses: &[Address]) -> Vec<(Vec<u8
     described.collect()
 }
 
-/// Whether a peer that closed the connection before it had said anything is all there is to an error: checks of health, and
-/// whoever looks which ports are open.
-pub(crate) fn was_given_up(error: &Error) -> bool {
-    error.kind() == ErrorKind::Cancelled
-}
-
 /// What an address stands for that is that of no interface.
 fn everywhere(address: &Address) -> Option<String> {
     let address = address.ip().filter(|address| address.ip().is_unspecified())?;
@@ -288,6 +288,7 @@ fn id(event: &Event<'_>) -> Option<u64> {
         Event::Accepted { id, .. }
         | Event::Established { id, .. }
         | Event::Connected { id, .. }
+        | Event::GivenUp { id, .. }
         | Event::Closed { id, .. } => Some(*id),
         Event::Error { id, .. } => *id,
         _ => None,
@@ -317,6 +318,10 @@ fn as_json(event: &Event<'_>, id: Option<u64>) -> Option<Value> {
         Event::Error { peer, error, .. } => {
             let peer = peer.map(|peer| bytes_json(&address_bytes(peer)));
             json!({ "event": "error", "id": id, "peer": peer, "error": error_json(error) })
+        }
+        Event::GivenUp { peer, .. } => {
+            let peer = peer.map(|peer| bytes_json(&address_bytes(peer)));
+            json!({ "event": "given-up", "id": id, "peer": peer })
         }
         Event::Full { most, .. } => json!({ "event": "full", "max_connections": most }),
         Event::HasRoom => json!({ "event": "has-room" }),
@@ -350,22 +355,21 @@ fn log(event: &Event<'_>, service: Option<&str>, id: Option<u64>) {
         }
         Event::Error { peer, error, .. } => {
             let (kind, peer) = (error.kind().name(), peer.map(ToString::to_string));
-            let message = harmless(error.message());
-            if was_given_up(error) {
-                tracing::debug!(service, id, peer, kind, "{message}");
-            } else {
-                tracing::warn!(service, id, peer, kind, "{message}");
-            }
+            tracing::warn!(service, id, peer, kind, "{}", harmless(error.message()));
+        }
+        Event::GivenUp { peer, .. } => {
+            let peer = peer.map(ToString::to_string);
+            tracing::debug!(service, id, peer, "closed by the client before it had sent anything");
         }
         Event::Full { most, .. } => tracing::warn!(
             service,
-            "{most} connections are open, as many as max-connections allows: further ones wait"
+            "the limit of {most} open connections (max-connections) is reached: further ones wait until one ends"
         ),
         Event::HasRoom => tracing::info!(service, "there is room for further connections again"),
         // Whoever has sent a signal waits for it, and need not have asked for more of the log.
         Event::Draining => {
             let whose = service.map(|service| format!("{}: ", harmless(service))).unwrap_or_default();
-            tell(&format!("{whose}draining: open connections have until the drain timeout to end"));
+            tell(&format!("{whose}draining: connections that are open may end until the drain timeout"));
         }
         Event::Stopped => tracing::info!(service, "stopped"),
         _ => {}

@@ -8,8 +8,6 @@ use std::time::{Duration, Instant};
 use endpoints::forward::Meter;
 use endpoints::serve::Event;
 
-use crate::events::was_given_up;
-
 mod handshakes;
 mod http;
 mod json;
@@ -66,7 +64,7 @@ impl Statistics {
             Event::Error { id, error, .. } => {
                 let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
                 *errors.entry(error.kind().name()).or_default() += 1;
-                if id.is_none() || was_given_up(error) {
+                if id.is_none() {
                     return;
                 }
                 &self.failed
@@ -101,21 +99,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_of_the_service_and_checks_are_no_failed_connections() {
+    fn errors_of_the_service_are_no_failed_connections() {
         let statistics = Statistics::default();
         for (id, kind) in [
             (Some(1), ErrorKind::HandshakeFailed),
             (None, ErrorKind::ResourceExhausted),
             (Some(2), ErrorKind::HandshakeFailed),
-            (Some(3), ErrorKind::Cancelled),
         ] {
             statistics.count(&Event::error(id, &Error::new(kind, "on purpose")));
         }
         let counts = statistics.counts();
         assert_eq!(counts.failed, 2);
-        assert_eq!(
-            counts.errors,
-            [("cancelled", 1), ("handshake-failed", 2), ("resource-exhausted", 1)].into()
-        );
+        assert_eq!(counts.errors, [("handshake-failed", 2), ("resource-exhausted", 1)].into());
     }
 }

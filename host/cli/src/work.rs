@@ -51,6 +51,7 @@ impl Work {
     async fn done(&self, connection: Connection, linger: Duration, open: &mut Open<'_>) -> Result<(), Error> {
         // Its handshake may have told.
         open.peer = connection.info().peer_addr();
+        open.is_established = true;
         match self {
             Self::Echo => echo(connection, &mut open.traffic).await,
             Self::Exec(command) => exec(command, connection, linger, open).await,
@@ -68,7 +69,8 @@ async fn observed(
     let mut open = Open::new(id, events);
     open.peer = info.peer_addr();
     if let Err(error) = work(&mut open).await {
-        events.tell(&Event::connection_error(id, open.peer.as_ref(), &error));
+        let event = if open.is_established { Event::connection_error } else { Event::handshake_error };
+        events.tell(&event(id, open.peer.as_ref(), &error));
     }
 }
 
@@ -79,12 +81,21 @@ pub(crate) struct Open<'a> {
     begun: Instant,
     /// Where it came from, as far as that is known.
     peer: Option<Address>,
+    /// Its handshake is done.
+    is_established: bool,
     pub(crate) traffic: Traffic,
 }
 
 impl<'a> Open<'a> {
     pub(crate) fn new(id: u64, events: &'a Events) -> Self {
-        Self { events, id, begun: Instant::now(), peer: None, traffic: Traffic::default() }
+        Self {
+            events,
+            id,
+            begun: Instant::now(),
+            peer: None,
+            is_established: false,
+            traffic: Traffic::default(),
+        }
     }
 
     /// What the connection is joined to is there, and is no connection.

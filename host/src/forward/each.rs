@@ -112,7 +112,7 @@ impl Relay {
         let early = incoming.take_early();
         match incoming.await {
             Ok(accepted) => self.join(id, accepted).await,
-            Err(error) => Err(Failed { peer: early.peer_addr(), error }),
+            Err(error) => Err(Failed { peer: early.peer_addr(), error, in_handshake: true }),
         }
     }
 
@@ -142,11 +142,17 @@ impl Relay {
 struct Failed {
     peer: Option<Address>,
     error: Error,
+    in_handshake: bool,
 }
 
 impl Failed {
     fn of(accepted: &Connection, error: Error) -> Self {
-        Self { peer: accepted.info().peer_addr(), error }
+        Self { peer: accepted.info().peer_addr(), error, in_handshake: false }
+    }
+
+    fn event(&self, id: u64) -> Event<'_> {
+        let event = if self.in_handshake { Event::handshake_error } else { Event::connection_error };
+        event(id, self.peer.as_ref(), &self.error)
     }
 }
 
@@ -221,8 +227,8 @@ impl<R: Deref<Target = Relay> + Unpin> Future for Serving<'_, R> {
             }
         };
         this.stage = Stage::Ended;
-        if let Err(Failed { peer, error }) = ended {
-            this.relay.observer.tell(&Event::connection_error(this.id, peer.as_ref(), &error));
+        if let Err(failed) = ended {
+            this.relay.observer.tell(&failed.event(this.id));
         }
         Poll::Ready(())
     }

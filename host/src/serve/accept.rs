@@ -1,6 +1,7 @@
 //! Accepting: places are taken, connections are handed out, and what accepting fails for is waited out.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use super::handling::Handling;
 use super::limits::{Handshake, Peer, Peers, Place, Terms};
 use super::occupancy::{Occupancy, Occupied};
 use super::pauses::Pauses;
-use super::reserve::{Lent, Reserve};
+use super::reserve::{Lent, Loan, Reserve, is_about_descriptors};
 use super::settings::Settings;
 use super::stopping::Stopping;
 use crate::error::{Error, ErrorKind};
@@ -50,8 +51,9 @@ pub(super) struct Shared {
 /// A connection's places among the limited numbers, given back when it ends.
 #[derive(Default)]
 struct Places {
-    _slot: Option<OwnedSemaphorePermit>,
+    // Before its place is free for another one.
     _occupied: Option<Occupied>,
+    _slot: Option<OwnedSemaphorePermit>,
     _of_peer: Option<Arc<Place>>,
     _lent: Option<Lent>,
 }
@@ -100,17 +102,11 @@ impl Shared {
 impl Acceptor {
     /// The next connection that there is a place for; `None` where one was refused.
     async fn accept(&self, stopping: &Stopping) -> Result<Option<(u64, Places, Incoming)>, Error> {
-        let Self { shared, listener, .. } = self;
+        let shared = &*self.shared;
         let slot = if shared.settings.waits() { taken(shared.slots.as_ref()).await } else { None };
         let handshake = taken(shared.handshakes.as_ref()).await;
-        let (mut incoming, lent) = match listener.accept().await {
-            Ok(incoming) => (incoming, None),
-            Err(error) if shared.settings.from_reserve => match shared.reserve.accept_one(listener, &error) {
-                Some((incoming, lent)) => (incoming, Some(lent)),
-                None => return Err(error),
-            },
-            Err(error) => return Err(error),
-        };
+        // What is refused is closed before its descriptor is given back.
+        let (lent, mut incoming) = self.next().await?;
         match self.admit(slot, handshake, &mut incoming, stopping) {
             Ok((id, places)) => Ok(Some((id, Places { _lent: lent, ..places }, incoming))),
             Err(error) => {
@@ -119,6 +115,36 @@ impl Acceptor {
                 Ok(None)
             }
         }
+    }
+
+    /// The next connection, by the descriptor in reserve where that is for it and there is no other.
+    async fn next(&self) -> Result<(Option<Lent>, Incoming), Error> {
+        let Shared { reserve, settings, .. } = &*self.shared;
+        loop {
+            let error = match self.next_by_itself().await {
+                Ok(incoming) => return Ok((None, incoming)),
+                Err(error) if !settings.from_reserve || !is_about_descriptors(&error) => return Err(error),
+                Err(error) => error,
+            };
+            match reserve.lend(&self.listener) {
+                Loan::Given(incoming, lent) => return Ok((Some(lent), incoming)),
+                Loan::Unneeded => {}
+                Loan::Lent => reserve.returned().await,
+                Loan::Lost => return Err(error),
+            }
+        }
+    }
+
+    /// The next connection. While accepting fails, not at the same time as another acceptor refuses some: this one would take the
+    /// descriptor by which it does that.
+    async fn next_by_itself(&self) -> Result<Incoming, Error> {
+        let Shared { reserve, pauses, .. } = &*self.shared;
+        let mut accepting = pin!(self.listener.accept());
+        poll_fn(|cx| {
+            let _held = pauses.are_made().then(|| reserve.hold());
+            accepting.as_mut().poll(cx)
+        })
+        .await
     }
 
     fn admit(
@@ -170,7 +196,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let shared = Arc::clone(&acceptor.shared);
-    let mut stopped = std::pin::pin!(stopping.wait());
+    let mut stopped = pin!(stopping.wait());
     loop {
         if let Some(until) = shared.pauses.until() {
             tokio::select! {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::handling::message_of;
 use crate::address::Address;
 use crate::connection::Connection;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::forward::Traffic;
 use crate::listener::Incoming;
 
@@ -97,7 +97,16 @@ pub enum Event<'a> {
         /// What failed.
         error: &'a Error,
     },
-    /// As many connections are open as may be, and further ones wait. It is told once, until there
+    /// A client has closed the connection before it had sent anything that its handshake waits for, as those do that look
+    /// whether there is a server. Nothing has failed.
+    #[non_exhaustive]
+    GivenUp {
+        /// The connection's number.
+        id: u64,
+        /// Where it came from, as far as it is known.
+        peer: Option<&'a Address>,
+    },
+    /// As many connections are open as may be: further ones would wait. It is told once, until there
     /// [has been room](Self::HasRoom) again.
     #[non_exhaustive]
     Full {
@@ -155,6 +164,16 @@ impl<'a> Event<'a> {
     #[must_use]
     pub fn connection_error(id: u64, peer: Option<&'a Address>, error: &'a Error) -> Self {
         Self::Error { id: Some(id), peer, error }
+    }
+
+    /// The handshake of a connection came to nothing that came from there: it failed, or, where the error says so
+    /// ([`ErrorKind::Cancelled`]), was [given up](Self::GivenUp).
+    #[must_use]
+    pub fn handshake_error(id: u64, peer: Option<&'a Address>, error: &'a Error) -> Self {
+        match error.kind() {
+            ErrorKind::Cancelled => Self::GivenUp { id, peer },
+            _ => Self::connection_error(id, peer, error),
+        }
     }
 }
 

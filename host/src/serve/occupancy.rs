@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -15,7 +15,9 @@ pub(super) struct Occupancy {
     most: usize,
     /// Counted apart from the places of the limit: an acceptor takes one before there is a connection for it.
     open: AtomicUsize,
-    /// Whether there were as many as may be since that was last asked.
+    /// How often there came to be as many as may be.
+    fills: AtomicU64,
+    /// Whether it was full until a connection ended, since that was last asked.
     was_full: AtomicBool,
     filled: Notify,
 }
@@ -25,14 +27,15 @@ const WHILE: Duration = Duration::from_secs(60);
 
 impl Occupancy {
     pub(super) fn new(most: usize) -> Self {
-        Self { most, open: AtomicUsize::new(0), was_full: AtomicBool::new(false), filled: Notify::new() }
+        let (fills, was_full) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { most, open: AtomicUsize::new(0), fills, was_full, filled: Notify::new() }
     }
 
     /// One more connection is open.
     pub(super) fn occupy(self: &Arc<Self>) -> Occupied {
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
         if open >= self.most {
-            self.was_full.store(true, Ordering::Relaxed);
+            self.fills.fetch_add(1, Ordering::Relaxed);
             self.filled.notify_one();
         }
         Occupied(Arc::clone(self))
@@ -48,15 +51,22 @@ impl Occupancy {
 
     /// Never ends.
     async fn tell(&self, observer: &Observer) {
+        let mut known = 0;
         loop {
             self.filled.notified().await;
             // It may be about what was told already.
-            if !self.was_full.load(Ordering::Relaxed) {
+            if self.fills.load(Ordering::Relaxed) == known {
                 continue;
             }
             observer.tell(&Event::Full { most: self.most });
-            while self.was_full.swap(false, Ordering::Relaxed) || self.is_full() {
+            loop {
+                known = self.fills.load(Ordering::Relaxed);
+                self.was_full.store(false, Ordering::Relaxed);
                 sleep(WHILE).await;
+                let was_full = self.was_full.load(Ordering::Relaxed) || self.is_full();
+                if !was_full && self.fills.load(Ordering::Relaxed) == known {
+                    break;
+                }
             }
             observer.tell(&Event::HasRoom);
         }

@@ -28,6 +28,12 @@ impl Pauses {
         state.1.filter(|until| *until > Instant::now())
     }
 
+    /// Whether there was one since accepting has succeeded last.
+    #[inline]
+    pub(super) fn are_made(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
+    }
+
     /// Begins one, and says how long it is, unless there is one.
     pub(super) fn begin(&self) -> Option<Duration> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

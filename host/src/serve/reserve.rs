@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
+use tokio::sync::Notify;
 use tokio::task::coop::unconstrained;
 
 use crate::error::Error;
@@ -20,7 +21,7 @@ use crate::listener::{Incoming, Listener};
 /// Or it is lent to one connection after another.
 ///
 /// Something else may be quicker to take that descriptor, as another task that connects: nothing is refused then, and
-/// another one is kept when accepting has succeeded again.
+/// another one is kept when there are some again.
 pub(super) struct Reserve(Arc<Kept>);
 
 struct Kept {
@@ -29,6 +30,20 @@ struct Kept {
     descriptor: Mutex<Option<OwnedFd>>,
     /// Whether there is none: something else was quicker when it was given away.
     is_lost: AtomicBool,
+    /// Told when it is no longer lent.
+    returned: Notify,
+}
+
+/// What comes of asking for the descriptor to accept by.
+pub(super) enum Loan {
+    /// It is lent to this connection.
+    Given(Incoming, Lent),
+    /// Nobody waited.
+    Unneeded,
+    /// Another connection has it.
+    Lent,
+    /// There is none, or accepting has failed all the same.
+    Lost,
 }
 
 /// Connections that are closed at a time, at most: some thousand clients that come all the time must not hold a thread.
@@ -38,7 +53,7 @@ impl Reserve {
     pub(super) fn new() -> Self {
         let descriptor = one_more();
         let is_lost = AtomicBool::new(descriptor.is_none());
-        Self(Arc::new(Kept { descriptor: Mutex::new(descriptor), is_lost }))
+        Self(Arc::new(Kept { descriptor: Mutex::new(descriptor), is_lost, returned: Notify::new() }))
     }
 
     /// Keeps another one where it was lost; for whoever has just seen that there are descriptors.
@@ -49,20 +64,34 @@ impl Reserve {
         }
     }
 
-    /// Accepts one connection that waits, where that is why accepting has failed, and lends it the descriptor.
-    pub(super) fn accept_one(&self, listener: &Listener, error: &Error) -> Option<(Incoming, Lent)> {
-        if !is_about_descriptors(error) {
-            return None;
-        }
+    /// Keeps the descriptor from being given away for as long as what this gives is there.
+    pub(super) fn hold(&self) -> impl Drop {
+        self.0.descriptor()
+    }
+
+    /// Accepts one connection that waits, and lends it the descriptor.
+    pub(super) fn lend(&self, listener: &Listener) -> Loan {
         let mut kept = self.0.descriptor();
-        drop(kept.take()?);
-        match accept_now(listener) {
-            Some(incoming) => Some((incoming, Lent(Arc::clone(&self.0)))),
-            None => {
-                self.0.keep(&mut kept);
-                None
+        if kept.is_none() && self.0.is_lost.load(Ordering::Relaxed) {
+            self.0.keep(&mut kept);
+            if kept.is_none() {
+                return Loan::Lost;
             }
         }
+        let Some(descriptor) = kept.take() else { return Loan::Lent };
+        drop(descriptor);
+        match accept_now(listener) {
+            Poll::Ready(Ok(incoming)) => Loan::Given(incoming, Lent(Arc::clone(&self.0))),
+            accepted => {
+                self.0.keep(&mut kept);
+                if accepted.is_pending() && kept.is_some() { Loan::Unneeded } else { Loan::Lost }
+            }
+        }
+    }
+
+    /// Waits until a connection has given the descriptor back.
+    pub(super) async fn returned(&self) {
+        self.0.returned.notified().await;
     }
 
     /// Accepts and closes what waits, where that is why accepting has failed; says how many connections that were.
@@ -71,9 +100,9 @@ impl Reserve {
             return 0;
         }
         let mut kept = self.0.descriptor();
-        let Some(descriptor) = kept.take() else { return 0 };
+        let Some(descriptor) = kept.take().or_else(one_more) else { return 0 };
         drop(descriptor);
-        let refused = (0..MOST).take_while(|_| accept_now(listener).is_some()).count();
+        let refused = (0..MOST).take_while(|_| matches!(accept_now(listener), Poll::Ready(Ok(_)))).count();
         self.0.keep(&mut kept);
         refused
     }
@@ -92,12 +121,14 @@ impl Kept {
     }
 }
 
-/// That a connection has the descriptor; kept back again when this is dropped, which is after the connection is closed.
+/// That a connection has the descriptor; kept back again when this is dropped, or, where the connection is closed only after
+/// that, when it is wanted next.
 pub(super) struct Lent(Arc<Kept>);
 
 impl Drop for Lent {
     fn drop(&mut self) {
         self.0.keep(&mut self.0.descriptor());
+        self.0.returned.notify_one();
     }
 }
 
@@ -107,12 +138,9 @@ fn one_more() -> Option<OwnedFd> {
 
 /// It is the listener that accepts, so that it knows when there is nothing left: accept(2) fails for want of a descriptor
 /// also where nobody waits.
-fn accept_now(listener: &Listener) -> Option<Incoming> {
+fn accept_now(listener: &Listener) -> Poll<Result<Incoming, Error>> {
     let accepting = pin!(unconstrained(listener.accept()));
-    match accepting.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(accepted) => accepted.ok(),
-        Poll::Pending => None,
-    }
+    accepting.poll(&mut Context::from_waker(Waker::noop()))
 }
 
 /// Whether this process, or the system, has as many descriptors as it may have.

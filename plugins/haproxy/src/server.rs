@@ -96,18 +96,16 @@ impl Settings {
     async fn read(&self, connection: &mut Connection, read: &mut Vec<u8>) -> Result<usize, Error> {
         loop {
             let count = match connection.read_buf(read).await {
-                // As by an end that nothing came before.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset && read.is_empty() => 0,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset && read.is_empty() => {
+                    return Err(given_up());
+                }
                 count => count.map_err(|error| Error::from_io("reading it failed", &error))?,
             };
             match proxy::parse(read) {
                 Ok(Some(header)) => return Ok(header.len),
                 Ok(None) if count > 0 => {}
                 Ok(None) if self.is_optional && read.is_empty() => return Ok(0),
-                // Who only looks whether there is a server gives up before anything has failed.
-                Ok(None) if read.is_empty() => {
-                    return Err(Error::new(ErrorKind::Cancelled, "the connection was closed before it"));
-                }
+                Ok(None) if read.is_empty() => return Err(given_up()),
                 Ok(None) => {
                     let message = "the connection was closed in the middle of it";
                     return Err(Error::new(ErrorKind::HandshakeFailed, message));
@@ -129,6 +127,11 @@ impl Settings {
         let ip = address.ip().to_canonical();
         self.trust.iter().any(|network| network.contains(&ip))
     }
+}
+
+/// Who only looks whether there is a server closes the connection before anything has failed.
+fn given_up() -> Error {
+    Error::new(ErrorKind::Cancelled, "the connection was closed before it")
 }
 
 /// The address of who really connected.

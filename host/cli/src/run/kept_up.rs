@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use endpoints::ClientEndpoint;
-use endpoints::serve::Event;
 use endpoints::service::{Backoff, ClientService, ClientState, Order};
 
 use super::file;
@@ -45,7 +44,7 @@ pub(super) fn kept_up(
             ClientState::Closing => is_closing.store(true, Ordering::Relaxed),
             // There was no connection to close.
             ClientState::Stopped if !is_closing.swap(false, Ordering::Relaxed) => {
-                told.tell(&Event::Draining);
+                told.closing();
             }
             _ => {}
         }

@@ -49,7 +49,7 @@ impl Handler {
                         Ok(connection) => handle(connection, stopping).await,
                         Err(error) => {
                             let peer = early.peer_addr();
-                            observer.tell(&Event::connection_error(id, peer.as_ref(), &error));
+                            observer.tell(&Event::handshake_error(id, peer.as_ref(), &error));
                         }
                     }
                 })
