@@ -332,3 +332,6 @@ impl fmt::Debug for Serve {
         f.debug_struct("Serve").field("listener", &self.listener).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
