@@ -123,6 +123,9 @@ impl Incoming {
 
     /// A connection whose handshake is done by `handshake`, when it is awaited. `facts` are what is known before, such as
     /// the peer's address.
+    ///
+    /// Where the peer closes the connection before it has sent anything, the handshake should end with
+    /// [`ErrorKind::Cancelled`]: those who only look whether there is a server are told apart from failures by that.
     pub fn handshake(
         facts: Facts,
         handshake: impl Future<Output = Result<Connection, Error>> + Send + 'static,
