@@ -54,6 +54,23 @@ fn whoever_has_stopped_it_sees_what_it_waits_for() {
     assert_eq!(service.wait(), Some(0));
 }
 
+/// Connects and closes, with a reset or without, and sees what is told.
+fn looks_in(server: &str, resets: &[bool]) {
+    let service = Service::start(["forward", "--json", server, ANY_CLIENT]);
+    service.event("listening");
+    for is_reset in resets {
+        let client = tcp(port(&service.description.replace('\\', "")));
+        if *is_reset {
+            set_socket_linger(&client, Some(Duration::ZERO)).expect("it is reset when it is closed");
+        }
+        service.event("accepted");
+        drop(client);
+        service.event("given-up");
+        service.event("closed");
+    }
+    service.stop();
+}
+
 /// As balancers do that look whether there is a server: nothing has failed.
 #[test]
 fn who_only_looks_in_has_not_failed() {
@@ -64,35 +81,14 @@ fn who_only_looks_in_has_not_failed() {
     let certificate = pki.path().join("server-certfirst.pem");
     let tls = format!("tls:endpoint={any}:certificate={}", certificate.display());
     // Where the header may be missing, only a reset tells that nobody is there any more.
-    let optional = format!("{haproxy}:mode=optional");
-    let service = Service::start(["forward", "--json", &optional, ANY_CLIENT]);
-    service.event("listening");
-    let client = tcp(port(&service.description.replace('\\', "")));
-    set_socket_linger(&client, Some(Duration::ZERO)).expect("it is reset when it is closed");
-    service.event("accepted");
-    drop(client);
-    service.event("given-up");
-    service.event("closed");
-    service.stop();
+    looks_in(&format!("{haproxy}:mode=optional"), &[true]);
     for server in [haproxy, tls] {
-        let service = Service::start(["forward", "--json", &server, ANY_CLIENT]);
-        service.event("listening");
-        let port = port(&service.description.replace('\\', ""));
-        for is_reset in [false, true] {
-            let client = tcp(port);
-            if is_reset {
-                set_socket_linger(&client, Some(Duration::ZERO)).expect("it is reset when it is closed");
-            }
-            service.event("accepted");
-            drop(client);
-            service.event("given-up");
-            service.event("closed");
-        }
+        looks_in(&server, &[false, true]);
         // Where nothing is asked for, no more is told than where it listens.
-        service.stop();
         let mut service = Service::start(["forward", &server, ANY_CLIENT]);
-        let mut client = tcp(self::port(&service.description.replace('\\', "")));
-        drop(tcp(self::port(&service.description.replace('\\', ""))));
+        let port = port(&service.description.replace('\\', ""));
+        let mut client = tcp(port);
+        drop(tcp(port));
         client.write_all(b"nonsense\r\n").expect("it is taken");
         let line = service.stderr_line();
         let is_about_nonsense =
