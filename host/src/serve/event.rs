@@ -166,8 +166,8 @@ impl<'a> Event<'a> {
         Self::Error { id: Some(id), peer, error }
     }
 
-    /// The handshake of a connection came to nothing that came from there: it failed, or, where the error says so
-    /// ([`ErrorKind::Cancelled`]), was [given up](Self::GivenUp).
+    /// The handshake of a connection from `peer` was not done: it failed, or, where the error is of the kind
+    /// [`ErrorKind::Cancelled`], was [given up](Self::GivenUp).
     #[must_use]
     pub fn handshake_error(id: u64, peer: Option<&'a Address>, error: &'a Error) -> Self {
         match error.kind() {
