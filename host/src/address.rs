@@ -62,14 +62,6 @@ impl Address {
         Self::Ip(mapped.map_or(address, |ip| SocketAddr::new(ip.into(), address.port())))
     }
 
-    pub(crate) fn from_unix(address: &tokio::net::unix::SocketAddr) -> Self {
-        match (address.as_pathname(), address.as_abstract_name()) {
-            (Some(path), _) => Self::UnixPath(path.to_owned()),
-            (None, Some(name)) => Self::UnixAbstract(name.to_owned()),
-            (None, None) => Self::UnixUnnamed,
-        }
-    }
-
     /// The address of a socket; `None` for those of families that nobody listens on here.
     pub(crate) fn from_socket(address: SocketAddrAny) -> Option<Self> {
         if let Ok(address) = SocketAddr::try_from(address.clone()) {

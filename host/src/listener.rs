@@ -13,7 +13,6 @@ use endpoints_plugin_api::abi::future::{Foreign as ForeignFuture, RUnit};
 use endpoints_plugin_api::abi::listener::{Export, Foreign};
 use endpoints_plugin_api::{Facts, Reachable};
 use rustix::net::sockopt;
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Mutex;
 
 use crate::address::Address;
@@ -27,6 +26,7 @@ use crate::stream::{Carrier, Stream, prepare_socket};
 mod established;
 mod incoming;
 mod opened;
+mod socket;
 
 pub use established::Established;
 pub(crate) use incoming::Limit;
@@ -34,6 +34,7 @@ use incoming::State;
 pub use incoming::{Establishing, Incoming};
 use opened::Opened;
 pub(crate) use opened::{noting, once_more};
+use socket::Socket;
 
 /// Something that listens; made by [`ServerEndpoint::listen`](crate::ServerEndpoint::listen).
 ///
@@ -53,8 +54,7 @@ pub struct Listener {
 }
 
 enum Acceptor {
-    Tcp(Arc<TcpListener>),
-    Unix(Arc<UnixListener>),
+    Socket(Arc<Socket>),
     /// Its plugin accepts. The lock makes one call of it at a time.
     Plugin(Mutex<Foreign>),
 }
@@ -94,70 +94,32 @@ impl Listener {
     /// # Cancel safety
     /// No connection is lost when the future is dropped.
     pub async fn accept(&self) -> Result<Incoming, Error> {
+        let scheme = self.endpoint.scheme();
         match &self.acceptor {
-            Acceptor::Tcp(listener) => loop {
-                match listener.accept().await {
-                    Ok((stream, peer)) => {
-                        return Ok(self.socket(Carrier::Tcp(stream), Address::from_ip(peer)));
-                    }
-                    Err(error) if is_about_the_peer(&error) => {}
-                    Err(error) => return Err(self.accept_error(&error)),
-                }
-            },
-            Acceptor::Unix(listener) => loop {
-                match listener.accept().await {
-                    Ok((stream, peer)) => {
-                        return Ok(self.socket(Carrier::Unix(stream), Address::from_unix(&peer)));
-                    }
-                    Err(error) if is_about_the_peer(&error) => {}
-                    Err(error) => return Err(self.accept_error(&error)),
+            Acceptor::Socket(socket) => loop {
+                if let Some(accepted) = accepted(scheme, socket.accept().await) {
+                    return accepted;
                 }
             },
             Acceptor::Plugin(foreign) => {
                 let mut foreign = foreign.lock().await;
-                let taken = poll_fn(|cx| foreign.poll_accept(cx)).await;
+                let accepted = poll_fn(|cx| foreign.poll_accept(cx)).await;
                 drop(foreign);
-                self.taken(taken)
+                taken(scheme, accepted)
             }
         }
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, Error>> {
-        loop {
-            let accepted = match &mut self.acceptor {
-                Acceptor::Tcp(listener) => ready!(listener.poll_accept(cx))
-                    .map(|(stream, peer)| (Carrier::Tcp(stream), Address::from_ip(peer))),
-                Acceptor::Unix(listener) => ready!(listener.poll_accept(cx))
-                    .map(|(stream, peer)| (Carrier::Unix(stream), Address::from_unix(&peer))),
-                Acceptor::Plugin(foreign) => {
-                    let taken = ready!(foreign.get_mut().poll_accept(cx));
-                    return Poll::Ready(self.taken(taken));
-                }
-            };
-            match accepted {
-                Ok((carrier, peer)) => return Poll::Ready(Ok(self.socket(carrier, peer))),
-                Err(error) if is_about_the_peer(&error) => {}
-                Err(error) => return Poll::Ready(Err(self.accept_error(&error))),
-            }
-        }
-    }
-
-    fn socket(&self, carrier: Carrier, peer: Address) -> Incoming {
-        let connection = Connection::new(Stream::new(carrier), Some(peer));
-        Incoming::new(State::Ready(connection.with_layer(self.endpoint.scheme())))
-    }
-
-    fn taken(&self, taken: Result<Taken, api::Error>) -> Result<Incoming, Error> {
         let scheme = self.endpoint.scheme();
-        let taken = taken.map_err(|error| Error::from(error).with_scheme(scheme))?;
-        match taken.body {
-            Body::Handshake(handshake) => {
-                let early = taken.facts;
-                Ok(Incoming::new(State::Handshake { early, handshake, scheme: Arc::clone(scheme) }))
-            }
-            body => {
-                let connection = Connection::from_taken(Taken { body, ..taken }, scheme)?;
-                Ok(Incoming::new(State::Ready(connection)))
+        match &mut self.acceptor {
+            Acceptor::Socket(socket) => loop {
+                if let Some(accepted) = accepted(scheme, ready!(socket.poll_accept(cx))) {
+                    return Poll::Ready(accepted);
+                }
+            },
+            Acceptor::Plugin(foreign) => {
+                Poll::Ready(taken(scheme, ready!(foreign.get_mut().poll_accept(cx))))
             }
         }
     }
@@ -169,16 +131,10 @@ impl Listener {
     /// Whether its socket listens no more, as when others have it too, and one of them has shut it down.
     pub(crate) fn is_dead(&self) -> bool {
         let listens = match &self.acceptor {
-            Acceptor::Tcp(listener) => sockopt::socket_acceptconn(&**listener),
-            Acceptor::Unix(listener) => sockopt::socket_acceptconn(&**listener),
+            Acceptor::Socket(socket) => sockopt::socket_acceptconn(&**socket),
             Acceptor::Plugin(_) => return false,
         };
         listens == Ok(false)
-    }
-
-    fn accept_error(&self, error: &io::Error) -> Error {
-        let error = api::Error::from_io("cannot accept a connection", error).with_retryable(true);
-        Error::from(error).with_scheme(self.endpoint.scheme())
     }
 
     /// The addresses that are listened on.
@@ -205,7 +161,7 @@ impl Listener {
         let foreign = match acceptor {
             Acceptor::Plugin(foreign) => Some(foreign.into_inner()),
             // The socket is closed before the plugin cleans up behind it.
-            Acceptor::Tcp(_) | Acceptor::Unix(_) => {
+            Acceptor::Socket(_) => {
                 drop(acceptor);
                 keeper
             }
@@ -225,6 +181,36 @@ impl fmt::Debug for Listener {
             .field("scheme", self.endpoint.scheme())
             .field("addresses", &self.addresses)
             .finish_non_exhaustive()
+    }
+}
+
+/// What a socket has accepted; `None` where that went away again, and the next one is to be waited for.
+fn accepted(scheme: &Arc<str>, accepted: io::Result<(Carrier, Address)>) -> Option<Result<Incoming, Error>> {
+    match accepted {
+        Ok((carrier, peer)) => {
+            let connection = Connection::new(Stream::accepted(carrier), Some(peer));
+            Some(Ok(Incoming::new(State::Ready(connection.with_layer(scheme)))))
+        }
+        Err(error) if is_about_the_peer(&error) => None,
+        Err(error) => {
+            let error = api::Error::from_io("cannot accept a connection", &error).with_retryable(true);
+            Some(Err(Error::from(error).with_scheme(scheme)))
+        }
+    }
+}
+
+/// What a plugin has accepted.
+fn taken(scheme: &Arc<str>, taken: Result<Taken, api::Error>) -> Result<Incoming, Error> {
+    let taken = taken.map_err(|error| Error::from(error).with_scheme(scheme))?;
+    match taken.body {
+        Body::Handshake(handshake) => {
+            let early = taken.facts;
+            Ok(Incoming::new(State::Handshake { early, handshake, scheme: Arc::clone(scheme) }))
+        }
+        body => {
+            let connection = Connection::from_taken(Taken { body, ..taken }, scheme)?;
+            Ok(Incoming::new(State::Ready(connection)))
+        }
     }
 }
 
@@ -250,16 +236,9 @@ fn accepting(socket: OwnedFd) -> Result<(Acceptor, Address), Error> {
     if !sockopt::socket_acceptconn(&socket).map_err(|error| io(error.into()))? {
         return Err(Error::new(ErrorKind::Internal, "a plugin handed over a socket that does not listen"));
     }
-    let domain = sockopt::socket_domain(&socket).map_err(|error| io(error.into()))?;
-    if domain == rustix::net::AddressFamily::UNIX {
-        let listener = UnixListener::from_std(socket.into()).map_err(io)?;
-        let address = listener.local_addr().map_err(io)?;
-        Ok((Acceptor::Unix(Arc::new(listener)), Address::from_unix(&address)))
-    } else {
-        let listener = TcpListener::from_std(socket.into()).map_err(io)?;
-        let address = listener.local_addr().map_err(io)?;
-        Ok((Acceptor::Tcp(Arc::new(listener)), Address::from_ip(address)))
-    }
+    let socket = Socket::new(socket).map_err(io)?;
+    let address = socket.address().map_err(io)?;
+    Ok((Acceptor::Socket(Arc::new(socket)), address))
 }
 
 /// Leaves out what is declared as a secret: how a listener is reached is printed. Whoever connects knows it.

@@ -24,7 +24,8 @@ mod sys;
 
 pub(crate) use bare::Bare;
 pub(crate) use pair::Pair;
-pub(crate) use sys::{Carried, uncarry};
+use sys::receive;
+pub(crate) use sys::{Carried, uncarry, watched};
 
 /// Who carries the bytes.
 pub(crate) enum Carrier {
@@ -39,10 +40,16 @@ pub(crate) struct Stream {
     carrier: Carrier,
     /// Bytes that were read already and come first.
     leftover: Option<Box<Leftover>>,
-    /// Whether nothing was written to a socket that was connected just now.
-    ///
-    /// The reactor takes such a one for not writable until it has waited for events once more, though there is always room.
-    unwritten: bool,
+    /// What was not done yet with a socket that is new to the reactor.
+    untried: Untried,
+}
+
+/// The reactor takes a socket for neither readable nor writable until it has waited for events once more, though there is always
+/// room in a new one, and mostly something to be read from one that was accepted.
+#[derive(Default)]
+struct Untried {
+    reading: bool,
+    writing: bool,
 }
 
 struct Leftover {
@@ -74,7 +81,12 @@ pub(crate) fn prepare_socket(socket: &OwnedFd) -> Result<(), Error> {
 
 impl Stream {
     pub(crate) fn new(carrier: Carrier) -> Self {
-        Self { carrier, leftover: None, unwritten: false }
+        Self { carrier, leftover: None, untried: Untried::default() }
+    }
+
+    /// A socket that was accepted just now.
+    pub(crate) fn accepted(carrier: Carrier) -> Self {
+        Self { untried: Untried { reading: true, writing: true }, ..Self::new(carrier) }
     }
 
     /// Takes over a stream socket: its type is looked at, and it is made non-blocking and closed on exec.
@@ -146,6 +158,7 @@ impl Stream {
         };
         if let Ok(watched) = watched {
             self.carrier = watched;
+            self.untried = Untried { reading: true, writing: true };
         }
     }
 
@@ -225,11 +238,22 @@ impl Stream {
     /// Writes to a socket though the reactor has not seen yet that there is room.
     #[cold]
     fn write_first(&mut self, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.unwritten = false;
+        self.untried.writing = false;
         let Some(socket) = self.carrying_socket() else { return Poll::Pending };
         match rustix::net::send(socket, buf, SendFlags::NOSIGNAL) {
             Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
             written => Poll::Ready(written.map_err(io::Error::from)),
+        }
+    }
+
+    /// Reads from a socket though the reactor has not seen yet that something is there.
+    #[cold]
+    fn read_first(&mut self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.untried.reading = false;
+        let Some(socket) = self.carrying_socket() else { return Poll::Pending };
+        match receive(socket, buf) {
+            Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
+            read => Poll::Ready(read.map_err(io::Error::from)),
         }
     }
 
@@ -276,6 +300,11 @@ impl AsyncRead for Stream {
             self.read_leftover(buf);
             return Poll::Ready(Ok(()));
         }
+        if self.untried.reading
+            && let Poll::Ready(read) = self.read_first(buf)
+        {
+            return Poll::Ready(read);
+        }
         match &mut self.carrier {
             Carrier::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Carrier::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -288,7 +317,7 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     #[inline]
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.unwritten
+        if self.untried.writing
             && let Poll::Ready(written) = self.write_first(buf)
         {
             return Poll::Ready(written);
@@ -307,7 +336,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.unwritten
+        if self.untried.writing
             && let Some(first) = bufs.iter().find(|buf| !buf.is_empty())
             && let Poll::Ready(written) = self.write_first(first)
         {

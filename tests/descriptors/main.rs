@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use endpoints::{Connection, ErrorKind, Listener};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
@@ -349,6 +350,27 @@ fn registries_of_the_same_file() {
         // The file that is loaded stays open, once for the process.
         make().await;
         leaves_nothing("another registry", 20, make).await;
+    });
+}
+
+/// Whoever refuses those that wait, where there are no more descriptors, is told when none waits.
+#[test]
+fn looking_for_who_waits_takes_no_descriptor() {
+    alone(&async |world| {
+        let folder = tempfile::tempdir().expect("a folder");
+        for server in [LOCAL.to_owned(), format!("unix:{}/s", folder.path().display())] {
+            let listener = world.listen(&server).await;
+            let endpoint = world.registry.client(reachable(&listener)).expect("a client");
+            // As the reactor has it, another one may be waiting behind it.
+            let _first = both(&endpoint, &listener).await;
+            let before = getrlimit(Resource::Nofile);
+            setrlimit(Resource::Nofile, Rlimit { current: Some(3), ..before.clone() }).expect("a limit");
+            let accepted = poll(Box::pin(listener.accept()).as_mut());
+            setrlimit(Resource::Nofile, before).expect("a limit");
+            assert!(accepted.is_pending(), "{server}: {accepted:?}");
+            // Nor is who comes then overlooked.
+            let _second = both(&endpoint, &listener).await;
+        }
     });
 }
 

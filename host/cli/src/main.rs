@@ -39,6 +39,10 @@ use crate::context::Context;
 use crate::failure::Outcome;
 use crate::options::{Cli, Command, Global, With};
 
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     // What the command runs of itself is no command for users, and none is suggested that clap does not know.

@@ -9,9 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use endpoints_plugin_api::Reachable;
 use rustix::net::listen;
-use tokio::net::{TcpListener, UnixListener};
 
-use super::{Acceptor, Listener, accepting};
+use super::{Acceptor, Listener, Socket, accepting};
 use crate::arguments::Argument;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
@@ -23,13 +22,8 @@ pub(crate) struct Opened(Mutex<Vec<One>>);
 /// A socket that was opened for an endpoint, which is kept by whoever listens.
 struct One {
     endpoint: Weak<Endpoint>,
-    socket: Socket,
+    socket: Weak<Socket>,
     reachable: Vec<Reachable>,
-}
-
-enum Socket {
-    Tcp(Weak<TcpListener>),
-    Unix(Weak<UnixListener>),
 }
 
 /// What listening is about that goes on in this thread.
@@ -105,11 +99,8 @@ pub(crate) fn once_more(endpoint: &Arc<Endpoint>) -> Option<Result<Listener, Err
 
 impl Opened {
     pub(super) fn note(&self, endpoint: &Arc<Endpoint>, acceptor: &Acceptor, reachable: &[Reachable]) {
-        let socket = match acceptor {
-            Acceptor::Tcp(listener) => Socket::Tcp(Arc::downgrade(listener)),
-            Acceptor::Unix(listener) => Socket::Unix(Arc::downgrade(listener)),
-            Acceptor::Plugin(_) => return,
-        };
+        let Acceptor::Socket(socket) = acceptor else { return };
+        let socket = Arc::downgrade(socket);
         let endpoint = Arc::downgrade(endpoint);
         let one = One { endpoint, socket, reachable: reachable.to_vec() };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(one);
@@ -124,11 +115,7 @@ impl Opened {
             let is_default =
                 |argument: &Argument<'_, '_>| argument.parameter.name == "backlog" && !argument.given;
             if endpoint.arguments().iter().any(is_default) {
-                let done = match &one.socket {
-                    Socket::Tcp(socket) => socket.upgrade().map(|socket| listen(&*socket, backlog)),
-                    Socket::Unix(socket) => socket.upgrade().map(|socket| listen(&*socket, backlog)),
-                };
-                done.transpose()?;
+                one.socket.upgrade().map(|socket| listen(&*socket, backlog)).transpose()?;
             }
         }
         Ok(())
@@ -138,16 +125,10 @@ impl Opened {
         let opened = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let one = opened.iter().find(|one| one.endpoint.as_ptr() == Arc::as_ptr(endpoint))?;
         let gone = || io::Error::from(io::ErrorKind::NotConnected);
-        let socket = match &one.socket {
-            Socket::Tcp(socket) => socket.upgrade().ok_or_else(gone).and_then(|socket| copy(&*socket)),
-            Socket::Unix(socket) => socket.upgrade().ok_or_else(gone).and_then(|socket| copy(&*socket)),
-        };
+        let socket = one.socket.upgrade().ok_or_else(gone);
+        let socket = socket.and_then(|socket| socket.as_fd().try_clone_to_owned());
         Some((socket, one.reachable.clone()))
     }
-}
-
-fn copy(socket: &impl AsFd) -> io::Result<OwnedFd> {
-    socket.as_fd().try_clone_to_owned()
 }
 
 impl Listener {

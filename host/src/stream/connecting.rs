@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::{Carrier, Stream};
+use super::{Carrier, Stream, Untried};
 use crate::address::Address;
 use crate::error::{Error, ErrorKind};
 
@@ -46,7 +46,8 @@ impl Connecting {
         };
         match peer.and_then(|peer| SocketAddr::try_from(peer).ok()) {
             Some(peer) => {
-                let stream = Stream { unwritten: true, ..Stream::new(Carrier::Tcp(self.0)) };
+                let untried = Untried { reading: false, writing: true };
+                let stream = Stream { untried, ..Stream::new(Carrier::Tcp(self.0)) };
                 Ok((stream, Some(Address::from_ip(peer))))
             }
             None => {

@@ -12,7 +12,7 @@ use tokio::fs::File;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::sys::watched;
+use super::watched;
 
 /// A descriptor to read from and one to write to. Shutting down closes the one that is written.
 pub(crate) struct Pair {

@@ -1,8 +1,10 @@
 //! Bytes that are put back, and descriptors that are not what they should be.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Write as _};
+use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
+use std::task::Waker;
 use std::time::Duration;
 
 use endpoints_plugin_api::abi::services::Watched as _;
@@ -24,6 +26,54 @@ async fn a_socket_that_is_not_being_connected_is_an_error() {
         let error = tokio::time::timeout(SOON, connected).await.expect("it ends").expect_err("an error");
         assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
     }
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_used_before_the_reactor_has_seen_it() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut far = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    far.write_all(b"first").unwrap();
+    let (near, _) = listener.accept().unwrap();
+    near.set_nonblocking(true).unwrap();
+    let mut stream = Stream::accepted(Carrier::Tcp(TcpStream::from_std(near).unwrap()));
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut room = [MaybeUninit::uninit(); 8];
+    let mut read = ReadBuf::uninit(&mut room);
+    read.put_slice(b"<");
+    assert!(matches!(Pin::new(&mut stream).poll_read(&mut cx, &mut read), Poll::Ready(Ok(()))));
+    assert_eq!(read.filled(), b"<first");
+    assert!(matches!(Pin::new(&mut stream).poll_write(&mut cx, b"answer"), Poll::Ready(Ok(6))));
+    // From then on it is the reactor that says when.
+    assert!(Pin::new(&mut stream).poll_read(&mut cx, &mut read).is_pending());
+    far.write_all(b"2").unwrap();
+    let mut second = [0];
+    tokio::time::timeout(SOON, stream.read_exact(&mut second)).await.unwrap().unwrap();
+    assert_eq!(second, *b"2");
+}
+
+/// As a port is looked at by those who only want to know whether somebody listens.
+#[tokio::test]
+async fn what_was_accepted_may_have_ended_or_say_nothing_yet() {
+    let accepted = |far: std::os::unix::net::UnixStream, near: std::os::unix::net::UnixStream| {
+        near.set_nonblocking(true).unwrap();
+        (far, Stream::accepted(Carrier::Unix(UnixStream::from_std(near).unwrap())))
+    };
+    let (far, near) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (far, mut stream) = accepted(far, near);
+    drop(far);
+    let ended = tokio::time::timeout(SOON, stream.read(&mut [0; 8])).await.unwrap();
+    assert_eq!(ended.unwrap(), 0);
+    let (far, near) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (mut far, mut stream) = accepted(far, near);
+    let mut byte = [0];
+    let reading = stream.read_exact(&mut byte);
+    let writing = async {
+        tokio::task::yield_now().await;
+        far.write_all(b"x").unwrap();
+    };
+    let (read, ()) = tokio::time::timeout(SOON, async { tokio::join!(reading, writing) }).await.unwrap();
+    read.unwrap();
+    assert_eq!(byte, *b"x");
 }
 
 #[tokio::test]
