@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use endpoints_plugin_api::{Facts, name};
-use rustix::net::{SocketAddrAny, SocketAddrUnix};
+use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix};
 
 /// An address of one end of a connection, or of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +24,10 @@ pub enum Address {
     /// A host name and port that somebody else resolves, as `example.com:80`.
     Name(String),
 }
+
+/// Of a Unix address as a program may write it. The kernel tells a path that fills it with a NUL behind it, which is one byte more (unix(7), BUGS),
+/// and which rustix panics about: whoever can connect could end a service by that.
+const LONGEST_UNIX: u32 = 110;
 
 impl Address {
     /// The port, where there is one.
@@ -62,10 +66,14 @@ impl Address {
         Self::Ip(mapped.map_or(address, |ip| SocketAddr::new(ip.into(), address.port())))
     }
 
-    /// The address of a socket; `None` for those of families that nobody listens on here.
+    /// The address of a socket; `None` for those of families that nobody listens on here. One with a path of 108 bytes has none that can
+    /// be told.
     pub(crate) fn from_socket(address: SocketAddrAny) -> Option<Self> {
         if let Ok(address) = SocketAddr::try_from(address.clone()) {
             return Some(Self::from_ip(address));
+        }
+        if address.address_family() == AddressFamily::UNIX && address.addr_len() > LONGEST_UNIX {
+            return Some(Self::UnixUnnamed);
         }
         let address = SocketAddrUnix::try_from(address).ok()?;
         // The kernel tells of a socket without a name in a form that is also that of an empty abstract one.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use endpoints_plugin_api::abi::stream::Foreign;
 use rustix::io::Errno;
-use rustix::net::SendFlags;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::coop;
@@ -24,7 +24,6 @@ mod sys;
 
 pub(crate) use bare::Bare;
 pub(crate) use pair::Pair;
-use sys::receive;
 pub(crate) use sys::{Carried, uncarry, watched};
 
 /// Who carries the bytes.
@@ -40,12 +39,13 @@ pub(crate) struct Stream {
     carrier: Carrier,
     /// Bytes that were read already and come first.
     leftover: Option<Box<Leftover>>,
-    /// What was not done yet with a socket that is new to the reactor.
+    /// Whether the first read and the first write are to be tried without asking the reactor.
     untried: Untried,
 }
 
-/// The reactor takes a socket for neither readable nor writable until it has waited for events once more, though there is always
-/// room in a new one, and mostly something to be read from one that was accepted.
+/// The reactor takes a socket that was given to it by `from_std` for neither readable nor writable until it has waited for events
+/// once more, though there is always room in a new one, and mostly something to be read from one that was accepted. (tokio's
+/// own listeners have it take theirs for both.)
 #[derive(Default)]
 struct Untried {
     reading: bool,
@@ -237,13 +237,10 @@ impl Stream {
 
     /// Writes to a socket though the reactor has not seen yet that there is room.
     #[cold]
-    fn write_first(&mut self, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn write_first(&mut self, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         self.untried.writing = false;
         let Some(socket) = self.carrying_socket() else { return Poll::Pending };
-        match rustix::net::send(socket, buf, SendFlags::NOSIGNAL) {
-            Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
-            written => Poll::Ready(written.map_err(io::Error::from)),
-        }
+        at_once(sendmsg(socket, bufs, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL))
     }
 
     /// Reads from a socket though the reactor has not seen yet that something is there.
@@ -251,10 +248,9 @@ impl Stream {
     fn read_first(&mut self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.untried.reading = false;
         let Some(socket) = self.carrying_socket() else { return Poll::Pending };
-        match receive(socket, buf) {
-            Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
-            read => Poll::Ready(read.map_err(io::Error::from)),
-        }
+        let (count, _) = ready!(at_once(recv(socket, buf.initialize_unfilled(), RecvFlags::empty())))?;
+        buf.advance(count);
+        Poll::Ready(Ok(()))
     }
 
     #[cold]
@@ -268,6 +264,14 @@ impl Stream {
                 self.leftover = None;
             }
         }
+    }
+}
+
+/// What came of a system call that does not wait; `Pending` where the reactor has to be asked.
+fn at_once<T>(done: Result<T, Errno>) -> Poll<io::Result<T>> {
+    match done {
+        Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
+        done => Poll::Ready(done.map_err(io::Error::from)),
     }
 }
 
@@ -318,7 +322,7 @@ impl AsyncWrite for Stream {
     #[inline]
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.untried.writing
-            && let Poll::Ready(written) = self.write_first(buf)
+            && let Poll::Ready(written) = self.write_first(&[IoSlice::new(buf)])
         {
             return Poll::Ready(written);
         }
@@ -337,8 +341,7 @@ impl AsyncWrite for Stream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if self.untried.writing
-            && let Some(first) = bufs.iter().find(|buf| !buf.is_empty())
-            && let Poll::Ready(written) = self.write_first(first)
+            && let Poll::Ready(written) = self.write_first(bufs)
         {
             return Poll::Ready(written);
         }

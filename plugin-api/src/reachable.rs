@@ -43,6 +43,10 @@ impl Reachable {
         if let Ok(bound) = SocketAddr::try_from(bound.clone()) {
             return Some(Self::tcp(bound));
         }
+        // A path of 108 bytes is told with a NUL behind it (unix(7), BUGS), which rustix panics about.
+        if bound.addr_len() > 110 {
+            return None;
+        }
         let bound = SocketAddrUnix::try_from(bound).ok()?;
         if let Some(name) = bound.abstract_name().filter(|name| !name.is_empty()) {
             return Some(Self::new("unix").with("abstract", name));

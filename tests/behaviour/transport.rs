@@ -1,10 +1,13 @@
 //! TCP, over both IP versions; `unix.rs` is about the other transport.
 
+use std::io::{IoSlice, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use endpoints::{Address, Connection, ErrorKind, Listener};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead as _, AsyncReadExt, AsyncWrite as _, AsyncWriteExt, ReadBuf};
 
 use crate::support::{
     FullBacklog, World, around, assert_kind, both_forms, closed_port, echo, exchange, is_root, port,
@@ -25,6 +28,7 @@ both_forms!(
     interface_is_where_it_listens,
     backlog_is_how_many_wait,
     accepted_connections_outlive_their_listener,
+    what_has_come_with_a_connection_is_read_at_once,
     a_reset_is_an_error,
     options_hold_on_both_sides,
     mark_and_device_hold_on_both_sides,
@@ -48,6 +52,25 @@ async fn bytes_go_both_ways(world: &World) {
         drop(accepted);
         assert_eq!(rest(&mut client).await, b"", "{server}");
     }
+}
+
+/// The reactor has not looked at the socket yet.
+async fn what_has_come_with_a_connection_is_read_at_once(world: &World) {
+    let listener = world.listen("tcp:0:interface=127.0.0.1").await;
+    let mut client = std::net::TcpStream::connect(("127.0.0.1", port(&listener))).expect("connect");
+    client.write_all(b"first").expect("write");
+    let mut accepted = listener.accept().await.expect("accept").await.expect("no handshake");
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut room = [0; 8];
+    let mut read = ReadBuf::new(&mut room);
+    assert!(matches!(Pin::new(&mut accepted).poll_read(&mut cx, &mut read), Poll::Ready(Ok(()))));
+    assert_eq!(read.filled(), b"first");
+    let answer = [IoSlice::new(b"an "), IoSlice::new(b""), IoSlice::new(b"answer")];
+    // All at once, so that it is one segment.
+    let written = Pin::new(&mut accepted).poll_write_vectored(&mut cx, &answer);
+    assert!(matches!(written, Poll::Ready(Ok(9))), "{written:?}");
+    client.read_exact(&mut room).expect("read");
+    assert_eq!(&room, b"an answe");
 }
 
 async fn much_goes_both_ways(world: &World) {

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,14 @@ impl Unread {
             stream.read_exact(&mut [0; 4]).expect("it goes on serving");
         }
         service
+    }
+
+    /// The lines of its log from now on.
+    fn log(&mut self) -> Receiver<String> {
+        let stderr = self.stderr.take().expect("a pipe");
+        let (sender, lines) = channel();
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        lines
     }
 
     fn signal(&self, signal: Signal) {
@@ -185,11 +193,8 @@ fn a_reader_of_the_log_that_stalled_is_told_how_many_lines_it_missed() {
             "the log holds connections up"
         );
     }
-    let stderr = service.stderr.take().expect("a pipe");
-    let (sender, lines) = channel();
-    let reader =
-        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-    let line = || lines.recv_timeout(LIMIT).expect("a line of the log");
+    let log = service.log();
+    let line = || log.recv_timeout(LIMIT).expect("a line of the log");
     let count = loop {
         if let Some((count, _)) = line().split_once(" lines were dropped here") {
             break count.parse::<u64>().expect("a number");
@@ -199,7 +204,8 @@ fn a_reader_of_the_log_that_stalled_is_told_how_many_lines_it_missed() {
     service.signal(Signal::TERM);
     while !line().contains("stopped") {}
     assert_eq!(wait(&mut service.child), Some(0));
-    reader.join().expect("it ends").expect("all is taken");
+    // Till its end.
+    assert_eq!(log.recv_timeout(LIMIT), Err(RecvTimeoutError::Disconnected));
 }
 
 #[test]
@@ -224,8 +230,8 @@ fn a_second_signal_ends_it_though_its_threads_are_stuck() {
     let mut command = endpoints(["forward", ANY, &nowhere(), "--workers", "1"]);
     let mut service = Unread::started(command.env("LD_PRELOAD", &library));
     let _stream = tcp(service.port);
-    let mut lines = service.stderr.as_mut().expect("a pipe").lines();
-    assert!(lines.any(|line| line.expect("a line") == "stuck"));
+    let log = service.log();
+    while log.recv_timeout(LIMIT).expect("a line of the log") != "stuck" {}
     service.signal(Signal::TERM);
     // Signals of the same number may count as one when they come at once.
     thread::sleep(Duration::from_millis(300));

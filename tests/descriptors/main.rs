@@ -364,7 +364,7 @@ fn looking_for_who_waits_takes_no_descriptor() {
             // As the reactor has it, another one may be waiting behind it.
             let _first = both(&endpoint, &listener).await;
             let before = getrlimit(Resource::Nofile);
-            setrlimit(Resource::Nofile, Rlimit { current: Some(3), ..before.clone() }).expect("a limit");
+            setrlimit(Resource::Nofile, Rlimit { current: Some(3), ..before }).expect("a limit");
             let accepted = poll(Box::pin(listener.accept()).as_mut());
             setrlimit(Resource::Nofile, before).expect("a limit");
             assert!(accepted.is_pending(), "{server}: {accepted:?}");

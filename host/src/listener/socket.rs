@@ -62,8 +62,9 @@ impl AsFd for Socket {
     }
 }
 
-/// Asks first whether there is one to accept: accept(2) makes a whole socket before it finds that there is none, for which it
-/// takes as long as for ten other system calls, after each connection, and in each thread that a connection has woken.
+/// Asks first whether there is one to accept. accept(2) makes a whole socket before it finds that there is none: that takes as long as
+/// ten other system calls, after each connection and in each thread that one has woken, and it fails where there are no more descriptors.
+/// Another thread may still be quicker between the two.
 fn accept(socket: &OwnedFd) -> io::Result<(OwnedFd, Option<Address>)> {
     let mut asked = [PollFd::new(socket, PollFlags::IN)];
     if poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? == 0 {

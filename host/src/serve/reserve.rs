@@ -136,7 +136,7 @@ fn one_more() -> Option<OwnedFd> {
     eventfd(0, EventfdFlags::CLOEXEC).ok()
 }
 
-/// It is the listener that accepts, so that it knows when there is nothing left: accept(2) fails for want of a descriptor
+/// It is the listener that accepts, as it knows when there is nothing left: accept(2) by itself fails for want of a descriptor
 /// also where nobody waits.
 fn accept_now(listener: &Listener) -> Poll<Result<Incoming, Error>> {
     let accepting = pin!(unconstrained(listener.accept()));

@@ -5,13 +5,11 @@
 )]
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use endpoints_plugin_api::abi::stream::{Export, Foreign, RStream};
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -59,18 +57,6 @@ pub(crate) fn watched(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` stays open, and the same, until it is dropped.
     let watched = unsafe { AsyncFd::register(descriptor) };
     watched.map_err(io::Error::from)
-}
-
-/// Reads what is there into the room that `buf` has.
-pub(super) fn receive(socket: impl AsFd, buf: &mut ReadBuf<'_>) -> Result<(), Errno> {
-    // SAFETY: nothing takes back that bytes are initialised: the kernel writes, and nobody else.
-    let room = unsafe { buf.unfilled_mut() };
-    let ((read, _), _) = recv(socket, room, RecvFlags::empty())?;
-    let count = read.len();
-    // SAFETY: the kernel has written so many.
-    unsafe { buf.assume_init(count) };
-    buf.advance(count);
-    Ok(())
 }
 
 impl AsyncRead for Carried {

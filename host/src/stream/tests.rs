@@ -43,6 +43,13 @@ async fn what_was_accepted_is_used_before_the_reactor_has_seen_it() {
     assert!(matches!(Pin::new(&mut stream).poll_read(&mut cx, &mut read), Poll::Ready(Ok(()))));
     assert_eq!(read.filled(), b"<first");
     assert!(matches!(Pin::new(&mut stream).poll_write(&mut cx, b"answer"), Poll::Ready(Ok(6))));
+    // As it does when another reactor takes the socket over.
+    far.write_all(b"more").unwrap();
+    stream.watch_here();
+    read.clear();
+    assert!(matches!(Pin::new(&mut stream).poll_read(&mut cx, &mut read), Poll::Ready(Ok(()))));
+    assert_eq!(read.filled(), b"more");
+    read.clear();
     // From then on it is the reactor that says when.
     assert!(Pin::new(&mut stream).poll_read(&mut cx, &mut read).is_pending());
     far.write_all(b"2").unwrap();

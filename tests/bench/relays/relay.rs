@@ -88,6 +88,11 @@ impl Relay {
         self.name.starts_with("endpoints")
     }
 
+    /// One that splices resets a connection at its end, now and then: the others are measured all the same.
+    pub(crate) fn may_fail(&self) -> bool {
+        self.name.starts_with("HAProxy")
+    }
+
     /// One to be compared with: that people use, and that loses nothing.
     pub(crate) fn is_peer(&self) -> bool {
         !self.is_ours() && !self.cuts() && !self.is_raw()

@@ -87,16 +87,15 @@ impl Row<'_> {
         samples
     }
 
-    /// Nothing where another one fails, as HAProxy that splices now and then resets a connection at its end: the others are measured
-    /// all the same.
+    /// Nothing where a relay fails that may.
     fn round(&self, relay: &Relay) -> Option<(Duration, f64)> {
         match catch_unwind(AssertUnwindSafe(|| taken(relay, &mut (self.prepare)(relay)))) {
             Ok(measured) => Some(measured),
-            Err(panic) if relay.is_ours() => resume_unwind(panic),
-            Err(_) => {
+            Err(_) if relay.may_fail() => {
                 eprintln!("{}: a round of {} has failed, and does not count", self.name, relay.name);
                 None
             }
+            Err(panic) => resume_unwind(panic),
         }
     }
 }
