@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use endpoints_plugin_api::abi::stream::Foreign;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::coop;
@@ -240,7 +240,11 @@ impl Stream {
     fn write_first(&mut self, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         self.untried.writing = false;
         let Some(socket) = self.carrying_socket() else { return Poll::Pending };
-        at_once(sendmsg(socket, bufs, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL))
+        at_once(match bufs {
+            // Which takes less.
+            [buf] => send(socket, buf, SendFlags::NOSIGNAL),
+            bufs => sendmsg(socket, bufs, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL),
+        })
     }
 
     /// Reads from a socket though the reactor has not seen yet that something is there.
