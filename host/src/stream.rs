@@ -243,7 +243,10 @@ impl Stream {
         at_once(match bufs {
             // Which takes less.
             [buf] => send(socket, buf, SendFlags::NOSIGNAL),
-            bufs => sendmsg(socket, bufs, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL),
+            bufs => {
+                let bufs = &bufs[..bufs.len().min(MOST_AT_ONCE)];
+                sendmsg(socket, bufs, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
+            }
         })
     }
 
@@ -270,6 +273,9 @@ impl Stream {
         }
     }
 }
+
+/// Pieces that one system call takes (`IOV_MAX`); with more it fails.
+const MOST_AT_ONCE: usize = 1024;
 
 /// What came of a system call that does not wait; `Pending` where the reactor has to be asked.
 fn at_once<T>(done: Result<T, Errno>) -> Poll<io::Result<T>> {

@@ -39,4 +39,5 @@ mod tls_reload;
 mod transport;
 mod trust;
 mod unix;
+mod unix_names;
 mod workers;

@@ -1,18 +1,14 @@
 //! Unix sockets: their files, and the lock that they share with other programs.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::fd::IntoRawFd as _;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use endpoints::{Address, Connection, ErrorKind};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use tempfile::TempDir;
-use tokio::io::AsyncReadExt as _;
 
 use crate::support::{
     World, around, assert_kind, both_forms, dead_process, exchange, is_root, reachable, skip,
@@ -37,8 +33,6 @@ both_forms!(
     the_file_is_given_to_its_owner,
     who_does_not_exist_owns_nothing,
     peers_know_each_others_credentials,
-    clients_that_have_names_are_told_by_them,
-    a_socket_with_the_longest_path_is_listened_on,
 );
 
 /// A place for a socket.
@@ -468,61 +462,4 @@ async fn peers_know_each_others_credentials(world: &World) {
     let tcp = world.listen("tcp:0:interface=127.0.0.1").await;
     let (client, accepted) = world.pair(&tcp).await;
     assert_eq!((client.info().peer_credentials(), accepted.info().peer_credentials()), (None, None));
-}
-
-async fn clients_that_have_names_are_told_by_them(world: &World) {
-    let place = Place::new();
-    let folder = place.socket.parent().expect("a folder").to_owned();
-    let path = folder.join("client");
-    // The longest that there can be: the kernel tells it with a NUL behind it, for which its structure has no room.
-    let mut longest = folder.join("l").into_os_string();
-    longest.push("x".repeat(108 - longest.len()));
-    let abstract_name = path.as_os_str().as_encoded_bytes().to_vec();
-    let named = |path: &Path| SocketAddrUnix::new(path).expect("a path");
-    let cases = [
-        (named(&path), Address::UnixPath(path.clone())),
-        (SocketAddrUnix::new_abstract_name(&abstract_name).expect("a name"), {
-            Address::UnixAbstract(abstract_name.clone())
-        }),
-        (named(Path::new(&longest)), Address::UnixUnnamed),
-    ];
-    for server in [
-        format!("unix:{}", place.socket.display()),
-        around("pass", &format!("unix:{}w", place.socket.display())),
-    ] {
-        let listener = world.listen(&server).await;
-        let at = listener.addresses()[0].path().expect("a path").to_owned();
-        for (name, told) in &cases {
-            let socket =
-                rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("a socket");
-            rustix::net::bind(&socket, name).expect("bind");
-            rustix::net::connect(&socket, &named(&at)).expect("connect");
-            let incoming = listener.accept().await.expect("accept");
-            assert_eq!(incoming.info().peer_addr().as_ref(), Some(told), "{server}");
-            let mut accepted = incoming.await.expect("no handshake");
-            assert_eq!(accepted.info().peer_addr().as_ref(), Some(told), "{server}");
-            let mut client = std::os::unix::net::UnixStream::from(socket);
-            client.write_all(b"x").expect("write");
-            assert_eq!(accepted.read_u8().await.expect("read"), b'x');
-            let _ = fs::remove_file(&path);
-            let _ = fs::remove_file(&longest);
-        }
-    }
-}
-
-/// As one may be inherited.
-async fn a_socket_with_the_longest_path_is_listened_on(world: &World) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut longest = folder.path().join("l").into_os_string();
-    longest.push("x".repeat(108 - longest.len()));
-    let name = SocketAddrUnix::new(Path::new(&longest)).expect("a path");
-    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("a socket");
-    rustix::net::bind(&socket, &name).expect("bind");
-    rustix::net::listen(&socket, 1).expect("listen");
-    let listener = world.listen(&format!("fd:{}", socket.into_raw_fd())).await;
-    assert_eq!((listener.addresses(), listener.reachable().len()), (&[Address::UnixUnnamed][..], 0));
-    let client = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("a socket");
-    rustix::net::connect(&client, &name).expect("connect");
-    let accepted = listener.accept().await.expect("accept").await.expect("no handshake");
-    assert_eq!(accepted.info().local_addr(), Some(Address::UnixUnnamed));
 }
