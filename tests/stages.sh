@@ -47,3 +47,7 @@ stage_summary() {
     } >&2
 }
 trap stage_summary EXIT
+# Without these, a script that a signal ends would say that it passed.
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,21 +23,25 @@ const OTHER: &str = "1.0.0-other.build";
 struct Swapper {
     stop: Arc<AtomicBool>,
     swaps: Arc<AtomicUsize>,
+    /// How long a look at what is swapped takes, with its loading, in microseconds.
+    look: Arc<AtomicU64>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Swapper {
     fn start(mut swap: impl FnMut(usize) + Send + 'static) -> Self {
         let (stop, swaps) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&swaps));
+        let look = Arc::new(AtomicU64::new(300));
+        let (stopped, counted, takes) = (Arc::clone(&stop), Arc::clone(&swaps), Arc::clone(&look));
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 swap(counted.fetch_add(1, Ordering::Relaxed));
-                // Long enough for a look at a file to fall between two of them now and then.
-                thread::sleep(Duration::from_micros(300));
+                // About one for each look, whatever machine this is: at any of its steps, and now and then at none.
+                let wait = fastrand::u64(0..=2 * takes.load(Ordering::Relaxed));
+                thread::sleep(Duration::from_micros(wait));
             }
         });
-        Self { stop, swaps, thread: Some(thread) }
+        Self { stop, swaps, look, thread: Some(thread) }
     }
 }
 
@@ -93,7 +97,7 @@ struct Seen {
 }
 
 /// Lists and loads until so many plugins were loaded; each must be the one that was listed.
-async fn list_and_load(folder: &Path, loads: usize) -> Seen {
+async fn list_and_load(folder: &Path, loads: usize, swapper: &Swapper) -> Seen {
     let tcp = Registry::builder().default_plugin_path(false).build().expect("a registry");
     let listener = tcp.server("tcp:0:interface=127.0.0.1").expect("tcp").listen().await.expect("listen");
     let client = format!(r"edition:tcp\:127.0.0.1\:{}", port(&listener));
@@ -104,8 +108,17 @@ async fn list_and_load(folder: &Path, loads: usize) -> Seen {
     });
     let mut seen = Seen::default();
     let begun = Instant::now();
-    while seen.first + seen.other < loads {
-        assert!(begun.elapsed() < Duration::from_secs(600), "{seen:?}");
+    for looks in 0.. {
+        if seen.first + seen.other >= loads {
+            break;
+        }
+        let elapsed = begun.elapsed();
+        assert!(elapsed < Duration::from_secs(600), "{seen:?}");
+        if let Some(mean) = elapsed.checked_div(looks) {
+            swapper.look.store(mean.as_micros() as u64, Ordering::Relaxed);
+        }
+        // Loading and connecting here seldom wait for anything, and who accepts wants a turn.
+        tokio::task::yield_now().await;
         let builder = Registry::builder().default_plugin_path(false).plugin_path(folder);
         let registry = builder.build().expect("a registry");
         for plugin in registry.plugins() {
@@ -189,7 +202,7 @@ fn swap_folders(folder: &TempDir) -> (PathBuf, Swapper) {
 async fn swapped(swap: impl FnOnce(&TempDir) -> (PathBuf, Swapper), loads: usize) {
     let folder = folder_with(&[]);
     let (plugins, swapper) = swap(&folder);
-    let seen = list_and_load(&plugins, loads).await;
+    let seen = list_and_load(&plugins, loads, &swapper).await;
     let swaps = swapper.swaps.load(Ordering::Relaxed);
     println!("{swaps} swaps: {seen:?}");
     assert!(seen.first > 0 && seen.other > 0, "both builds have come up: {seen:?}");
