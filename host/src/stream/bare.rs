@@ -7,6 +7,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
+mod sys;
+
 /// A socket that carries the bytes of a connection, where nothing else has a part in them.
 #[derive(Clone, Copy)]
 pub(crate) enum Bare<'a> {
@@ -59,6 +61,37 @@ impl<'a> Bare<'a> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return Poll::Ready(done),
             }
+        }
+    }
+
+    /// Has nobody woken by what comes in, until [`hear`](Self::hear) or the end; whether that can be. Epoll tells here of each
+    /// packet once, also where nobody wants to read now.
+    ///
+    /// The kernel is asked to wait for as many bytes as the window has room for. For more it would make the buffer larger.
+    pub(crate) fn ignore(self) -> bool {
+        let Self::Tcp(socket) = self else { return false };
+        let ignored =
+            sys::largest_window(socket.as_fd()).and_then(|bytes| sys::set_low_water(socket.as_fd(), bytes));
+        ignored.is_ok()
+    }
+
+    /// Has whoever wants to read woken by a single byte, as ever.
+    pub(crate) fn hear(self) {
+        // It was set before, so it can be.
+        let _ = sys::set_low_water(self.as_fd(), 1);
+    }
+
+    pub(crate) fn is_tcp(self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    /// Has a Unix socket hold at least so many bytes that its peer has not read, as far as the system lets it (`net.core.wmem_max`). The
+    /// buffers of TCP grow by themselves.
+    pub(crate) fn make_room(self, bytes: usize) {
+        let Self::Unix(socket) = self else { return };
+        // The kernel doubles what is set, for what it needs itself, and says what it has in the end (socket(7)).
+        if rustix::net::sockopt::socket_send_buffer_size(socket).is_ok_and(|size| size < 2 * bytes) {
+            let _ = rustix::net::sockopt::set_socket_send_buffer_size(socket, bytes);
         }
     }
 

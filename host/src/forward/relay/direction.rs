@@ -22,6 +22,8 @@ pub(super) struct Direction {
     pub(super) is_last: bool,
     /// What was moved last may have been all there was.
     took_all: bool,
+    /// What comes in wakes nobody, since this direction is stuck.
+    ignores: bool,
     /// The connection is broken, not ended, and there is nothing left to pass on.
     pub(super) source_failed: bool,
     /// The stream that is read is broken, which was seen when it was written to: its end is none.
@@ -123,15 +125,28 @@ impl Direction {
             match self.state {
                 State::Copying => {
                     let step = if let Holding::Bytes(_) = self.holding {
-                        ready!(self.poll_pending(cx, to, count))
+                        self.poll_pending(cx, to, count)
                     } else if self.is_moving()
                         && let (Some(from), Some(to)) = (sockets.0(from), sockets.1(to))
                     {
-                        ready!(self.poll_splice(cx, from, to, count))
+                        self.poll_splice(cx, from, to, count)
                     } else {
-                        ready!(self.poll_copy(cx, from, to, count))
+                        let copied = self.poll_copy(cx, from, to, count);
+                        if self.is_moving()
+                            && let (Some(_), Some(to)) = (sockets.0(from), sockets.1(to))
+                        {
+                            to.make_room(splice::CAPACITY);
+                        }
+                        copied
                     };
-                    if let Err(error) = step {
+                    let is_stuck =
+                        step.is_pending() && matches!(self.holding, Holding::Bytes(_) | Holding::Conduit(_));
+                    if is_stuck != self.ignores
+                        && let Some(from) = sockets.0(from)
+                    {
+                        self.attend(from, is_stuck);
+                    }
+                    if let Err(error) = ready!(step) {
                         self.fail(error);
                     }
                 }
@@ -150,6 +165,17 @@ impl Direction {
                 }
                 State::Ended => return Poll::Ready(()),
             }
+        }
+    }
+
+    /// While a direction is stuck, what comes in would wake the thread for nothing, packet by packet.
+    #[cold]
+    fn attend(&mut self, from: Bare<'_>, is_stuck: bool) {
+        if is_stuck {
+            self.ignores = from.ignore();
+        } else {
+            from.hear();
+            self.ignores = false;
         }
     }
 
@@ -262,7 +288,8 @@ impl Direction {
                 }
                 filled => self.read(filled.map(Option::unwrap_or_default))?,
             };
-            self.took_all = filled < splice::CAPACITY;
+            // A piece from a Unix socket is mostly short because the pipe has no place for more of such parts.
+            self.took_all = filled < splice::CAPACITY && from.is_tcp();
             self.pace = match self.pace {
                 Pace::Moved(small) if filled < LARGE && small + 1 < SMALL => Pace::Moved(small + 1),
                 Pace::Moved(_) if filled < LARGE => Pace::Copied(0),

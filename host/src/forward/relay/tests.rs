@@ -5,6 +5,8 @@ use tokio::time::Instant;
 
 use super::*;
 
+mod stuck;
+
 const LINGER: Duration = Duration::from_millis(300);
 
 const LIMITS: Limits = Limits { idle: None, lingering: LINGER };

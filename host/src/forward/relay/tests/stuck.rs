@@ -1,0 +1,166 @@
+//! Directions whose reader takes nothing, between real sockets.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream as StdStream};
+use std::os::unix::net::UnixStream as StdUnix;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use rustix::net::sockopt;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::Runtime;
+
+use super::*;
+use crate::stream::Bare;
+
+const PIECE: usize = 16 * 1024;
+
+/// That are sent to a relay that is stuck.
+const PIECES: usize = 40;
+
+/// As much as makes the buffers grow.
+const MUCH: usize = 64 << 20;
+
+/// A relay in a thread of its own.
+struct Relay {
+    runtime: Arc<Runtime>,
+    meter: Arc<Meter>,
+    relaying: JoinHandle<Result<(), Failure>>,
+}
+
+impl Relay {
+    /// Relays between what the functions make of two sockets.
+    fn start<S, T>(sockets: (S, S), make: fn(S) -> io::Result<T>, bare: Socket<T>) -> Self
+    where
+        S: Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let (runtime, meter) = (Arc::new(runtime.unwrap()), Arc::<Meter>::default());
+        let (its_runtime, its_meter) = (Arc::clone(&runtime), Arc::clone(&meter));
+        let relaying = thread::spawn(move || {
+            its_runtime.block_on(async {
+                let (mut a, mut b) = (make(sockets.0).unwrap(), make(sockets.1).unwrap());
+                let (mut relaying, mut traffic) = (Relaying::new(LIMITS), Traffic::default());
+                let sockets = Sockets { first: bare, second: bare, close: true };
+                let meter = Some(&*its_meter);
+                poll_fn(|cx| relaying.poll(cx, (&mut a, &mut b), &sockets, &mut traffic, meter)).await
+            })
+        });
+        Self { runtime, meter, relaying }
+    }
+
+    fn moved(&self) -> u64 {
+        self.meter.traffic().bytes_in
+    }
+
+    /// How often its thread has gone to sleep.
+    fn sleeps(&self) -> u64 {
+        self.runtime.metrics().worker_park_count(0)
+    }
+}
+
+/// A relay of TCP, who sends to it, and who receives from it.
+fn over_tcp() -> (Relay, StdStream, StdStream) {
+    let pair = || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        near.set_nodelay(true).unwrap();
+        near.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        near.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        far.set_nonblocking(true).unwrap();
+        (near, far)
+    };
+    let ((sender, a), (receiver, b)) = (pair(), pair());
+    (Relay::start((a, b), TcpStream::from_std, |socket| Some(Bare::Tcp(socket))), sender, receiver)
+}
+
+/// Sends much, and takes it.
+fn warm_up(sender: &mut StdStream, receiver: &mut StdStream) {
+    thread::scope(|scope| {
+        scope.spawn(|| sender.write_all(&vec![7; MUCH]).unwrap());
+        receiver.read_exact(&mut vec![0; MUCH]).unwrap();
+    });
+}
+
+/// Sends pieces, with time for each to be dealt with, until one is not taken at once, or as long as `go_on` says of how many there
+/// were; gives their number.
+fn trickle(sender: &mut StdStream, mut go_on: impl FnMut(usize) -> bool) -> usize {
+    sender.set_nonblocking(true).unwrap();
+    let mut pieces = 0;
+    while go_on(pieces) && sender.write(&[7; PIECE]).is_ok_and(|written| written == PIECE) {
+        pieces += 1;
+        thread::sleep(Duration::from_millis(2));
+    }
+    sender.set_nonblocking(false).unwrap();
+    pieces
+}
+
+/// Has the relay stuck, and its own buffer for what comes in not yet full.
+fn get_stuck(relay: &Relay, sender: &mut StdStream) -> usize {
+    let (mut before, mut quiet) = (relay.moved(), 0);
+    trickle(sender, |_| {
+        let moved = relay.moved();
+        quiet = if moved == before { quiet + 1 } else { 0 };
+        before = moved;
+        quiet < 10
+    })
+}
+
+#[test]
+fn what_comes_meanwhile_wakes_nobody() {
+    let (relay, mut sender, mut receiver) = over_tcp();
+    warm_up(&mut sender, &mut receiver);
+    let first = get_stuck(&relay, &mut sender);
+    let before = relay.sleeps();
+    // A small part of what the buffer has room for: when it is nearly full, the kernel wakes whoever waits after all.
+    let pieces = trickle(&mut sender, |pieces| pieces < PIECES);
+    let sleeps = relay.sleeps() - before;
+    assert_eq!(pieces, PIECES, "after {first}: the buffers have not grown");
+    assert!(sleeps <= pieces as u64 / 4, "{sleeps} for {pieces} pieces");
+    sender.shutdown(std::net::Shutdown::Write).unwrap();
+    let came = receiver.read_to_end(&mut Vec::new()).unwrap();
+    assert_eq!(came, (first + pieces) * PIECE);
+    drop(receiver);
+    assert!(relay.relaying.join().unwrap().is_ok());
+}
+
+#[test]
+fn a_single_byte_is_heard_afterwards() {
+    let (relay, mut sender, mut receiver) = over_tcp();
+    warm_up(&mut sender, &mut receiver);
+    let first = get_stuck(&relay, &mut sender);
+    receiver.read_exact(&mut vec![0; first * PIECE]).unwrap();
+    for byte in 0..3 {
+        sender.write_all(&[byte]).unwrap();
+        let mut got = [9];
+        receiver.read_exact(&mut got).unwrap();
+        assert_eq!(got, [byte]);
+    }
+}
+
+#[test]
+fn unix_sockets_get_room_for_much() {
+    let pair = || {
+        let (near, far) = StdUnix::pair().unwrap();
+        far.set_nonblocking(true).unwrap();
+        (near, far)
+    };
+    let ((mut sender, a), (mut receiver, b)) = (pair(), pair());
+    let watched = b.try_clone().unwrap();
+    let room = || sockopt::socket_send_buffer_size(&watched).unwrap();
+    sockopt::set_socket_send_buffer_size(&watched, 16 * 1024).unwrap();
+    let before = room();
+    let relay = Relay::start((a, b), UnixStream::from_std, |socket| Some(Bare::Unix(socket)));
+    sender.write_all(&[7]).unwrap();
+    receiver.read_exact(&mut [0]).unwrap();
+    assert_eq!(room(), before, "nothing is done for small messages");
+    thread::scope(|scope| {
+        scope.spawn(|| sender.write_all(&vec![7; MUCH]).unwrap());
+        receiver.read_exact(&mut vec![0; MUCH]).unwrap();
+    });
+    assert!(room() >= 4 * before, "{} after {before}", room());
+    drop((sender, receiver));
+    assert!(relay.relaying.join().unwrap().is_ok());
+}
