@@ -64,29 +64,30 @@ impl<'a> Bare<'a> {
         }
     }
 
-    /// Has nobody woken by what comes in, until [`hear`](Self::hear) or the end; whether that can be. Epoll tells here of each
-    /// packet once, also where nobody wants to read now.
+    /// Keeps what comes in from waking the thread, until [`set_heard`](Self::set_heard) or the end; whether that can be. Epoll
+    /// is edge-triggered here and tells of each packet, also where nobody wants to read now.
     ///
-    /// The kernel is asked to wait for as many bytes as the window has room for. For more it would make the buffer larger.
-    pub(crate) fn ignore(self) -> bool {
+    /// The kernel is asked to wait for as many bytes as the window has room for, of which it takes half of what `tcp_rmem` allows at
+    /// most. For more it would make the buffer larger.
+    pub(crate) fn set_quiet(self) -> bool {
         let Self::Tcp(socket) = self else { return false };
-        let ignored =
-            sys::largest_window(socket.as_fd()).and_then(|bytes| sys::set_low_water(socket.as_fd(), bytes));
-        ignored.is_ok()
+        let socket = socket.as_fd();
+        sys::largest_window(socket).and_then(|bytes| sys::set_low_water(socket, bytes)).is_ok()
     }
 
-    /// Has whoever wants to read woken by a single byte, as ever.
-    pub(crate) fn hear(self) {
-        // It was set before, so it can be.
-        let _ = sys::set_low_water(self.as_fd(), 1);
+    /// Has a single byte wake whoever waits, as ever. The kernel (since Linux 4.18) tells anew of what is there already, which epoll has
+    /// left out.
+    pub(crate) fn set_heard(self) {
+        let set = sys::set_low_water(self.as_fd(), 1);
+        debug_assert!(set.is_ok(), "it was set before: {set:?}");
     }
 
     pub(crate) fn is_tcp(self) -> bool {
         matches!(self, Self::Tcp(_))
     }
 
-    /// Has a Unix socket hold at least so many bytes that its peer has not read, as far as the system lets it (`net.core.wmem_max`). The
-    /// buffers of TCP grow by themselves.
+    /// Lets a Unix socket hold so many bytes that its peer has not read, as far as the system allows it
+    /// (`net.core.wmem_max`). The buffers of TCP grow by themselves.
     pub(crate) fn make_room(self, bytes: usize) {
         let Self::Unix(socket) = self else { return };
         // The kernel doubles what is set, for what it needs itself, and says what it has in the end (socket(7)).

@@ -22,8 +22,8 @@ pub(super) struct Direction {
     pub(super) is_last: bool,
     /// What was moved last may have been all there was.
     took_all: bool,
-    /// What comes in wakes nobody, since this direction is stuck.
-    ignores: bool,
+    /// The source was made quiet, since this direction is stuck.
+    is_quiet: bool,
     /// The connection is broken, not ended, and there is nothing left to pass on.
     pub(super) source_failed: bool,
     /// The stream that is read is broken, which was seen when it was written to: its end is none.
@@ -141,10 +141,10 @@ impl Direction {
                     };
                     let is_stuck =
                         step.is_pending() && matches!(self.holding, Holding::Bytes(_) | Holding::Conduit(_));
-                    if is_stuck != self.ignores
+                    if is_stuck != self.is_quiet
                         && let Some(from) = sockets.0(from)
                     {
-                        self.attend(from, is_stuck);
+                        self.quieten(from, is_stuck);
                     }
                     if let Err(error) = ready!(step) {
                         self.fail(error);
@@ -170,12 +170,12 @@ impl Direction {
 
     /// While a direction is stuck, what comes in would wake the thread for nothing, packet by packet.
     #[cold]
-    fn attend(&mut self, from: Bare<'_>, is_stuck: bool) {
+    fn quieten(&mut self, from: Bare<'_>, is_stuck: bool) {
         if is_stuck {
-            self.ignores = from.ignore();
+            self.is_quiet = from.set_quiet();
         } else {
-            from.hear();
-            self.ignores = false;
+            from.set_heard();
+            self.is_quiet = false;
         }
     }
 

@@ -18,8 +18,7 @@ pub(super) fn set_low_water(socket: BorrowedFd<'_>, bytes: c_int) -> io::Result<
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The largest window that the socket offers to its peer, in bytes (`TCP_WINDOW_CLAMP`, tcp(7)): no more can be in it. Fails
-/// where it is not TCP.
+/// The largest window that the socket offers to its peer, in bytes (`TCP_WINDOW_CLAMP`, tcp(7)). Fails where it is not TCP.
 pub(super) fn largest_window(socket: BorrowedFd<'_>) -> io::Result<c_int> {
     let (mut bytes, mut length): (c_int, _) = (0, LENGTH);
     // SAFETY: the descriptor is open, and the kernel writes no more than the length, which is that of the integer.
