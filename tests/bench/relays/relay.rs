@@ -90,7 +90,7 @@ impl Relay {
 
     /// One that splices resets a connection at its end, now and then: the others are measured all the same.
     pub(crate) fn may_fail(&self) -> bool {
-        self.name.starts_with("HAProxy")
+        self.name.starts_with("HAProxy, ")
     }
 
     /// One to be compared with: that people use, and that loses nothing.

@@ -19,7 +19,7 @@ const PIECE: usize = 16 * 1024;
 const PIECES: usize = 12;
 
 /// As much as makes the buffers grow.
-const MUCH: usize = 64 << 20;
+const MUCH: usize = 16 << 20;
 
 /// A relay in a thread of its own.
 struct Relay {
@@ -29,8 +29,12 @@ struct Relay {
 }
 
 impl Relay {
-    /// Relays between what the functions make of two sockets.
-    fn start<S, T>(sockets: (S, S), make: fn(S) -> io::Result<T>, bare: Socket<T>) -> Self
+    /// Relays between what the function makes of two sockets, for which `first` and `second` give what can be moved between.
+    fn start<S, T>(
+        sockets: (S, S),
+        make: fn(S) -> io::Result<T>,
+        (first, second): (Socket<T>, Socket<T>),
+    ) -> Self
     where
         S: Send + 'static,
         T: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -42,7 +46,7 @@ impl Relay {
             its_runtime.block_on(async {
                 let (mut a, mut b) = (make(sockets.0).unwrap(), make(sockets.1).unwrap());
                 let (mut relaying, mut traffic) = (Relaying::new(LIMITS), Traffic::default());
-                let sockets = Sockets { first: bare, second: bare, close: true };
+                let sockets = Sockets { first, second, close: true };
                 let meter = Some(&*its_meter);
                 poll_fn(|cx| relaying.poll(cx, (&mut a, &mut b), &sockets, &mut traffic, meter)).await
             })
@@ -60,8 +64,14 @@ impl Relay {
     }
 }
 
+/// The kernel moves what goes to such a socket.
+const MOVED: Socket<TcpStream> = |socket| Some(Bare::Tcp(socket));
+
+/// What goes to such a one is copied, as where TLS is in front.
+const COPIED: Socket<TcpStream> = |_| None;
+
 /// A relay of TCP, who sends to it, and who receives from it.
-fn over_tcp() -> (Relay, StdStream, StdStream) {
+fn over_tcp(second: Socket<TcpStream>) -> (Relay, StdStream, StdStream) {
     let pair = || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let near = StdStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -73,7 +83,7 @@ fn over_tcp() -> (Relay, StdStream, StdStream) {
         (near, far)
     };
     let ((sender, a), (receiver, b)) = (pair(), pair());
-    (Relay::start((a, b), TcpStream::from_std, |socket| Some(Bare::Tcp(socket))), sender, receiver)
+    (Relay::start((a, b), TcpStream::from_std, (MOVED, second)), sender, receiver)
 }
 
 /// Sends much, and takes it.
@@ -109,7 +119,12 @@ fn get_stuck(relay: &Relay, sender: &mut StdStream) -> usize {
 
 #[test]
 fn what_comes_meanwhile_wakes_nobody() {
-    let (relay, mut sender, mut receiver) = over_tcp();
+    wakes_nobody(MOVED);
+    wakes_nobody(COPIED);
+}
+
+fn wakes_nobody(second: Socket<TcpStream>) {
+    let (relay, mut sender, mut receiver) = over_tcp(second);
     warm_up(&mut sender, &mut receiver);
     let mut sleeps = 0;
     for is_last in [false, false, true] {
@@ -130,7 +145,12 @@ fn what_comes_meanwhile_wakes_nobody() {
 
 #[test]
 fn a_single_byte_is_heard_afterwards() {
-    let (relay, mut sender, mut receiver) = over_tcp();
+    is_heard(MOVED);
+    is_heard(COPIED);
+}
+
+fn is_heard(second: Socket<TcpStream>) {
+    let (relay, mut sender, mut receiver) = over_tcp(second);
     warm_up(&mut sender, &mut receiver);
     let first = get_stuck(&relay, &mut sender);
     receiver.read_exact(&mut vec![0; first * PIECE]).unwrap();
@@ -154,7 +174,8 @@ fn unix_sockets_get_room_for_much() {
     let room = || sockopt::socket_send_buffer_size(&watched).unwrap();
     sockopt::set_socket_send_buffer_size(&watched, 16 * 1024).unwrap();
     let before = room();
-    let relay = Relay::start((a, b), UnixStream::from_std, |socket| Some(Bare::Unix(socket)));
+    let bare: Socket<UnixStream> = |socket| Some(Bare::Unix(socket));
+    let relay = Relay::start((a, b), UnixStream::from_std, (bare, bare));
     sender.write_all(&[7]).unwrap();
     receiver.read_exact(&mut [0]).unwrap();
     assert_eq!(room(), before, "nothing is done for small messages");
