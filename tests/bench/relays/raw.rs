@@ -13,15 +13,21 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::Builder;
 use tokio_rustls::TlsAcceptor;
 
-use crate::peers;
 use crate::relay::Place;
+use crate::{peers, work};
 
 pub(crate) const NAME: &str = "tokio";
 
 /// With larger buffers, which take less for bulk, and more memory and time for each connection.
 pub(crate) const LARGE: &str = "tokio, 64 KiB";
 
-/// The first argument of this program where it is such a relay; the next ones are the size of its buffers, the ways in and out, and
+/// tokio-rustls that relays nothing, and answers what the backend would: less no relay can take that has TLS from rustls.
+pub(crate) const ALONE: &str = "tokio, no relay";
+
+/// The way out of one that relays nothing.
+const ITSELF: &str = "itself";
+
+/// The first argument of this program where it is one of them; the next ones are the size of its buffers, the ways in and out, and
 /// a certificate.
 pub(crate) const ARGUMENT: &str = "--raw";
 
@@ -42,6 +48,11 @@ pub(crate) fn tls(program: &Path, place: &Place) -> Vec<Child> {
 
 pub(crate) fn tls_large(program: &Path, place: &Place) -> Vec<Child> {
     tls_with(program, place, SIZES[1])
+}
+
+pub(crate) fn tls_alone(program: &Path, place: &Place) -> Vec<Child> {
+    let port = place.port.to_string();
+    vec![start(program, place, SIZES[0], &[port, ITSELF.to_owned(), peers::tls::certificate(place)])]
 }
 
 fn plain_with(program: &Path, place: &Place, size: usize) -> Vec<Child> {
@@ -76,20 +87,17 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let Ok(port) = from.parse::<u16>() else { return relay_unix(&from, &to, size).await };
-        let backend: u16 = to.parse().expect("a port");
+        let backend: Option<u16> = (to != ITSELF).then(|| to.parse().expect("a port"));
         let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("listen");
         loop {
             let (stream, _) = listener.accept().await.expect("accept");
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
-                let connecting = TcpStream::connect(("127.0.0.1", backend));
-                let Some(acceptor) = acceptor else {
-                    return relay(stream, connecting.await.expect("connect"), size).await;
-                };
+                let Some(acceptor) = acceptor else { return relay_tcp(stream, backend, size).await };
                 stream.set_nodelay(true).expect("no delay");
                 // The first connection of all says nothing.
                 if let Ok(stream) = acceptor.accept(stream).await {
-                    relay(stream, connecting.await.expect("connect"), size).await;
+                    relay_tcp(stream, backend, size).await;
                 }
             });
         }
@@ -103,6 +111,12 @@ async fn relay_unix(from: &str, to: &str, size: usize) {
         let connecting = UnixStream::connect(to.to_owned());
         tokio::spawn(async move { relay(stream, connecting.await.expect("connect"), size).await });
     }
+}
+
+/// To a port, or to nobody.
+async fn relay_tcp(mut accepted: impl AsyncRead + AsyncWrite + Unpin, backend: Option<u16>, size: usize) {
+    let Some(port) = backend else { return drop(work::serve(&mut accepted).await) };
+    relay(accepted, TcpStream::connect(("127.0.0.1", port)).await.expect("connect"), size).await;
 }
 
 /// What goes wrong is as it is.

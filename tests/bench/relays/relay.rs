@@ -108,7 +108,7 @@ impl Relay {
     }
 
     fn is_raw(&self) -> bool {
-        [raw::NAME, raw::LARGE].contains(&self.name)
+        [raw::NAME, raw::LARGE, raw::ALONE].contains(&self.name)
     }
 
     /// The processes of all its groups.

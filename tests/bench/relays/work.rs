@@ -89,7 +89,8 @@ pub(crate) async fn backend(unix: &Path) -> io::Result<u16> {
     Ok(port)
 }
 
-async fn serve(mut stream: impl Stream) -> io::Result<()> {
+/// Answers a client, until that ends.
+pub(crate) async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     let what = stream.read_u8().await?;
     match what {
         SINK => sink(&mut stream).await.map(drop),

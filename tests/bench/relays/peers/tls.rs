@@ -18,6 +18,7 @@ pub(crate) fn start(bench: &Bench) -> Vec<Relay> {
         ("stunnel", Path::new("stunnel4"), stunnel),
         (raw::NAME, &bench.itself, raw::tls),
         (raw::LARGE, &bench.itself, raw::tls_large),
+        (raw::ALONE, &bench.itself, raw::tls_alone),
     ]);
     start_each(bench, &all, 1, false)
 }
