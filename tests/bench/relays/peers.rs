@@ -33,6 +33,9 @@ pub(crate) fn start(bench: &Bench) -> Vec<Relay> {
 pub(crate) fn start_few(bench: &Bench, workers: u16) -> Vec<Relay> {
     let mut all = ours_of(bench);
     all.extend([("HAProxy", Path::new("haproxy"), haproxy as Begin), ("nginx", Path::new("nginx"), nginx)]);
+    if workers > 1 {
+        all.push(("nginx, reuseport", Path::new("nginx"), nginx_shared));
+    }
     start_each(bench, &all, workers, true)
 }
 
@@ -136,22 +139,27 @@ fn haproxy_with(program: &Path, place: &Place, pipes: &str, options: &str) -> Ve
 
 /// Passing half-closes on, as the others do.
 fn nginx(program: &Path, place: &Place) -> Vec<Child> {
-    nginx_with(program, place, "proxy_half_close on;")
+    nginx_with(program, place, "", "proxy_half_close on;")
+}
+
+/// With a socket for each worker, among which the kernel shares connections: else one worker takes most of those that stay.
+fn nginx_shared(program: &Path, place: &Place) -> Vec<Child> {
+    nginx_with(program, place, "reuseport", "proxy_half_close on;")
 }
 
 /// As it is without more: the end of one direction is the end of both.
 fn nginx_cutting(program: &Path, place: &Place) -> Vec<Child> {
-    nginx_with(program, place, "")
+    nginx_with(program, place, "", "")
 }
 
-fn nginx_with(program: &Path, place: &Place, options: &str) -> Vec<Child> {
+fn nginx_with(program: &Path, place: &Place, listening: &str, options: &str) -> Vec<Child> {
     let Place { port, backend, .. } = place;
     let proxied = port + 1;
     let (front, behind) = (place.unix(), place.unix_backend());
     let head = nginx_head(place);
     let configuration = format!(
         "{head}stream {{\n  proxy_timeout 1h; {NGINX_BUFFERS} {options}\n\
-           server {{ listen 127.0.0.1:{port}; proxy_pass 127.0.0.1:{backend}; }}\n\
+           server {{ listen 127.0.0.1:{port} {listening}; proxy_pass 127.0.0.1:{backend}; }}\n\
            server {{ listen 127.0.0.1:{proxied} proxy_protocol; proxy_pass 127.0.0.1:{backend}; }}\n\
            server {{ listen unix:{front}; proxy_pass unix:{behind}; }}\n}}\n",
         front = front.display(),
