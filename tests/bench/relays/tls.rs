@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use endpoints_tests::make_certificates;
+use futures_util::future::join_all;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs as crypto;
 use rustls::crypto::aws_lc_rs::cipher_suite::{
@@ -62,6 +63,9 @@ pub(crate) fn client(
     Arc::new(config)
 }
 
+/// Clients at a time, where there are many: a relay is busy all the time then, and never waits.
+const CROWD: usize = 32;
+
 /// Starts the relays, with a new certificate; nothing where there is no way to make one.
 pub(crate) fn start(bench: &Bench) -> Option<Vec<Relay>> {
     let pki = bench.folder.join("pki");
@@ -105,11 +109,16 @@ pub(crate) async fn handshakes(
 pub(crate) fn run(bench: &Bench) {
     let bulks = ["TLS bulk up, 1 connection", "TLS bulk down, 1 connection"];
     let shakes = [
-        ("TLS 1.3, full", &TLS13, Exchange::Preferred, HandshakeKind::Full),
-        ("TLS 1.3, full, X25519", &TLS13, Exchange::Classic, HandshakeKind::Full),
-        ("TLS 1.3, resumed", &TLS13, Exchange::Preferred, HandshakeKind::Resumed),
-        ("TLS 1.3, resumed, X25519", &TLS13, Exchange::Classic, HandshakeKind::Resumed),
-        ("TLS 1.2, resumed", &TLS12, Exchange::Preferred, HandshakeKind::Resumed),
+        ("TLS 1.3, full", &TLS13, Exchange::Preferred, HandshakeKind::Full, 1),
+        ("TLS 1.3, full, X25519", &TLS13, Exchange::Classic, HandshakeKind::Full, 1),
+        ("TLS 1.3, resumed", &TLS13, Exchange::Preferred, HandshakeKind::Resumed, 1),
+        ("TLS 1.3, resumed, X25519", &TLS13, Exchange::Classic, HandshakeKind::Resumed, 1),
+        ("TLS 1.2, resumed", &TLS12, Exchange::Preferred, HandshakeKind::Resumed, 1),
+        ("32: TLS 1.3, full", &TLS13, Exchange::Preferred, HandshakeKind::Full, CROWD),
+        ("32: TLS 1.3, full, X25519", &TLS13, Exchange::Classic, HandshakeKind::Full, CROWD),
+        ("32: TLS 1.3, resumed", &TLS13, Exchange::Preferred, HandshakeKind::Resumed, CROWD),
+        ("32: TLS 1.3, resumed, X25519", &TLS13, Exchange::Classic, HandshakeKind::Resumed, CROWD),
+        ("32: TLS 1.2, resumed", &TLS12, Exchange::Preferred, HandshakeKind::Resumed, CROWD),
     ];
     if !shakes.iter().map(|shake| shake.0).chain(bulks).chain([IDLE]).any(|name| bench.wants(name)) {
         return;
@@ -117,27 +126,33 @@ pub(crate) fn run(bench: &Bench) {
     let Some(relays) = start(bench) else { return };
     print_head("TLS outside, plain inside", &relays);
     println!("{:>12}", "ours/best");
-    let count = if bench.quick { 120 } else { 500 };
+    let count: usize = if bench.quick { 120 } else { 500 };
     let full = client(&bench.folder, &TLS13, Exchange::Preferred, Resumption::disabled());
     let over = |relay: &Relay| Front::Tls(relay.address(), Arc::clone(&full));
     let mut rows = Vec::new();
-    for (name, version, exchange, kind) in shakes {
+    for (name, version, exchange, kind, at_once) in shakes {
         // Tickets are of one relay each, and the first handshake with it is full.
         let clients = RefCell::new(HashMap::new());
         let prepare = move |relay: &Relay| {
             let address = relay.address();
-            let known = clients.borrow().get(&address).map(Arc::clone);
-            let config = known.unwrap_or_else(|| {
-                let resumes = kind == HandshakeKind::Resumed;
-                let resumption = if resumes { Resumption::default() } else { Resumption::disabled() };
-                let config = client(&bench.folder, version, exchange, resumption);
-                bench.runtime.block_on(handshakes(address, &config, 1, HandshakeKind::Full));
-                clients.borrow_mut().insert(address, Arc::clone(&config));
-                config
+            let known = clients.borrow().get(&address).cloned();
+            let configs: Vec<_> = known.unwrap_or_else(|| {
+                let config = || {
+                    let resumes = kind == HandshakeKind::Resumed;
+                    let resumption = if resumes { Resumption::default() } else { Resumption::disabled() };
+                    let config = client(&bench.folder, version, exchange, resumption);
+                    bench.runtime.block_on(handshakes(address, &config, 1, HandshakeKind::Full));
+                    config
+                };
+                let configs: Vec<_> = std::iter::repeat_with(config).take(at_once).collect();
+                clients.borrow_mut().insert(address, configs.clone());
+                configs
             });
             let work = move || {
-                bench.runtime.block_on(handshakes(address, &config, count, kind));
-                count as f64
+                let each = count.div_ceil(at_once);
+                let all = configs.iter().map(|config| handshakes(address, config, each, kind));
+                bench.runtime.block_on(join_all(all));
+                (each * at_once) as f64
             };
             Box::new(work) as Work<'_>
         };

@@ -162,6 +162,46 @@ fn is_heard(second: Socket<TcpStream>) {
     }
 }
 
+/// Closes with a reset (`SO_LINGER`, socket(7)).
+fn reset(socket: StdStream) {
+    sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
+    drop(socket);
+}
+
+#[test]
+fn a_sender_that_resets_meanwhile_is_no_end() {
+    for second in [MOVED, COPIED] {
+        let (relay, mut sender, mut receiver) = over_tcp(second);
+        warm_up(&mut sender, &mut receiver);
+        get_stuck(&relay, &mut sender);
+        reset(sender);
+        // What the relay has taken is still received; then its sockets are closed, which whoever relays would do by a reset.
+        io::copy(&mut receiver, &mut io::sink()).unwrap();
+        drop(receiver);
+        let failure = relay.relaying.join().unwrap().unwrap_err();
+        assert_eq!(
+            (failure.error.kind(), failure.place),
+            (io::ErrorKind::ConnectionReset, Place::ReadingFirst)
+        );
+        assert!(failure.broken);
+    }
+}
+
+#[test]
+fn a_receiver_that_resets_meanwhile_is_noticed() {
+    for second in [MOVED, COPIED] {
+        let (relay, mut sender, mut receiver) = over_tcp(second);
+        warm_up(&mut sender, &mut receiver);
+        get_stuck(&relay, &mut sender);
+        reset(receiver);
+        let failure = relay.relaying.join().unwrap().unwrap_err();
+        let places = [Place::ReadingSecond, Place::WritingSecond];
+        assert_eq!(failure.error.kind(), io::ErrorKind::ConnectionReset);
+        assert!(places.contains(&failure.place) && failure.broken, "{failure:?}");
+        drop(sender);
+    }
+}
+
 #[test]
 fn unix_sockets_get_room_for_much() {
     let pair = || {
