@@ -21,7 +21,7 @@ pub(crate) const NAME: &str = "tokio";
 /// With larger buffers, which take less for bulk, and more memory and time for each connection.
 pub(crate) const LARGE: &str = "tokio, 64 KiB";
 
-/// tokio-rustls that relays nothing, and answers what the backend would: less no relay can take that has TLS from rustls.
+/// tokio-rustls that relays nothing, and answers what the backend would: a relay that has TLS from rustls can hardly take less.
 pub(crate) const ALONE: &str = "tokio, no relay";
 
 /// The way out of one that relays nothing.
