@@ -20,6 +20,7 @@ use std::time::Duration;
 use relay::Place;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 
 /// What it is told to do.
 #[derive(Default)]
@@ -45,7 +46,11 @@ impl Arguments {
                 "--bench" => {}
                 "--quick" => read.quick = true,
                 "--command" => read.command = Some(arguments.next().expect("--command FILE").into()),
-                "--beside" => read.beside = Some(arguments.next().expect("--beside FILE").into()),
+                "--beside" => {
+                    let file = arguments.next().expect("--beside FILE");
+                    read.beside =
+                        Some(fs::canonicalize(&file).unwrap_or_else(|error| panic!("{file}: {error}")));
+                }
                 "--plugins" => read.plugins = Some(arguments.next().expect("--plugins DIR").into()),
                 _ if argument.starts_with('-') => panic!("there is no option {argument}"),
                 _ => read.wanted.push(argument),
@@ -58,6 +63,8 @@ impl Arguments {
 /// What relays are started with, and what loads them.
 struct Bench {
     runtime: Runtime,
+    /// What keeps the load from sleeping.
+    busy: JoinHandle<()>,
     /// Of temporary files: each relay's, the backend's socket, certificates.
     folder: PathBuf,
     endpoints: PathBuf,
@@ -94,8 +101,10 @@ impl Bench {
         Place { folder, port, backend: self.backend, workers, processors }
     }
 
-    /// From here on those who load relays run where relays with two workers do.
+    /// From here on those who load relays run where relays with two workers do, and sleep as others do: they would take a processor from
+    /// the relay while they have nothing to do.
     fn use_both_processors(&self) {
+        self.busy.abort();
         let mut all = CpuSet::new();
         (0..2).for_each(|processor| all.set(processor));
         sched_setaffinity(None, &all).expect("two processors");
@@ -120,7 +129,7 @@ fn main() {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     // The load never sleeps: waking an idle processor takes longer than all that a relay does for a small message, is paid by who
     // wakes it, and is different each time.
-    runtime.spawn(async {
+    let busy = runtime.spawn(async {
         loop {
             tokio::task::yield_now().await;
         }
@@ -132,6 +141,7 @@ fn main() {
     });
     let bench = Bench {
         runtime,
+        busy,
         folder: folder.path().to_owned(),
         endpoints,
         beside,

@@ -29,7 +29,7 @@ pub(crate) fn start(bench: &Bench) -> Vec<Relay> {
     start_each(bench, &all, 1, true)
 }
 
-/// Those that serve many connections in one process, each once and with so many workers.
+/// Those that serve many connections at a time, without splice, with so many workers.
 pub(crate) fn start_few(bench: &Bench, workers: u16) -> Vec<Relay> {
     let mut all = ours_of(bench);
     all.extend([("HAProxy", Path::new("haproxy"), haproxy as Begin), ("nginx", Path::new("nginx"), nginx)]);

@@ -21,13 +21,13 @@ pub(crate) const NAME: &str = "tokio";
 /// With larger buffers, which take less for bulk, and more memory and time for each connection.
 pub(crate) const LARGE: &str = "tokio, 64 KiB";
 
-/// tokio-rustls that relays nothing, and answers what the backend would: a relay that has TLS from rustls can hardly take less.
-pub(crate) const ALONE: &str = "tokio, no relay";
+/// No relay, but tokio-rustls that answers what the backend would: what of a figure is TLS and its side of the connection.
+pub(crate) const NO_RELAY: &str = "tokio, no relay";
 
-/// The way out of one that relays nothing.
-const ITSELF: &str = "itself";
+/// The way out where there is none.
+const NOWHERE: &str = "nowhere";
 
-/// The first argument of this program where it is one of them; the next ones are the size of its buffers, the ways in and out, and
+/// The first argument of this program where it is one of these; the next ones are the size of its buffers, the ways in and out, and
 /// a certificate.
 pub(crate) const ARGUMENT: &str = "--raw";
 
@@ -50,9 +50,9 @@ pub(crate) fn tls_large(program: &Path, place: &Place) -> Vec<Child> {
     tls_with(program, place, SIZES[1])
 }
 
-pub(crate) fn tls_alone(program: &Path, place: &Place) -> Vec<Child> {
+pub(crate) fn tls_no_relay(program: &Path, place: &Place) -> Vec<Child> {
     let port = place.port.to_string();
-    vec![start(program, place, SIZES[0], &[port, ITSELF.to_owned(), peers::tls::certificate(place)])]
+    vec![start(program, place, SIZES[0], &[port, NOWHERE.to_owned(), peers::tls::certificate(place)])]
 }
 
 fn plain_with(program: &Path, place: &Place, size: usize) -> Vec<Child> {
@@ -79,7 +79,7 @@ fn start(program: &Path, place: &Place, size: usize, arguments: &[String]) -> Ch
         .expect("it starts")
 }
 
-/// Relays until it is killed.
+/// Relays, or answers, until it is killed.
 pub(crate) fn run(mut arguments: impl Iterator<Item = String>) {
     let size = arguments.next().and_then(|size| size.parse().ok()).expect("a size");
     let (from, to) = arguments.next().zip(arguments.next()).expect("two ends");
@@ -87,21 +87,41 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let Ok(port) = from.parse::<u16>() else { return relay_unix(&from, &to, size).await };
-        let backend: Option<u16> = (to != ITSELF).then(|| to.parse().expect("a port"));
         let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("listen");
+        if to == NOWHERE {
+            return answer(&listener, &acceptor.expect("a certificate")).await;
+        }
+        let backend: u16 = to.parse().expect("a port");
         loop {
             let (stream, _) = listener.accept().await.expect("accept");
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
-                let Some(acceptor) = acceptor else { return relay_tcp(stream, backend, size).await };
+                let connecting = TcpStream::connect(("127.0.0.1", backend));
+                let Some(acceptor) = acceptor else {
+                    return relay(stream, connecting.await.expect("connect"), size).await;
+                };
                 stream.set_nodelay(true).expect("no delay");
                 // The first connection of all says nothing.
                 if let Ok(stream) = acceptor.accept(stream).await {
-                    relay_tcp(stream, backend, size).await;
+                    relay(stream, connecting.await.expect("connect"), size).await;
                 }
             });
         }
     });
+}
+
+/// As the backend does, behind TLS.
+async fn answer(listener: &TcpListener, acceptor: &TlsAcceptor) {
+    loop {
+        let (stream, _) = listener.accept().await.expect("accept");
+        stream.set_nodelay(true).expect("no delay");
+        let accepting = acceptor.accept(stream);
+        tokio::spawn(async move {
+            if let Ok(stream) = accepting.await {
+                let _ = work::serve(stream).await;
+            }
+        });
+    }
 }
 
 async fn relay_unix(from: &str, to: &str, size: usize) {
@@ -111,12 +131,6 @@ async fn relay_unix(from: &str, to: &str, size: usize) {
         let connecting = UnixStream::connect(to.to_owned());
         tokio::spawn(async move { relay(stream, connecting.await.expect("connect"), size).await });
     }
-}
-
-/// To a port, or to nobody.
-async fn relay_tcp(mut accepted: impl AsyncRead + AsyncWrite + Unpin, backend: Option<u16>, size: usize) {
-    let Some(port) = backend else { return drop(work::serve(&mut accepted).await) };
-    relay(accepted, TcpStream::connect(("127.0.0.1", port)).await.expect("connect"), size).await;
 }
 
 /// What goes wrong is as it is.

@@ -108,7 +108,7 @@ impl Relay {
     }
 
     fn is_raw(&self) -> bool {
-        [raw::NAME, raw::LARGE, raw::ALONE].contains(&self.name)
+        [raw::NAME, raw::LARGE, raw::NO_RELAY].contains(&self.name)
     }
 
     /// The processes of all its groups.
@@ -127,6 +127,16 @@ impl Relay {
             .filter_map(|task| fs::read_to_string(format!("/proc/{task}/schedstat")).ok())
             .filter_map(|stat| stat.split_whitespace().next()?.parse().ok())
             .collect()
+    }
+
+    /// How often one of its threads has gone to sleep so far.
+    pub(crate) fn sleeps(&self) -> u64 {
+        let sleeps = |task: i32| {
+            let status = fs::read_to_string(format!("/proc/{task}/status")).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            line.trim().parse::<u64>().ok()
+        };
+        self.processes().into_iter().flat_map(tasks_of).filter_map(sleeps).sum()
     }
 
     /// CPU time so far, of what runs, of its threads that have ended, and of children that have ended.

@@ -7,7 +7,7 @@ use crate::relay::Relay;
 
 /// A row of the table: CPU of each relay for a unit of work.
 pub(crate) struct Row<'a> {
-    pub(crate) name: &'static str,
+    pub(crate) name: &'a str,
     pub(crate) unit: &'static str,
     /// So many rounds, each relay once in each, after one that does not count.
     pub(crate) rounds: usize,

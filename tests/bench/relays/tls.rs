@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use endpoints_tests::make_certificates;
 use futures_util::future::join_all;
@@ -24,7 +25,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::relay::Relay;
 use crate::table::{Needs, Row, Work, print_head};
-use crate::work::{self, ECHO, Front, Way};
+use crate::work::{self, CROWD, ECHO, Front, Way};
 use crate::{Bench, idle, peers};
 
 /// How keys are exchanged.
@@ -63,8 +64,45 @@ pub(crate) fn client(
     Arc::new(config)
 }
 
-/// Clients at a time, where there are many: a relay is busy all the time then, and never waits.
-const CROWD: usize = 32;
+/// How handshakes are that are measured.
+struct Shake {
+    name: &'static str,
+    version: &'static SupportedProtocolVersion,
+    exchange: Exchange,
+    kind: HandshakeKind,
+}
+
+const SHAKES: [Shake; 5] = [
+    Shake::new("TLS 1.3, full", &TLS13, Exchange::Preferred, HandshakeKind::Full),
+    Shake::new("TLS 1.3, full, X25519", &TLS13, Exchange::Classic, HandshakeKind::Full),
+    Shake::new("TLS 1.3, resumed", &TLS13, Exchange::Preferred, HandshakeKind::Resumed),
+    Shake::new("TLS 1.3, resumed, X25519", &TLS13, Exchange::Classic, HandshakeKind::Resumed),
+    Shake::new("TLS 1.2, resumed", &TLS12, Exchange::Preferred, HandshakeKind::Resumed),
+];
+
+impl Shake {
+    const fn new(
+        name: &'static str,
+        version: &'static SupportedProtocolVersion,
+        exchange: Exchange,
+        kind: HandshakeKind,
+    ) -> Self {
+        Self { name, version, exchange, kind }
+    }
+
+    /// Settings for so many clients of a relay, which have its tickets where they are to resume.
+    fn clients(&self, bench: &Bench, relay: SocketAddr, count: usize) -> Vec<Arc<ClientConfig>> {
+        let client = |resumption| client(&bench.folder, self.version, self.exchange, resumption);
+        if self.kind == HandshakeKind::Full {
+            return vec![client(Resumption::disabled()); count];
+        }
+        let clients: Vec<_> = (0..count).map(|_| client(Resumption::default())).collect();
+        for client in &clients {
+            bench.runtime.block_on(handshakes(relay, client, 1, HandshakeKind::Full));
+        }
+        clients
+    }
+}
 
 /// Starts the relays, with a new certificate; nothing where there is no way to make one.
 pub(crate) fn start(bench: &Bench) -> Option<Vec<Relay>> {
@@ -108,19 +146,16 @@ pub(crate) async fn handshakes(
 
 pub(crate) fn run(bench: &Bench) {
     let bulks = ["TLS bulk up, 1 connection", "TLS bulk down, 1 connection"];
-    let shakes = [
-        ("TLS 1.3, full", &TLS13, Exchange::Preferred, HandshakeKind::Full, 1),
-        ("TLS 1.3, full, X25519", &TLS13, Exchange::Classic, HandshakeKind::Full, 1),
-        ("TLS 1.3, resumed", &TLS13, Exchange::Preferred, HandshakeKind::Resumed, 1),
-        ("TLS 1.3, resumed, X25519", &TLS13, Exchange::Classic, HandshakeKind::Resumed, 1),
-        ("TLS 1.2, resumed", &TLS12, Exchange::Preferred, HandshakeKind::Resumed, 1),
-        ("32: TLS 1.3, full", &TLS13, Exchange::Preferred, HandshakeKind::Full, CROWD),
-        ("32: TLS 1.3, full, X25519", &TLS13, Exchange::Classic, HandshakeKind::Full, CROWD),
-        ("32: TLS 1.3, resumed", &TLS13, Exchange::Preferred, HandshakeKind::Resumed, CROWD),
-        ("32: TLS 1.3, resumed, X25519", &TLS13, Exchange::Classic, HandshakeKind::Resumed, CROWD),
-        ("32: TLS 1.2, resumed", &TLS12, Exchange::Preferred, HandshakeKind::Resumed, CROWD),
-    ];
-    if !shakes.iter().map(|shake| shake.0).chain(bulks).chain([IDLE]).any(|name| bench.wants(name)) {
+    let shakes: Vec<_> = [1, CROWD]
+        .into_iter()
+        .flat_map(|count| SHAKES.iter().map(move |shake| (shake, count)))
+        .map(|(shake, count)| match count {
+            1 => (shake.name.to_owned(), shake, count),
+            _ => (format!("{}, {count} at a time", shake.name), shake, count),
+        })
+        .collect();
+    let names = shakes.iter().map(|shake| &*shake.0);
+    if !names.chain(bulks).chain([IDLE]).any(|name| bench.wants(name)) {
         return;
     }
     let Some(relays) = start(bench) else { return };
@@ -130,29 +165,21 @@ pub(crate) fn run(bench: &Bench) {
     let full = client(&bench.folder, &TLS13, Exchange::Preferred, Resumption::disabled());
     let over = |relay: &Relay| Front::Tls(relay.address(), Arc::clone(&full));
     let mut rows = Vec::new();
-    for (name, version, exchange, kind, at_once) in shakes {
-        // Tickets are of one relay each, and the first handshake with it is full.
-        let clients = RefCell::new(HashMap::new());
+    for &(ref name, shake, clients) in &shakes {
+        let known = RefCell::new(HashMap::new());
         let prepare = move |relay: &Relay| {
             let address = relay.address();
-            let known = clients.borrow().get(&address).cloned();
-            let configs: Vec<_> = known.unwrap_or_else(|| {
-                let config = || {
-                    let resumes = kind == HandshakeKind::Resumed;
-                    let resumption = if resumes { Resumption::default() } else { Resumption::disabled() };
-                    let config = client(&bench.folder, version, exchange, resumption);
-                    bench.runtime.block_on(handshakes(address, &config, 1, HandshakeKind::Full));
-                    config
-                };
-                let configs: Vec<_> = std::iter::repeat_with(config).take(at_once).collect();
-                clients.borrow_mut().insert(address, configs.clone());
-                configs
-            });
+            let mut known = known.borrow_mut();
+            let configs: &mut Vec<_> =
+                known.entry(address).or_insert_with(|| shake.clients(bench, address, clients));
+            let configs = configs.clone();
             let work = move || {
-                let each = count.div_ceil(at_once);
-                let all = configs.iter().map(|config| handshakes(address, config, each, kind));
+                let each = count.div_ceil(clients);
+                let all = configs.iter().map(|config| handshakes(address, config, each, shake.kind));
                 bench.runtime.block_on(join_all(all));
-                (each * at_once) as f64
+                // The last ones have not ended yet.
+                bench.wait(Duration::from_millis(10));
+                (each * clients) as f64
             };
             Box::new(work) as Work<'_>
         };

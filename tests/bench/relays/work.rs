@@ -90,7 +90,7 @@ pub(crate) async fn backend(unix: &Path) -> io::Result<u16> {
 }
 
 /// Answers a client, until that ends.
-pub(crate) async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+pub(crate) async fn serve(mut stream: impl Stream) -> io::Result<()> {
     let what = stream.read_u8().await?;
     match what {
         SINK => sink(&mut stream).await.map(drop),
@@ -154,6 +154,9 @@ async fn send(stream: &mut (impl AsyncWrite + Unpin), count: u64) -> io::Result<
     }
     stream.flush().await
 }
+
+/// Clients at a time, where they are many.
+pub(crate) const CROWD: usize = 32;
 
 /// Which way bulk goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,9 +255,9 @@ pub(crate) async fn connects(front: &Front, count: usize) {
 }
 
 /// So many that do that at the same time.
-pub(crate) async fn crowd(front: &Front, clients: usize, each: usize) {
+pub(crate) async fn crowd(front: &Front, each: usize) {
     let mut going = JoinSet::new();
-    for _ in 0..clients {
+    for _ in 0..CROWD {
         let front = front.clone();
         going.spawn(async move { connects(&front, each).await });
     }

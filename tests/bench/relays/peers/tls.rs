@@ -1,4 +1,4 @@
-//! Relays that take TLS and pass on what was in it. All have TLS 1.2 and 1.3 and give tickets.
+//! Relays that take TLS and pass on what was in it, and one that answers it. All have TLS 1.2 and 1.3 and give tickets.
 
 use std::path::Path;
 use std::process::Child;
@@ -18,7 +18,7 @@ pub(crate) fn start(bench: &Bench) -> Vec<Relay> {
         ("stunnel", Path::new("stunnel4"), stunnel),
         (raw::NAME, &bench.itself, raw::tls),
         (raw::LARGE, &bench.itself, raw::tls_large),
-        (raw::ALONE, &bench.itself, raw::tls_alone),
+        (raw::NO_RELAY, &bench.itself, raw::tls_no_relay),
     ]);
     start_each(bench, &all, 1, false)
 }

@@ -21,6 +21,9 @@ const PIECES: usize = 12;
 /// As much as makes the buffers grow.
 const MUCH: usize = 16 << 20;
 
+/// Longer than any of these tests takes.
+const LONG: Duration = Duration::from_secs(60);
+
 /// A relay in a thread of its own.
 struct Relay {
     runtime: Arc<Runtime>,
@@ -48,7 +51,9 @@ impl Relay {
                 let (mut relaying, mut traffic) = (Relaying::new(LIMITS), Traffic::default());
                 let sockets = Sockets { first, second, close: true };
                 let meter = Some(&*its_meter);
-                poll_fn(|cx| relaying.poll(cx, (&mut a, &mut b), &sockets, &mut traffic, meter)).await
+                let relayed =
+                    poll_fn(|cx| relaying.poll(cx, (&mut a, &mut b), &sockets, &mut traffic, meter));
+                tokio::time::timeout(LONG, relayed).await.expect("it comes to an end")
             })
         });
         Self { runtime, meter, relaying }
@@ -168,44 +173,56 @@ fn reset(socket: StdStream) {
     drop(socket);
 }
 
-#[test]
-fn a_sender_that_resets_meanwhile_is_no_end() {
-    for second in [MOVED, COPIED] {
-        let (relay, mut sender, mut receiver) = over_tcp(second);
-        warm_up(&mut sender, &mut receiver);
-        get_stuck(&relay, &mut sender);
-        reset(sender);
-        // What the relay has taken is still received; then its sockets are closed, which whoever relays would do by a reset.
-        io::copy(&mut receiver, &mut io::sink()).unwrap();
-        drop(receiver);
-        let failure = relay.relaying.join().unwrap().unwrap_err();
-        assert_eq!(
-            (failure.error.kind(), failure.place),
-            (io::ErrorKind::ConnectionReset, Place::ReadingFirst)
-        );
-        assert!(failure.broken);
-    }
+/// A relay that holds bytes which nobody takes, as in [`over_tcp`].
+fn stuck_over_tcp(second: Socket<TcpStream>) -> (Relay, StdStream, StdStream) {
+    let (relay, mut sender, mut receiver) = over_tcp(second);
+    warm_up(&mut sender, &mut receiver);
+    let sent = MUCH + get_stuck(&relay, &mut sender) * PIECE;
+    assert!(relay.moved() < sent as u64, "it is not stuck");
+    (relay, sender, receiver)
 }
 
 #[test]
-fn a_receiver_that_resets_meanwhile_is_noticed() {
-    for second in [MOVED, COPIED] {
-        let (relay, mut sender, mut receiver) = over_tcp(second);
-        warm_up(&mut sender, &mut receiver);
-        get_stuck(&relay, &mut sender);
-        reset(receiver);
-        let failure = relay.relaying.join().unwrap().unwrap_err();
-        let places = [Place::ReadingSecond, Place::WritingSecond];
-        assert_eq!(failure.error.kind(), io::ErrorKind::ConnectionReset);
-        assert!(places.contains(&failure.place) && failure.broken, "{failure:?}");
-        drop(sender);
-    }
+fn a_reset_of_the_sender_comes_after_what_was_taken() {
+    sender_resets(MOVED);
+    sender_resets(COPIED);
+}
+
+fn sender_resets(second: Socket<TcpStream>) {
+    let (relay, sender, mut receiver) = stuck_over_tcp(second);
+    reset(sender);
+    // The relay here closes what a real one resets.
+    let received = io::copy(&mut receiver, &mut io::sink()).unwrap();
+    drop(receiver);
+    let failure = relay.relaying.join().unwrap().unwrap_err();
+    assert_eq!((failure.error.kind(), failure.place), (io::ErrorKind::ConnectionReset, Place::ReadingFirst));
+    assert!(failure.broken);
+    assert_eq!(MUCH as u64 + received, relay.meter.traffic().bytes_in);
+}
+
+#[test]
+fn a_reset_of_the_receiver_is_noticed() {
+    receiver_resets(MOVED);
+    receiver_resets(COPIED);
+}
+
+fn receiver_resets(second: Socket<TcpStream>) {
+    let (relay, _sender, receiver) = stuck_over_tcp(second);
+    reset(receiver);
+    let failure = relay.relaying.join().unwrap().unwrap_err();
+    assert_eq!(failure.error.kind(), io::ErrorKind::ConnectionReset);
+    assert!(
+        [Place::ReadingSecond, Place::WritingSecond].contains(&failure.place) && failure.broken,
+        "{failure:?}"
+    );
 }
 
 #[test]
 fn unix_sockets_get_room_for_much() {
     let pair = || {
         let (near, far) = StdUnix::pair().unwrap();
+        near.set_read_timeout(Some(LONG)).unwrap();
+        near.set_write_timeout(Some(LONG)).unwrap();
         far.set_nonblocking(true).unwrap();
         (near, far)
     };
