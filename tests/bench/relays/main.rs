@@ -14,7 +14,10 @@ mod work;
 
 use std::cell::Cell;
 use std::fs;
+use std::future::pending;
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use relay::Place;
@@ -101,13 +104,23 @@ impl Bench {
         Place { folder, port, backend: self.backend, workers, processors }
     }
 
-    /// From here on those who load relays run where relays with two workers do, and sleep as others do: they would take a processor from
-    /// the relay while they have nothing to do.
-    fn use_both_processors(&self) {
+    /// From here on clients and backend have a thread each, which run where relays with two workers do, and sleep as others do: else they
+    /// would be what the relay waits for, or take a processor from it while they have nothing to do.
+    fn use_both_processors(&mut self) {
         self.busy.abort();
         let mut all = CpuSet::new();
         (0..2).for_each(|processor| all.set(processor));
         sched_setaffinity(None, &all).expect("two processors");
+        let (begun, begins) = mpsc::channel();
+        let unix = self.folder.join("backend-apart");
+        thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                begun.send(work::backend(&unix).await.expect("a port")).expect("a receiver");
+                pending::<()>().await;
+            });
+        });
+        self.backend = begins.recv().expect("a port");
     }
 }
 
@@ -139,7 +152,7 @@ fn main() {
     let endpoints = command.unwrap_or_else(|| {
         executable.ancestors().nth(2).expect("target/release/deps/relays").join("endpoints")
     });
-    let bench = Bench {
+    let mut bench = Bench {
         runtime,
         busy,
         folder: folder.path().to_owned(),
@@ -158,5 +171,5 @@ fn main() {
     idle::beside(&bench);
     slow::run(&bench);
     // The last one: it changes where this process runs.
-    spread::run(&bench);
+    spread::run(&mut bench);
 }

@@ -8,7 +8,7 @@ use crate::work::{self, CROWD};
 use crate::{Bench, peers};
 
 /// How the work is shared by two workers, and what that costs.
-pub(crate) fn run(bench: &Bench) {
+pub(crate) fn run(bench: &mut Bench) {
     if bench.wants("both processors") {
         bench.use_both_processors();
         workers(bench);
