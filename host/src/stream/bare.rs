@@ -1,9 +1,11 @@
 //! The socket of a connection, for what only sockets can do.
 
 use std::io;
+use std::ops::DerefMut;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -34,10 +36,7 @@ impl<'a> Bare<'a> {
         mut read: impl FnMut(BorrowedFd<'a>) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
         loop {
-            ready!(match self {
-                Self::Tcp(socket) => socket.poll_read_ready(cx),
-                Self::Unix(socket) => socket.poll_read_ready(cx),
-            })?;
+            ready!(self.poll_ready(cx, Interest::READABLE))?;
             match self.attempt(Interest::READABLE, &mut read) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return Poll::Ready(done),
@@ -53,11 +52,61 @@ impl<'a> Bare<'a> {
         mut write: impl FnMut(BorrowedFd<'a>) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
         loop {
-            ready!(match self {
-                Self::Tcp(socket) => socket.poll_write_ready(cx),
-                Self::Unix(socket) => socket.poll_write_ready(cx),
-            })?;
+            ready!(self.poll_ready(cx, Interest::WRITABLE))?;
             match self.attempt(Interest::WRITABLE, &mut write) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    /// Reads once, into a buffer that is taken when there is something to read.
+    #[inline]
+    pub(crate) fn poll_read<B: DerefMut<Target = [u8]>>(
+        self,
+        cx: &mut Context<'_>,
+        buffer: &mut Option<B>,
+        mut take: impl FnMut() -> io::Result<B>,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_some(cx, Interest::READABLE, |socket| {
+            let buffer = match &mut *buffer {
+                Some(buffer) => buffer,
+                none => none.insert(take()?),
+            };
+            let (_, count) = recv(socket, &mut buffer[..], RecvFlags::empty())?;
+            Ok((count, buffer.len()))
+        })
+    }
+
+    /// Writes once, when there is room.
+    #[inline]
+    pub(crate) fn poll_write(self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_some(cx, Interest::WRITABLE, |socket| {
+            Ok((send(socket, bytes, SendFlags::NOSIGNAL)?, bytes.len()))
+        })
+    }
+
+    /// Tries something that gives how much of how much was done. Where that is less, the reactor tells when there is more, and nothing
+    /// has to be tried in vain: it is edge-triggered (epoll(7), questions and answers, 9).
+    #[inline]
+    fn poll_some(
+        self,
+        cx: &mut Context<'_>,
+        interest: Interest,
+        mut operation: impl FnMut(BorrowedFd<'a>) -> io::Result<(usize, usize)>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_ready(cx, interest))?;
+            let mut partial = 0;
+            let done = self.attempt(interest, &mut |socket| match operation(socket)? {
+                (count, most) if 0 < count && count < most => {
+                    partial = count;
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+                (count, _) => Ok(count),
+            });
+            match done {
+                Err(_) if partial > 0 => return Poll::Ready(Ok(partial)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return Poll::Ready(done),
             }
@@ -93,6 +142,16 @@ impl<'a> Bare<'a> {
         // The kernel doubles what is set, for what it needs itself, and says what it has in the end (socket(7)).
         if rustix::net::sockopt::socket_send_buffer_size(socket).is_ok_and(|size| size < 2 * bytes) {
             let _ = rustix::net::sockopt::set_socket_send_buffer_size(socket, bytes);
+        }
+    }
+
+    #[inline]
+    fn poll_ready(self, cx: &mut Context<'_>, interest: Interest) -> Poll<io::Result<()>> {
+        match (self, interest.is_readable()) {
+            (Self::Tcp(socket), true) => socket.poll_read_ready(cx),
+            (Self::Tcp(socket), false) => socket.poll_write_ready(cx),
+            (Self::Unix(socket), true) => socket.poll_read_ready(cx),
+            (Self::Unix(socket), false) => socket.poll_write_ready(cx),
         }
     }
 

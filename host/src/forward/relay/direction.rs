@@ -16,6 +16,10 @@ use crate::stream::Bare;
 pub(super) struct Direction {
     holding: Holding,
     unflushed: bool,
+    /// The source was read from, and the other one written to: a stream has its own way with the first bytes, and after that a socket is
+    /// read and written directly, with less around it.
+    has_read: bool,
+    has_written: bool,
     state: State,
     pace: Pace,
     /// The opposite direction has ended well, and both streams are closed once this one has.
@@ -131,7 +135,7 @@ impl Direction {
                     {
                         self.poll_splice(cx, from, to, count)
                     } else {
-                        let copied = self.poll_copy(cx, from, to, count);
+                        let copied = self.poll_copy(cx, from, to, sockets, count);
                         if self.is_moving()
                             && let (Some(_), Some(to)) = (sockets.0(from), sockets.1(to))
                         {
@@ -210,22 +214,30 @@ impl Direction {
         cx: &mut Context<'_>,
         from: &mut R,
         to: &mut W,
+        sockets: (Socket<R>, Socket<W>),
         count: &mut u64,
     ) -> Poll<io::Result<()>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        let mut buffer = Buffer::take()?;
-        let mut buf = ReadBuf::new(&mut buffer);
-        let Poll::Ready(read) = Pin::new(from).poll_read(cx, &mut buf) else {
+        let mut buffer = None;
+        let read = match sockets.0(from) {
+            Some(socket) if self.has_read => socket.poll_read(cx, &mut buffer, Buffer::take),
+            _ => {
+                self.has_read = true;
+                let mut buf = ReadBuf::new(buffer.insert(Buffer::take()?));
+                Pin::new(from).poll_read(cx, &mut buf).map_ok(|()| buf.filled().len())
+            }
+        };
+        let Poll::Ready(read) = read else {
             if self.unflushed {
                 self.unflushed = ready!(Pin::new(to).poll_flush(cx).map_ok(|()| false))?;
             }
             return Poll::Pending;
         };
-        let length = buf.filled().len();
-        self.read(read.map(|()| length))?;
+        let length = self.read(read)?;
+        let Some(buffer) = buffer else { return Poll::Ready(Ok(())) };
         self.pace = match self.pace {
             Pace::Copied(_) if length < CHUNK => Pace::Copied(0),
             Pace::Copied(full) if full + 1 < FULL => Pace::Copied(full + 1),
@@ -234,7 +246,14 @@ impl Direction {
         };
         let mut begin = 0;
         while begin < length {
-            let Poll::Ready(written) = Pin::new(&mut *to).poll_write(cx, &buffer[begin..length]) else {
+            let written = match sockets.1(to) {
+                Some(socket) if self.has_written => socket.poll_write(cx, &buffer[begin..length]),
+                _ => {
+                    self.has_written = true;
+                    Pin::new(&mut *to).poll_write(cx, &buffer[begin..length])
+                }
+            };
+            let Poll::Ready(written) = written else {
                 self.holding = Holding::Bytes(Box::new(Pending::new(buffer, begin..length)));
                 return Poll::Pending;
             };
