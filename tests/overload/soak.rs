@@ -52,7 +52,7 @@ struct Held {
 }
 
 #[test]
-#[ignore = "takes a minute and a half, or as many seconds as ENDPOINTS_TEST_SOAK says; `tests/run --full` does it"]
+#[ignore = "takes two minutes, or half a minute more than ENDPOINTS_TEST_SOAK says in seconds; `tests/run --full` does it"]
 fn nothing_grows() {
     let _alone = alone();
     let seconds = std::env::var("ENDPOINTS_TEST_SOAK").map_or(SECONDS, |text| text.parse().expect("seconds"));

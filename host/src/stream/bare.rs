@@ -1,7 +1,6 @@
 //! The socket of a connection, for what only sockets can do.
 
 use std::io;
-use std::ops::DerefMut;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 
@@ -33,15 +32,9 @@ impl<'a> Bare<'a> {
     pub(crate) fn poll_reading<T>(
         self,
         cx: &mut Context<'_>,
-        mut read: impl FnMut(BorrowedFd<'a>) -> io::Result<T>,
+        read: impl FnMut(BorrowedFd<'a>) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
-        loop {
-            ready!(self.poll_ready(cx, Interest::READABLE))?;
-            match self.attempt(Interest::READABLE, &mut read) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
-            }
-        }
+        self.poll_trying(cx, Interest::READABLE, read)
     }
 
     /// The same for something that writes.
@@ -49,32 +42,16 @@ impl<'a> Bare<'a> {
     pub(crate) fn poll_writing<T>(
         self,
         cx: &mut Context<'_>,
-        mut write: impl FnMut(BorrowedFd<'a>) -> io::Result<T>,
+        write: impl FnMut(BorrowedFd<'a>) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
-        loop {
-            ready!(self.poll_ready(cx, Interest::WRITABLE))?;
-            match self.attempt(Interest::WRITABLE, &mut write) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
-            }
-        }
+        self.poll_trying(cx, Interest::WRITABLE, write)
     }
 
-    /// Reads once, into a buffer that is taken when there is something to read.
+    /// Reads once, when there is something to read.
     #[inline]
-    pub(crate) fn poll_read<B: DerefMut<Target = [u8]>>(
-        self,
-        cx: &mut Context<'_>,
-        buffer: &mut Option<B>,
-        mut take: impl FnMut() -> io::Result<B>,
-    ) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read(self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         self.poll_some(cx, Interest::READABLE, |socket| {
-            let buffer = match &mut *buffer {
-                Some(buffer) => buffer,
-                none => none.insert(take()?),
-            };
-            let (_, count) = recv(socket, &mut buffer[..], RecvFlags::empty())?;
-            Ok((count, buffer.len()))
+            Ok((recv(socket, &mut *buffer, RecvFlags::empty())?.1, buffer.len()))
         })
     }
 
@@ -84,6 +61,22 @@ impl<'a> Bare<'a> {
         self.poll_some(cx, Interest::WRITABLE, |socket| {
             Ok((send(socket, bytes, SendFlags::NOSIGNAL)?, bytes.len()))
         })
+    }
+
+    #[inline]
+    fn poll_trying<T>(
+        self,
+        cx: &mut Context<'_>,
+        interest: Interest,
+        mut operation: impl FnMut(BorrowedFd<'a>) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        loop {
+            ready!(self.poll_ready(cx, interest))?;
+            match self.attempt(interest, &mut operation) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
     }
 
     /// Tries something that gives how much of how much was done. Where that is less, the reactor tells when there is more, and nothing

@@ -221,12 +221,12 @@ impl Direction {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        let mut buffer = None;
+        let mut buffer = Buffer::take()?;
         let read = match sockets.0(from) {
-            Some(socket) if self.has_read => socket.poll_read(cx, &mut buffer, Buffer::take),
+            Some(socket) if self.has_read => socket.poll_read(cx, &mut buffer),
             _ => {
                 self.has_read = true;
-                let mut buf = ReadBuf::new(buffer.insert(Buffer::take()?));
+                let mut buf = ReadBuf::new(&mut buffer);
                 Pin::new(from).poll_read(cx, &mut buf).map_ok(|()| buf.filled().len())
             }
         };
@@ -237,7 +237,6 @@ impl Direction {
             return Poll::Pending;
         };
         let length = self.read(read)?;
-        let Some(buffer) = buffer else { return Poll::Ready(Ok(())) };
         self.pace = match self.pace {
             Pace::Copied(_) if length < CHUNK => Pace::Copied(0),
             Pace::Copied(full) if full + 1 < FULL => Pace::Copied(full + 1),
